@@ -1,0 +1,1 @@
+//! Receives reports durably, merges windows, judges drift, serves the dashboard.

@@ -1,0 +1,1 @@
+//! The portable engine: features, retrieval, ranking, policy, session.

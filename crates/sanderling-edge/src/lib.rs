@@ -1,0 +1,1 @@
+//! A wasi:http component: HTTP to sanderling-core calls and back.

@@ -1,0 +1,1 @@
+//! Mergeable summaries of distributions, their noise, their distances and tests.

@@ -1,0 +1,1 @@
+//! Fixtures, golden-vector checker over a Runtime trait, fault injection; unpublished.

@@ -1,0 +1,1 @@
+//! Data pipeline, models, losses, metrics, quantisation, ONNX writer, bundle writer.

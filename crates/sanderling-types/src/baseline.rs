@@ -1,0 +1,147 @@
+//! The baseline: what the distributions of a bundle's features, scores and outcomes looked like
+//! at training time, and the bins in which devices count.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Code, Error, Result, decode_json};
+
+/// How a value becomes a bin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields, tag = "kind")]
+pub enum FieldKind {
+    /// Ascending inner edges; value `v` falls into bin `number of edges <= v`, so `edges.len() + 1`
+    /// bins. NaN falls into bin 0.
+    Numeric {
+        /// Strictly ascending, finite.
+        edges: Vec<f32>,
+    },
+    /// One bin a label.
+    Categorical {
+        /// Distinct names, in bin order.
+        labels: Vec<String>,
+    },
+}
+
+impl FieldKind {
+    /// Number of bins.
+    #[must_use]
+    pub fn num_bins(&self) -> usize {
+        match self {
+            FieldKind::Numeric { edges } => edges.len() + 1,
+            FieldKind::Categorical { labels } => labels.len(),
+        }
+    }
+
+    /// The bin of a number; `None` for a categorical field.
+    #[must_use]
+    pub fn bin_of_value(&self, value: f32) -> Option<usize> {
+        match self {
+            FieldKind::Numeric { edges } => Some(edges.partition_point(|edge| *edge <= value)),
+            FieldKind::Categorical { .. } => None,
+        }
+    }
+
+    /// The bin of a label; `None` for a numeric field or an unknown label.
+    #[must_use]
+    pub fn bin_of_label(&self, label: &str) -> Option<usize> {
+        match self {
+            FieldKind::Numeric { .. } => None,
+            FieldKind::Categorical { labels } => labels.iter().position(|known| known == label),
+        }
+    }
+}
+
+/// One declared telemetry field: its bins, and its distribution at training time where one exists.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineField {
+    /// Unique dotted name: `feature.<name>`, `score.retrieval`, `score.ranker`,
+    /// `outcome.position`, `interaction.category`, `fault`.
+    pub name: String,
+    /// How a value becomes a bin.
+    pub bins: FieldKind,
+    /// Share of each bin at training time, summing to 1, or `None` where training has no
+    /// counterpart (outcomes, faults); such fields are judged against a reference window.
+    pub shares: Option<Vec<f64>>,
+    /// Number of independent devices (users) behind `shares`; 0 without shares.
+    pub num_devices: u64,
+}
+
+/// Every declared field of a bundle's telemetry, in the order that reports refer to by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// [`crate::FORMAT_VERSION`].
+    pub format_version: u32,
+    /// The fields.
+    pub fields: Vec<BaselineField>,
+}
+
+impl Baseline {
+    /// Largest accepted encoding.
+    pub const MAX_BYTES: usize = 1024 * 1024;
+    /// Most bins of a field.
+    pub const MAX_BINS: usize = 64;
+
+    /// Decodes and checks `baseline.json`.
+    ///
+    /// # Errors
+    /// [`Code::BaselineInvalid`] for duplicate names, unordered edges, shares of another length or
+    /// that do not sum to 1.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let baseline: Self = decode_json(bytes, Self::MAX_BYTES, "baseline.json", Code::BaselineInvalid)?;
+        let mut names = std::collections::BTreeSet::new();
+        for field in &baseline.fields {
+            if !names.insert(field.name.as_str()) {
+                return Err(Error::new(Code::BaselineInvalid, format!("field {:?} is declared twice", field.name)));
+            }
+            check_field(field)?;
+        }
+        Ok(baseline)
+    }
+
+    /// Canonical bytes.
+    ///
+    /// # Panics
+    /// Never: a baseline holds only JSON-encodable values.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Unwrap safety: strings and finite numbers always encode.
+        serde_json::to_vec(self).expect("baseline encodes")
+    }
+
+    /// The field of a name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&BaselineField> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+fn check_field(field: &BaselineField) -> Result<()> {
+    let invalid = |what: &str| Err(Error::new(Code::BaselineInvalid, format!("field {:?}: {what}", field.name)));
+    let num_bins = field.bins.num_bins();
+    if !(2..=Baseline::MAX_BINS).contains(&num_bins) {
+        return invalid("the number of bins is not between 2 and 64");
+    }
+    match &field.bins {
+        FieldKind::Numeric { edges } => {
+            if edges.iter().any(|edge| !edge.is_finite()) || edges.windows(2).any(|pair| pair[0] >= pair[1]) {
+                return invalid("edges are not finite and strictly ascending");
+            }
+        }
+        FieldKind::Categorical { labels } => {
+            let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
+            if distinct.len() != labels.len() {
+                return invalid("labels repeat");
+            }
+        }
+    }
+    if let Some(shares) = &field.shares {
+        let sum: f64 = shares.iter().sum();
+        let in_range = shares.iter().all(|share| (0.0..=1.0).contains(share));
+        if shares.len() != num_bins || !in_range || (sum - 1.0).abs() > 1e-6 {
+            return invalid("shares do not match the bins or do not sum to 1");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The feature spec: which numbers the ranker sees, in which order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Code, FORMAT_VERSION, Result, Sha256Hash, decode_json};
+
+/// What a feature measures. The engine computes each kind in exactly one place; the trainer calls
+/// the same code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FeatureKind {
+    /// Dot product of the query with the item vector.
+    RetrievalScore,
+    /// Cosine of the item vector with the vector of the last session item, -1 to 1.
+    LastItemSimilarity,
+    /// Category overlap with the session, each step back weighted by `decay`, 0 to 1.
+    CategoryAffinity,
+    /// Jaccard overlap of categories with the last session item, 0 to 1.
+    LastCategoryMatch,
+    /// `ln(1 + count) / ln(1 + max count)` of training interactions, 0 to 1.
+    Popularity,
+    /// `ln(1 + days since published_at)`; 0 when unknown or in the future.
+    AgeDays,
+    /// `-|ln price - mean ln price of the session|`; 0 when unknown.
+    PriceMatch,
+    /// `1 / (1 + steps since the item was last in the session)`; 0 when it was not.
+    Recency,
+    /// `ln(1 + number of interactions in the session)`; the same for every candidate of a request.
+    SessionLength,
+    /// Hour of day of `now` in UTC over 24, 0 to 1; the same for every candidate of a request.
+    HourOfDay,
+}
+
+/// One named ranker input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feature {
+    /// Unique name, used in telemetry as `feature.<name>`.
+    pub name: String,
+    /// What it measures.
+    pub kind: FeatureKind,
+    /// Per-step decay in (0, 1], for kinds that decay; 1 otherwise.
+    pub decay: f32,
+}
+
+/// The declared ranker inputs, in column order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSpec {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Columns of the ranker input `[num_candidates, num_features]`.
+    pub features: Vec<Feature>,
+}
+
+impl FeatureSpec {
+    /// Largest accepted encoding.
+    pub const MAX_BYTES: usize = 64 * 1024;
+
+    /// The spec that the trainer uses unless a recipe says otherwise: every kind once.
+    #[must_use]
+    pub fn standard() -> Self {
+        use FeatureKind as K;
+        let kinds: [(&str, K, f32); 10] = [
+            ("retrieval_score", K::RetrievalScore, 1.0),
+            ("last_item_similarity", K::LastItemSimilarity, 1.0),
+            ("category_affinity", K::CategoryAffinity, 0.8),
+            ("last_category_match", K::LastCategoryMatch, 1.0),
+            ("popularity", K::Popularity, 1.0),
+            ("age_days", K::AgeDays, 1.0),
+            ("price_match", K::PriceMatch, 1.0),
+            ("recency", K::Recency, 1.0),
+            ("session_length", K::SessionLength, 1.0),
+            ("hour_of_day", K::HourOfDay, 1.0),
+        ];
+        let features =
+            kinds.into_iter().map(|(name, kind, decay)| Feature { name: name.to_owned(), kind, decay }).collect();
+        Self { format_version: FORMAT_VERSION, features }
+    }
+
+    /// Decodes and checks `features.json`.
+    ///
+    /// # Errors
+    /// [`Code::IncompatibleFeatures`] for unknown kinds, duplicate names or a decay out of range.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let spec: Self = decode_json(bytes, Self::MAX_BYTES, "features.json", Code::IncompatibleFeatures)?;
+        let mut names = std::collections::BTreeSet::new();
+        for feature in &spec.features {
+            let decay_ok = feature.decay > 0.0 && feature.decay <= 1.0;
+            if !names.insert(&feature.name) || !decay_ok {
+                return Err(crate::Error::new(
+                    Code::IncompatibleFeatures,
+                    format!("feature {:?} is declared twice or has a decay out of (0, 1]", feature.name),
+                ));
+            }
+        }
+        if spec.features.is_empty() {
+            return Err(crate::Error::new(Code::IncompatibleFeatures, "features.json declares no feature"));
+        }
+        Ok(spec)
+    }
+
+    /// Canonical bytes: the same spec always gives the same bytes.
+    ///
+    /// # Panics
+    /// Never: the spec holds only JSON-encodable values.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Unwrap safety: strings, finite numbers and enums always encode.
+        serde_json::to_vec(self).expect("feature spec encodes")
+    }
+
+    /// Hash of the canonical bytes, stated in the manifest.
+    #[must_use]
+    pub fn hash(&self) -> Sha256Hash {
+        Sha256Hash::of(&self.encode())
+    }
+}

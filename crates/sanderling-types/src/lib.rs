@@ -1,0 +1,48 @@
+//! Ids, interactions, catalogue, manifest, report: data and strict, bounded decoding.
+//!
+//! Every other crate speaks in these types; the names are the vocabulary of `ARCHITECTURE.md`.
+//! Nothing here reads a file, a clock or a random source, and nothing here depends on the
+//! inference engine, so the collector can share these types without ever seeing a session.
+//!
+//! ```
+//! use sanderling_types::{Code, Manifest};
+//!
+//! let error = Manifest::decode(b"{\"format_version\": 99}").unwrap_err();
+//! assert_eq!(error.code(), Code::UnsupportedFormatVersion);
+//! assert_eq!(error.code().as_str(), "unsupported_format_version");
+//! ```
+#![deny(missing_docs)]
+
+mod baseline;
+mod catalogue;
+mod decode;
+mod error;
+mod feature;
+mod hash;
+mod id;
+mod interaction;
+mod manifest;
+mod recommend;
+mod report;
+mod vocabulary;
+
+pub use baseline::{Baseline, BaselineField, FieldKind};
+pub use catalogue::Item;
+pub use decode::decode_json;
+pub use error::{Code, Error, Result};
+pub use feature::{Feature, FeatureKind, FeatureSpec};
+pub use hash::Sha256Hash;
+pub use id::{ItemId, ItemIndex, UserId};
+pub use interaction::{Interaction, SessionInteraction, SplitPart};
+pub use manifest::{
+    FileEntry, FileRole, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Shapes, TelemetryConstants,
+    TimeKind, TrainingWindow,
+};
+pub use recommend::{
+    Context, Fault, FaultCode, Filter, Reason, Recommendation, Request, Response, Rules, Source,
+};
+pub use report::{Observation, Report, ReportReceipt, ReportStatus};
+pub use vocabulary::Vocabulary;
+
+/// Version of every format in this crate; each format page in `docs/formats/` states its promise.
+pub const FORMAT_VERSION: u32 = 1;

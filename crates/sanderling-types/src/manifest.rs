@@ -1,0 +1,313 @@
+//! The manifest: the one file of a bundle that is read first and names all others.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Code, Error, FORMAT_VERSION, Result, Sha256Hash, decode_json};
+
+/// What a file of a bundle is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FileRole {
+    /// Sketches of training features and scores.
+    Baseline,
+    /// The model card, for people.
+    Card,
+    /// ONNX: item vectors `[1, len, dim]` to query `[1, dim]`.
+    Encoder,
+    /// The feature spec.
+    Features,
+    /// int8 item vectors and their scales.
+    Items,
+    /// ONNX: features `[num_candidates, num_features]` to scores `[num_candidates, 1]`.
+    Ranker,
+    /// Ids, categories and item facts.
+    Vocabulary,
+}
+
+impl FileRole {
+    /// Every role that an engine needs; `Card` is for people.
+    pub const REQUIRED: &'static [FileRole] = &[
+        FileRole::Baseline,
+        FileRole::Encoder,
+        FileRole::Features,
+        FileRole::Items,
+        FileRole::Ranker,
+        FileRole::Vocabulary,
+    ];
+
+    /// The file name that the exporter gives this role.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            FileRole::Baseline => "baseline.json",
+            FileRole::Card => "card.md",
+            FileRole::Encoder => "encoder.onnx",
+            FileRole::Features => "features.json",
+            FileRole::Items => "items.bin",
+            FileRole::Ranker => "ranker.onnx",
+            FileRole::Vocabulary => "vocabulary.json",
+        }
+    }
+}
+
+/// One file of the bundle. Fields are in the order of their names, as everywhere in the manifest:
+/// that is what makes its JSON canonical.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Exact length.
+    pub bytes: u64,
+    /// File name inside the bundle folder; no separators.
+    pub path: String,
+    /// Digest of the content.
+    pub sha256: Sha256Hash,
+}
+
+/// Bounds that the engine enforces on requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Most candidates that retrieval hands to the ranker.
+    pub max_candidates: u32,
+    /// Most recommendations in one response.
+    pub max_limit: u32,
+    /// Most session interactions that the encoder reads; older ones are left out.
+    pub max_session_len: u32,
+}
+
+/// A point estimate with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// Upper end of the 95 % bootstrap interval.
+    pub high: f64,
+    /// Lower end of the 95 % bootstrap interval.
+    pub low: f64,
+    /// The estimate.
+    pub value: f64,
+}
+
+/// What the policy does when a request does not say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyDefaults {
+    /// Most items of one category in a response; `None` for no cap.
+    pub category_cap: Option<u32>,
+    /// Whether items of the session are left out.
+    pub exclude_seen: bool,
+}
+
+/// What packing cost, measured on the validation part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantisation {
+    /// Bits of an item-vector element.
+    pub item_bits: u8,
+    /// NDCG@10 of the f32 weights.
+    pub ndcg10_f32: f64,
+    /// NDCG@10 of the packed bundle.
+    pub ndcg10_packed: f64,
+}
+
+/// Sizes that the files must agree with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shapes {
+    /// Elements of an item vector and of the query.
+    pub dim: u32,
+    /// Columns of the ranker input.
+    pub num_features: u32,
+    /// Rows of the item table.
+    pub num_items: u32,
+}
+
+/// Constants that bound what leaves a device; the collector refuses reports that claim others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConstants {
+    /// Local differential privacy budget of one report, and of one device and window.
+    pub epsilon: f64,
+    /// Declared fields that one report answers; the budget is divided equally among them.
+    pub fields_per_report: u32,
+    /// Every report is padded to exactly this length.
+    pub report_bytes: u32,
+    /// Length of a window; at most one report a device and window.
+    pub window_seconds: u32,
+}
+
+impl Default for TelemetryConstants {
+    fn default() -> Self {
+        Self { epsilon: 2.0, fields_per_report: 1, report_bytes: 512, window_seconds: 86_400 }
+    }
+}
+
+/// What timestamps mean in the training data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeKind {
+    /// Positions in a sequence; features of absolute time are not available.
+    Order,
+    /// Unix seconds.
+    UnixSeconds,
+}
+
+/// The data that the bundle was trained on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingWindow {
+    /// Latest training timestamp (inclusive).
+    pub last_timestamp: i64,
+    /// Number of training interactions.
+    pub num_interactions: u64,
+    /// Number of training users or sessions.
+    pub num_users: u64,
+    /// Hash of the canonical recipe.
+    pub recipe_sha256: Sha256Hash,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Name of the split: `time`, `leave-one-out` or `next-click`.
+    pub split: String,
+    /// Earliest training timestamp.
+    pub start_timestamp: i64,
+    /// What timestamps mean.
+    pub time: TimeKind,
+}
+
+/// The description of a bundle. Encoded as canonical JSON: keys in ascending order, no white
+/// space, shortest round-trip numbers. Its SHA-256 is the bundle hash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Hash of the feature spec that the engine must compute.
+    pub feature_spec_sha256: Sha256Hash,
+    /// Every file but the manifest and its signature.
+    pub files: BTreeMap<FileRole, FileEntry>,
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// Test metrics of the packed bundle run by the engine.
+    pub metrics: BTreeMap<String, Metric>,
+    /// Name of the bundle, such as `shop`.
+    pub name: String,
+    /// Hash of the champion that this bundle was trained to replace.
+    pub parent: Option<Sha256Hash>,
+    /// Policy defaults.
+    pub policy: PolicyDefaults,
+    /// What packing cost.
+    pub quantisation: Quantisation,
+    /// Which recommender of the trainer made the models, such as `sequence`.
+    pub recommender: String,
+    /// Sizes.
+    pub shapes: Shapes,
+    /// Privacy constants.
+    pub telemetry: TelemetryConstants,
+    /// Training data.
+    pub training: TrainingWindow,
+    /// Counts up with every bundle of this name.
+    pub version: u64,
+}
+
+impl Manifest {
+    /// File name of the manifest.
+    pub const FILE_NAME: &'static str = "manifest.json";
+    /// File name of the detached Ed25519 signature over the manifest's bytes.
+    pub const SIGNATURE_FILE_NAME: &'static str = "manifest.sig";
+    /// Largest accepted encoding.
+    pub const MAX_BYTES: usize = 256 * 1024;
+    /// Largest accepted file of a bundle.
+    pub const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
+
+    /// Decodes and checks `manifest.json`.
+    ///
+    /// # Errors
+    /// [`Code::UnsupportedFormatVersion`], [`Code::ManifestInvalid`], or [`Code::LimitExceeded`]
+    /// for sizes beyond what this engine accepts.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let manifest: Self = decode_json(bytes, Self::MAX_BYTES, Self::FILE_NAME, Code::ManifestInvalid)?;
+        manifest.check()?;
+        if manifest.encode() != bytes {
+            return Err(Error::new(Code::ManifestInvalid, "manifest.json is not in canonical form")
+                .expected("ascending keys, no white space, shortest numbers"));
+        }
+        Ok(manifest)
+    }
+
+    /// Canonical bytes.
+    ///
+    /// # Panics
+    /// Never: a manifest holds only JSON-encodable values.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Unwrap safety: strings, numbers and string-keyed maps always encode.
+        serde_json::to_vec(self).expect("manifest encodes")
+    }
+
+    /// The bundle hash: SHA-256 of the canonical bytes.
+    #[must_use]
+    pub fn bundle_hash(&self) -> Sha256Hash {
+        Sha256Hash::of(&self.encode())
+    }
+
+    /// Total length of all files and of the manifest.
+    #[must_use]
+    pub fn bundle_bytes(&self) -> u64 {
+        self.files.values().map(|file| file.bytes).sum::<u64>() + self.encode().len() as u64
+    }
+
+    /// The entry of a role.
+    ///
+    /// # Errors
+    /// [`Code::FileMissing`] when the manifest names none.
+    pub fn file(&self, role: FileRole) -> Result<&FileEntry> {
+        self.files.get(&role).ok_or_else(|| {
+            Error::new(Code::FileMissing, format!("the manifest names no {} file", role.file_name()))
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let invalid = |message: String| Err(Error::new(Code::ManifestInvalid, message));
+        for role in FileRole::REQUIRED {
+            self.file(*role)?;
+        }
+        for file in self.files.values() {
+            let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            if file.path.is_empty() || file.path.starts_with('.') || !file.path.chars().all(safe) {
+                return invalid(format!("{:?} is not a plain file name", file.path));
+            }
+            if file.bytes > Self::MAX_FILE_BYTES {
+                return Err(Error::new(Code::LimitExceeded, format!("{} is too large", file.path))
+                    .expected(format!("at most {} bytes", Self::MAX_FILE_BYTES))
+                    .found(format!("{} bytes", file.bytes)));
+            }
+        }
+        let Shapes { dim, num_features, num_items } = self.shapes;
+        let in_range = |name: &str, value: u32, max: u32| {
+            if (1..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::new(Code::LimitExceeded, format!("{name} is out of range"))
+                    .expected(format!("1 to {max}"))
+                    .found(value))
+            }
+        };
+        in_range("shapes.dim", dim, 1024)?;
+        in_range("shapes.num_features", num_features, 1024)?;
+        in_range("shapes.num_items", num_items, 10_000_000)?;
+        in_range("limits.max_session_len", self.limits.max_session_len, 4096)?;
+        in_range("limits.max_candidates", self.limits.max_candidates, 10_000)?;
+        in_range("limits.max_limit", self.limits.max_limit, 1000)?;
+        let t = &self.telemetry;
+        let epsilon_ok = t.epsilon.is_finite() && t.epsilon > 0.0 && t.epsilon <= 10.0;
+        if !epsilon_ok || t.fields_per_report == 0 || t.window_seconds < 3600 || t.report_bytes < 256 {
+            return invalid("telemetry constants are out of range".to_owned());
+        }
+        if self.format_version != FORMAT_VERSION {
+            return invalid("format_version changed while decoding".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! The report: the one message that a device sends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Code, Error, FORMAT_VERSION, Result, Sha256Hash, decode_json};
+
+/// One randomised answer: the bin of `field` after k-ary randomised response on the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observation {
+    /// Name of a field of the bundle's baseline.
+    pub field: String,
+    /// The reported bin; carries at most `epsilon / fields_per_report` about the true one.
+    pub bin: u16,
+}
+
+/// What leaves a device: no identifier of a user, a device or an item, and every value randomised.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// 32 hex digits drawn for this report alone, so that it is counted once.
+    pub report_id: String,
+    /// The bundle whose baseline defines the bins.
+    pub bundle_sha256: Sha256Hash,
+    /// Start of the window in Unix seconds, a multiple of `window_seconds`.
+    pub window_start: i64,
+    /// Length of the window.
+    pub window_seconds: u32,
+    /// The whole budget that this report spent.
+    pub epsilon: f64,
+    /// Randomised answers, at most one a field.
+    pub observations: Vec<Observation>,
+    /// Spaces that make every report of a bundle equally long.
+    pub padding: String,
+}
+
+impl Report {
+    /// Largest accepted encoding.
+    pub const MAX_BYTES: usize = 4096;
+
+    /// Decodes one report and checks everything that needs no knowledge of the bundle.
+    ///
+    /// # Errors
+    /// [`Code::ReportTooLarge`], [`Code::UnsupportedFormatVersion`] or [`Code::ReportInvalid`].
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        if bytes.len() > Self::MAX_BYTES {
+            return Err(Error::new(Code::ReportTooLarge, "the report is too large")
+                .expected(format!("at most {} bytes", Self::MAX_BYTES))
+                .found(format!("{} bytes", bytes.len())));
+        }
+        let report: Self = decode_json(bytes, Self::MAX_BYTES, "report", Code::ReportInvalid)?;
+        report.check()?;
+        Ok(report)
+    }
+
+    /// Bytes as sent.
+    ///
+    /// # Panics
+    /// Never: a report holds only JSON-encodable values.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Unwrap safety: strings and finite numbers always encode.
+        serde_json::to_vec(self).expect("report encodes")
+    }
+
+    /// Fills `padding` so that the encoding has exactly `report_bytes`.
+    ///
+    /// # Errors
+    /// [`Code::ReportTooLarge`] when the report is longer without any padding.
+    pub fn pad_to(&mut self, report_bytes: u32) -> Result<()> {
+        self.padding.clear();
+        let len = self.encode().len();
+        let missing = (report_bytes as usize).checked_sub(len).ok_or_else(|| {
+            Error::new(Code::ReportTooLarge, "the report does not fit its padded size")
+                .expected(format!("at most {report_bytes} bytes"))
+                .found(format!("{len} bytes"))
+        })?;
+        self.padding = " ".repeat(missing);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let invalid = |what: &str| Err(Error::new(Code::ReportInvalid, format!("the report's {what}")));
+        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if self.report_id.len() != 32 || !self.report_id.chars().all(hex) {
+            return invalid("report_id is not 32 lower-case hex digits");
+        }
+        if self.window_seconds == 0 || self.window_start.rem_euclid(i64::from(self.window_seconds)) != 0 {
+            return invalid("window_start is not a multiple of window_seconds");
+        }
+        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
+            return invalid("epsilon is not a positive number");
+        }
+        if self.observations.is_empty() {
+            return invalid("observations are empty");
+        }
+        let mut fields = std::collections::BTreeSet::new();
+        if self.observations.iter().any(|observation| !fields.insert(&observation.field)) {
+            return invalid("observations answer a field twice");
+        }
+        if self.padding.bytes().any(|byte| byte != b' ') {
+            return invalid("padding holds something other than spaces");
+        }
+        debug_assert_eq!(self.format_version, FORMAT_VERSION);
+        Ok(())
+    }
+}
+
+/// What the collector did with a report that it acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportStatus {
+    /// Stored durably by this request.
+    Accepted,
+    /// Stored durably before; not counted again.
+    Duplicate,
+}
+
+/// The collector's answer to an acknowledged report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportReceipt {
+    /// The id of the report.
+    pub report_id: String,
+    /// What was done.
+    pub status: ReportStatus,
+}

@@ -1,0 +1,97 @@
+//! The vocabulary: the map between outside ids and dense rows, with what the features need.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Code, Error, ItemId, Result, decode_json};
+
+/// Columns of item facts, row `i` belonging to `ItemIndex(i)`.
+///
+/// Rows are in descending order of training popularity, so a prefix is the popularity fallback and
+/// a tie between equal scores is broken towards the more popular item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vocabulary {
+    /// [`crate::FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Outside ids, unique.
+    pub item_ids: Vec<ItemId>,
+    /// Distinct category names.
+    pub categories: Vec<String>,
+    /// Per item: indices into `categories`, ascending, without repeats.
+    pub item_categories: Vec<Vec<u16>>,
+    /// Per item: number of training interactions, descending.
+    pub popularity: Vec<u32>,
+    /// Per item price, or an empty list when no item has one; `None` where unknown.
+    pub prices: Vec<Option<f32>>,
+    /// Per item publication time in Unix seconds, or an empty list when no item has one.
+    pub published_at: Vec<Option<i64>>,
+}
+
+impl Vocabulary {
+    /// Largest accepted encoding.
+    pub const MAX_BYTES: usize = 256 * 1024 * 1024;
+
+    /// Number of items.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.item_ids.len()
+    }
+
+    /// Whether there is no item.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.item_ids.is_empty()
+    }
+
+    /// Decodes and checks `vocabulary.json`.
+    ///
+    /// # Errors
+    /// [`Code::VocabularyInvalid`] when columns differ in length, an id repeats, a category index
+    /// is out of range, the popularity order is broken or a price is not a finite number ≥ 0.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let vocabulary: Self = decode_json(bytes, Self::MAX_BYTES, "vocabulary.json", Code::VocabularyInvalid)?;
+        vocabulary.check()?;
+        Ok(vocabulary)
+    }
+
+    /// Canonical bytes.
+    ///
+    /// # Panics
+    /// Never: the columns hold only JSON-encodable values.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Unwrap safety: strings and finite numbers always encode.
+        serde_json::to_vec(self).expect("vocabulary encodes")
+    }
+
+    fn check(&self) -> Result<()> {
+        let invalid = |message: String| Err(Error::new(Code::VocabularyInvalid, message));
+        let len = self.len();
+        let optional = |column: usize| column == 0 || column == len;
+        if self.item_categories.len() != len
+            || self.popularity.len() != len
+            || !optional(self.prices.len())
+            || !optional(self.published_at.len())
+        {
+            return invalid("vocabulary.json has columns of different lengths".to_owned());
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(id) = self.item_ids.iter().find(|id| !seen.insert(id.as_str())) {
+            return invalid(format!("vocabulary.json names item {id:?} twice"));
+        }
+        let num_categories = self.categories.len();
+        for (row, categories) in self.item_categories.iter().enumerate() {
+            let ascending = categories.windows(2).all(|pair| pair[0] < pair[1]);
+            if !ascending || categories.iter().any(|&category| usize::from(category) >= num_categories) {
+                return invalid(format!("vocabulary.json row {row} has bad category indices"));
+            }
+        }
+        if self.popularity.windows(2).any(|pair| pair[0] < pair[1]) {
+            return invalid("vocabulary.json is not in descending order of popularity".to_owned());
+        }
+        if self.prices.iter().flatten().any(|price| !price.is_finite() || *price < 0.0) {
+            return invalid("vocabulary.json has a price that is not a finite number of at least 0".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Converts JavaScript values to sanderling-core calls and back, no decisions.
