@@ -1,1 +1,74 @@
-fn main() {}
+//! The `sanderling` program: arguments to library calls to printed results.
+//!
+//! Results go to standard output, one JSON object with `--json`; progress and logs go to standard
+//! error. Exit codes: 0 done, 1 checked and found wanting, 2 failed.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod commands;
+mod output;
+mod progress;
+mod usage;
+
+use commands::{bundle, collect, data, drift, evaluate, golden, recommend, retrain, train, verify};
+use output::{Output, Verdict};
+
+/// Private recommendations that run where the user is: train, check, serve, listen, retrain.
+#[derive(Debug, Parser)]
+#[command(name = "sanderling", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// Print one JSON object on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Import(data::Import),
+    Validate(data::Validate),
+    Synth(data::Synth),
+    Train(train::Train),
+    Evaluate(evaluate::Evaluate),
+    Recommend(recommend::Recommend),
+    Inspect(bundle::Inspect),
+    Keygen(bundle::Keygen),
+    Sign(bundle::Sign),
+    Verify(verify::Verify),
+    Collect(collect::Collect),
+    Drift(drift::Drift),
+    Retrain(retrain::Retrain),
+    Golden(golden::Golden),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    let result = match cli.command {
+        Command::Import(args) => data::import(&args, &output),
+        Command::Validate(args) => data::validate(&args, &output),
+        Command::Synth(args) => data::synth(&args, &output),
+        Command::Train(args) => train::run(&args, &output),
+        Command::Evaluate(args) => evaluate::run(&args, &output),
+        Command::Recommend(args) => recommend::run(&args, &output),
+        Command::Inspect(args) => bundle::inspect(&args, &output),
+        Command::Keygen(args) => bundle::keygen(&args, &output),
+        Command::Sign(args) => bundle::sign(&args, &output),
+        Command::Verify(args) => verify::run(&args, &output),
+        Command::Collect(args) => collect::run(&args, &output),
+        Command::Drift(args) => drift::run(&args, &output),
+        Command::Retrain(args) => retrain::run(&args, &output),
+        Command::Golden(args) => golden::run(&args, &output),
+    };
+    match result {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::Wanting) => ExitCode::from(1),
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,1 +1,46 @@
 //! Receives reports durably, merges windows, judges drift, serves the dashboard.
+//!
+//! A device posts one [`sanderling_types::Report`] a window. [`serve`] checks it against the
+//! registered bundle, hands it to the one writer of the [`Store`], and acknowledges it after the
+//! transaction that holds it was committed: what was acknowledged survives a kill, and a report
+//! that arrives twice is counted once. [`drift::judge`] compares the merged windows with the
+//! bundle's baseline.
+//!
+//! ```no_run
+//! use sanderling_collector::{Config, RegisteredBundle, Store, StoreOptions, drift, serve};
+//!
+//! # async fn run() -> sanderling_types::Result<()> {
+//! let bundle = RegisteredBundle::read("bundle".as_ref())?;
+//! let store = Store::open("reports.db".as_ref(), &StoreOptions::default())?;
+//! store.register(&bundle)?;
+//! let verdict = drift::judge(store.reader(), &bundle, 0..i64::MAX, &drift::Options::default())?;
+//! println!("drifted: {}", verdict.drifted);
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8787").await.expect("a free port");
+//! serve(Config::default(), store, listener, async { tokio::signal::ctrl_c().await.unwrap_or(()) }).await
+//! # }
+//! ```
+//!
+//! What it does not do: it never sees a session, an item id or a model, it keeps and logs no
+//! network address, and it reads no argument and no environment variable. No features.
+#![deny(missing_docs)]
+// The collector is native: it reads bundles and the clock, the latter behind `Clock`.
+#![allow(clippy::disallowed_methods)]
+
+mod bundle;
+mod clock;
+mod config;
+pub mod drift;
+mod problem;
+mod server;
+mod status;
+mod store;
+mod validate;
+
+pub use bundle::RegisteredBundle;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::Config;
+pub use problem::{Problem, http_status};
+pub use server::serve;
+pub use status::{BundleStatus, Status, WindowStatus};
+pub use store::{Merged, Reader, Store, StoreOptions, register_bundle};
+pub use validate::validate;

@@ -1,1 +1,54 @@
 //! The portable engine: features, retrieval, ranking, policy, session.
+//!
+//! A [`Bundle`] is opened from bytes, an [`Engine`] is made of it with a [`Runtime`] for its models,
+//! and `recommend` answers a request:
+//!
+//! ```no_run
+//! use sanderling_core::{Bundle, BundleFiles, Engine, TractRuntime};
+//! use sanderling_types::Request;
+//!
+//! # fn files() -> BundleFiles { BundleFiles::new() }
+//! let bundle = Bundle::open(files(), None)?;
+//! let engine = Engine::new(bundle, &TractRuntime)?;
+//! let outcome = engine.recommend(&Request { limit: 10, ..Request::default() });
+//! for recommendation in &outcome.response.recommendations {
+//!     assert!(recommendation.position >= 1);
+//! }
+//! # Ok::<(), sanderling_types::Error>(())
+//! ```
+//!
+//! The same input gives the same output: there is no clock, no randomness and no file here. Bytes
+//! of a bundle are untrusted; what is wrong with them is an [`sanderling_types::Error`], and what
+//! goes wrong while recommending is a fault beside the list. Models are at most 32 MiB, sessions
+//! at most 1024 items in the encoder. No features.
+#![deny(missing_docs)]
+#![warn(clippy::disallowed_methods)]
+
+mod bundle;
+mod engine;
+pub mod features;
+mod items;
+mod mask;
+mod observe;
+pub mod operations;
+mod order;
+pub mod policy;
+mod reasons;
+mod retrieve;
+mod scorer;
+mod session;
+pub mod telemetry;
+mod tract_runtime;
+
+pub use bundle::{Bundle, BundleFiles, PublicKey};
+pub use engine::{Engine, Outcome, Ranking};
+pub use features::FeatureEncoder;
+pub use items::ItemTable;
+pub use mask::Mask;
+pub use observe::Observed;
+pub use order::by_score;
+pub use retrieve::Candidate;
+pub use scorer::{Runtime, Scorer};
+pub use session::{SessionItem, SessionView};
+pub use telemetry::{Telemetry, TelemetryState};
+pub use tract_runtime::TractRuntime;

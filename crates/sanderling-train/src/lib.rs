@@ -1,1 +1,25 @@
 //! Data pipeline, models, losses, metrics, quantisation, ONNX writer, bundle writer.
+//!
+//! ```text
+//! Dataset ─ split ─> Split ─ sequence::fit ─> Weights ─ onnx, ItemTable ─> draft bundle
+//!                      │                                                       │ engine
+//!                      └────── ranker::fit, baseline::measure, evaluate <──────┘
+//! ```
+//! [`train::train`] runs the whole chain; every metric comes from the packed bundle run by
+//! `sanderling-core`, never from the trainer's own weights.
+#![deny(missing_docs)]
+
+pub mod baseline;
+pub mod baselines;
+pub mod bundle;
+pub mod card;
+pub mod data;
+pub mod evaluate;
+pub mod metrics;
+pub mod onnx;
+pub mod ranker;
+pub mod recipe;
+pub mod retrain;
+pub mod sequence;
+pub mod split;
+pub mod train;

@@ -15,6 +15,7 @@
 
 mod baseline;
 mod catalogue;
+mod container;
 mod decode;
 mod error;
 mod feature;
@@ -28,6 +29,7 @@ mod vocabulary;
 
 pub use baseline::{Baseline, BaselineField, FieldKind};
 pub use catalogue::Item;
+pub use container::{pack_files, unpack_files};
 pub use decode::decode_json;
 pub use error::{Code, Error, Result};
 pub use feature::{Feature, FeatureKind, FeatureSpec};

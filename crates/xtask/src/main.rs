@@ -1,1 +1,63 @@
-fn main() {}
+//! Build steps that need a Rust library: wasm-bindgen bindings, component encoding.
+//!
+//! `build.sh wasm` calls both, so neither `wasm-bindgen` nor `wasm-tools` has to be installed: the
+//! library versions are locked with everything else in `Cargo.lock`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+/// Build steps that need a Rust library; `build.sh` calls them.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+enum Step {
+    /// Write the JavaScript and TypeScript bindings of a wasm module (wasm-bindgen target `web`).
+    Bindgen {
+        /// The module that cargo built.
+        #[arg(long)]
+        input: PathBuf,
+        /// Folder that receives `<name>.js`, `<name>.d.ts` and `<name>_bg.wasm`.
+        #[arg(long)]
+        out_dir: PathBuf,
+    },
+    /// Turn a core wasm module with embedded component types into a component.
+    Component {
+        /// The module that cargo built.
+        #[arg(long)]
+        input: PathBuf,
+        /// The component to write.
+        #[arg(long)]
+        output: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    match Step::parse() {
+        Step::Bindgen { input, out_dir } => bindgen(&input, &out_dir),
+        Step::Component { input, output } => component(&input, &output),
+    }
+}
+
+fn bindgen(input: &Path, out_dir: &Path) -> Result<()> {
+    wasm_bindgen_cli_support::Bindgen::new()
+        .input_path(input)
+        .web(true)?
+        .typescript(true)
+        .remove_name_section(true)
+        .remove_producers_section(true)
+        .generate(out_dir)
+        .with_context(|| format!("cannot make bindings of {}", input.display()))
+}
+
+fn component(input: &Path, output: &Path) -> Result<()> {
+    let module = std::fs::read(input).with_context(|| format!("cannot read {}", input.display()))?;
+    let component = wit_component::ComponentEncoder::default()
+        .module(&module)
+        .and_then(|encoder| encoder.validate(true).encode())
+        .with_context(|| format!("cannot make a component of {}", input.display()))?;
+    if let Some(folder) = output.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    std::fs::write(output, component).with_context(|| format!("cannot write {}", output.display()))
+}

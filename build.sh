@@ -1,0 +1,361 @@
+#!/usr/bin/env bash
+# Builds, tests and shows everything. Run `./build.sh help` for the steps.
+# Each step can be called alone, does what it needs first, and takes seconds when nothing changed.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$ROOT"
+# shellcheck source=.ci/versions
+source .ci/versions
+
+CACHE=${SANDERLING_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sanderling}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+WASM_TARGET_DIR=$CACHE/target-wasm
+TOOLS=$CACHE/tools
+OUT=$ROOT/build
+STAMPS=$OUT/stamps
+WASM_OUT=$ROOT/www/pkg/wasm
+EDGE_COMPONENT=$OUT/sanderling-edge.wasm
+export SANDERLING_EDGE_WASM=$EDGE_COMPONENT
+# .ci/run sets this: a build that would change Cargo.lock is then an error.
+LOCKED=${SANDERLING_LOCKED:+--locked}
+
+say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
+note() { printf '   %s\n' "$*"; }
+die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+help() {
+  cat <<'TEXT'
+./build.sh STEP [ARGUMENTS]
+
+  setup    find or install the tools: wasm toolchain, npm packages, Chromium
+  wasm     build sanderling-wasm into www/pkg/wasm and sanderling-edge into build/sanderling-edge.wasm
+  npm      compile the npm package and pack it into build/sanderling-<version>.tgz
+  demo     run the whole loop on a generated world and show the shop; --once: do not stay up
+  test     lint, then every test: native, wasmtime, Node, Chromium, workerd
+  lint     rustfmt, clippy, rustdoc, shellcheck, cargo-deny
+  bench    sizes of the downloads and latency in a browser
+  all      setup, wasm, npm, test, bench
+  clean    remove what the steps made here; --cache: the compiled dependencies too
+
+Environment: SANDERLING_CACHE (where compiled dependencies live), SANDERLING_DATA (data folders for
+tests), SANDERLING_CHROMIUM (a browser to use instead of the one that is found).
+TEXT
+}
+
+# ---- up to date or not: content hashes, because clones and checkouts change times ----
+
+hash_of() { # paths... -> one hash over names and contents of all files below them
+  find "$@" \( -name node_modules -o -name target \) -prune -o -type f -print0 |
+    sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1
+}
+
+is_current() { # name, hash, outputs... : the stamp has this hash and every output exists
+  local stamp=$STAMPS/$1 hash=$2 output
+  shift 2
+  [[ -f $stamp && $(<"$stamp") == "$hash" ]] || return 1
+  for output in "$@"; do [[ -e $output ]] || return 1; done
+}
+
+set_current() { # name, hash
+  mkdir -p "$STAMPS"
+  printf '%s\n' "$2" >"$STAMPS/$1"
+}
+
+# ---- installing ----
+
+as_root() {
+  if [[ $(id -u) == 0 ]]; then "$@"; elif have sudo && sudo -n true 2>/dev/null; then sudo "$@"; else return 1; fi
+}
+
+APT_UPDATED=
+apt_install() { # packages... ; fails quietly where there is no apt or no right to use it
+  have apt-get || return 1
+  if [[ -z $APT_UPDATED ]]; then
+    as_root apt-get update -qq >/dev/null || return 1
+    APT_UPDATED=1
+  fi
+  note "installing Debian packages: $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+version_at_least() { # found, wanted
+  [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1) == "$2" ]]
+}
+
+check_rust() {
+  have cargo || apt_install cargo-web rustc-web || die "cargo was not found; install Rust $RUST_MIN or newer"
+  local found
+  found=$(rustc --version | cut -d' ' -f2)
+  version_at_least "$found" "$RUST_MIN" || die "rustc $found is too old; Rust $RUST_MIN or newer is needed"
+  note "rustc $found"
+}
+
+check_node() {
+  have node && have npm || apt_install nodejs npm || die "node and npm were not found; install Node $NODE_MIN or newer"
+  local found
+  found=$(node --version)
+  version_at_least "${found#v}" "$NODE_MIN" || die "node $found is too old; Node $NODE_MIN or newer is needed"
+  note "node $found, npm $(npm --version)"
+}
+
+# ---- wasm toolchain ----
+
+has_wasm_sysroot() { [[ -d $(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib ]]; }
+
+has_debian_wasm() {
+  [[ -x /usr/bin/cargo && -x /usr/bin/rustc ]] && have "wasm-ld-$DEBIAN_LLD" &&
+    [[ -d $(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library/std ]] &&
+    version_at_least "$(/usr/bin/rustc --version | cut -d' ' -f2)" "$RUST_MIN"
+}
+
+WASM_TOOLCHAIN=
+find_wasm_toolchain() { # what is there is used before anything is installed
+  if has_wasm_sysroot; then
+    WASM_TOOLCHAIN=sysroot
+  elif has_debian_wasm; then
+    WASM_TOOLCHAIN=debian
+  else
+    return 1
+  fi
+}
+
+require_wasm_toolchain() {
+  find_wasm_toolchain && return
+  if have rustup; then
+    note "rustup target add wasm32-unknown-unknown"
+    timeout 300 rustup target add wasm32-unknown-unknown >/dev/null 2>&1 || note "rustup could not add the target"
+    find_wasm_toolchain && return
+  fi
+  # shellcheck disable=SC2086 # a list of packages
+  apt_install $DEBIAN_WASM_PACKAGES || true
+  find_wasm_toolchain || die "no wasm32-unknown-unknown toolchain. Any one of these helps:
+  1. rustup target add wasm32-unknown-unknown
+  2. a Rust installation whose sysroot contains lib/rustlib/wasm32-unknown-unknown
+  3. on Debian or Ubuntu, as root: apt-get install $DEBIAN_WASM_PACKAGES"
+}
+
+cargo_wasm() { # cargo arguments... ; flags for the target are in .cargo/config.toml, which RUSTFLAGS would hide
+  case $WASM_TOOLCHAIN in
+    sysroot)
+      env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR="$WASM_TARGET_DIR" cargo "$@"
+      ;;
+    debian)
+      env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER CARGO_TARGET_DIR="$WASM_TARGET_DIR" \
+        RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="wasm-ld-$DEBIAN_LLD" \
+        /usr/bin/cargo "$@" -Zbuild-std=std,panic_abort
+      ;;
+  esac
+}
+
+wasm_toolchain_version() {
+  case $WASM_TOOLCHAIN in
+    sysroot) rustc --version ;;
+    debian) /usr/bin/rustc --version ;;
+  esac
+}
+
+# ---- browser ----
+
+find_chromium() {
+  local name
+  for name in "${SANDERLING_CHROMIUM:-}" chromium chromium-browser google-chrome-stable google-chrome; do
+    if [[ -n $name ]] && have "$name"; then
+      SANDERLING_CHROMIUM=$(command -v "$name")
+      export SANDERLING_CHROMIUM
+      return
+    fi
+  done
+  return 1
+}
+
+# ---- steps ----
+
+step_setup() {
+  say "setup"
+  check_rust
+  check_node
+  require_wasm_toolchain
+  note "wasm toolchain: $WASM_TOOLCHAIN ($(wasm_toolchain_version))"
+  if find_chromium || { apt_install chromium && find_chromium; }; then
+    note "browser: $SANDERLING_CHROMIUM"
+  else
+    note "browser: none; \`demo\` measures in Node instead, \`test\` needs one"
+  fi
+  node_packages
+}
+
+node_packages() {
+  local hash
+  hash=$(hash_of www/package.json www/package-lock.json)
+  if is_current node_packages "$hash" www/node_modules; then
+    note "npm packages: up to date"
+  else
+    note "npm packages: installing"
+    (cd www && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    set_current node_packages "$hash"
+  fi
+}
+
+step_wasm() {
+  [[ -n $WASM_TOOLCHAIN ]] || step_setup
+  say "wasm"
+  local hash
+  hash=$(hash_of Cargo.toml Cargo.lock .cargo crates/sanderling-{types,sketch,core,wasm,edge} crates/xtask)
+  hash="$hash $(wasm_toolchain_version)"
+  if is_current wasm "$hash" "$WASM_OUT/sanderling_wasm_bg.wasm" "$WASM_OUT/sanderling_wasm.js" "$EDGE_COMPONENT"; then
+    note "up to date"
+  else
+    build_wasm
+    set_current wasm "$hash"
+  fi
+  cat "$OUT/sizes.txt"
+}
+
+build_wasm() {
+  local built=$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm
+  note "cargo build: sanderling-wasm, sanderling-edge"
+  # shellcheck disable=SC2086 # LOCKED is empty or one flag
+  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm -p sanderling-edge
+  note "cargo build: xtask"
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -q -p xtask
+  note "bindings and component"
+  rm -rf "$WASM_OUT"
+  mkdir -p "$WASM_OUT" "$OUT"
+  "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/sanderling_wasm.wasm" --out-dir "$WASM_OUT"
+  "$CARGO_TARGET_DIR/debug/xtask" component --input "$built/sanderling_edge.wasm" --output "$EDGE_COMPONENT"
+  print_sizes "$WASM_OUT/sanderling_wasm_bg.wasm" "$WASM_OUT/sanderling_wasm.js" "$EDGE_COMPONENT" >"$OUT/sizes.txt"
+}
+
+print_sizes() { # files... : bytes raw, gzip -9, brotli -q 11
+  node --input-type=module - "$@" <<'SCRIPT'
+import { readFileSync } from "node:fs";
+import { basename } from "node:path";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+
+const row = (name, ...sizes) => console.log(`   ${name.padEnd(28)}${sizes.map((s) => String(s).padStart(12)).join("")}`);
+row("bytes", "raw", "gzip", "brotli");
+for (const file of process.argv.slice(2)) {
+  const bytes = readFileSync(file);
+  const params = { [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length };
+  row(basename(file), bytes.length, gzipSync(bytes, { level: 9 }).length, brotliCompressSync(bytes, { params }).length);
+}
+SCRIPT
+}
+
+package_version() { node -p 'require("./www/pkg/package.json").version'; }
+
+step_npm() {
+  step_wasm
+  say "npm"
+  local version tarball hash
+  version=$(package_version)
+  grep -qx "version = \"$version\"" Cargo.toml || die "www/pkg/package.json has version $version, Cargo.toml another one"
+  tarball=$OUT/sanderling-$version.tgz
+  hash=$(find www/pkg -path www/pkg/dist -prune -o -name node_modules -prune -o -type f -print0 |
+    sort -z | xargs -0 sha256sum | cat - www/package-lock.json | sha256sum | cut -d' ' -f1)
+  if is_current npm "$hash" "$tarball" www/pkg/dist; then
+    note "up to date: ${tarball#"$ROOT"/}"
+    return
+  fi
+  rm -rf www/pkg/dist
+  (cd www && npm run --silent build)
+  (cd www/pkg && npm pack --silent --pack-destination "$OUT" >/dev/null)
+  set_current npm "$hash"
+  note "made ${tarball#"$ROOT"/}, $(stat -c %s "$tarball") bytes"
+}
+
+step_demo() {
+  step_npm
+  say "demo"
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -p sanderling-cli
+  find_chromium || note "no browser found: latency is measured in Node"
+  node www/demo/run.mjs "$@"
+}
+
+step_lint() {
+  [[ -n $WASM_TOOLCHAIN ]] || step_setup
+  say "rustfmt"
+  cargo fmt --all --check
+  say "clippy"
+  # shellcheck disable=SC2086
+  cargo clippy $LOCKED --workspace --all-targets -- -D warnings
+  say "rustdoc"
+  # shellcheck disable=SC2086
+  RUSTDOCFLAGS="-D warnings" cargo doc $LOCKED --workspace --no-deps
+  say "shellcheck"
+  if have shellcheck || apt_install shellcheck; then shellcheck -x build.sh .ci/run; else note "skipped: not installed"; fi
+  say "cargo-deny"
+  deny
+}
+
+deny() {
+  local deny=$TOOLS/bin/cargo-deny
+  if have cargo-deny; then deny=$(command -v cargo-deny); fi
+  if [[ ! -x $deny && -z ${CI:-} ]]; then
+    note "SKIPPED: cargo-deny is not installed; \`cargo install --locked cargo-deny\` takes some minutes, CI does it"
+    return
+  fi
+  if [[ ! -x $deny ]]; then
+    note "installing cargo-deny"
+    cargo install --quiet --locked --root "$TOOLS" --target-dir "$CACHE/target-tools" "cargo-deny@$CARGO_DENY" &&
+      rm -rf "$CACHE/target-tools"
+  fi
+  "$deny" --log-level error check licenses bans sources
+  note "licences, bans and sources: ok"
+  if timeout 120 "$deny" --log-level error fetch db >/dev/null 2>&1; then
+    "$deny" --log-level error check --disable-fetch advisories
+    note "advisories: ok"
+  else
+    note "advisories: SKIPPED, the advisory database cannot be fetched from here"
+  fi
+}
+
+step_test() {
+  step_npm
+  find_chromium || die "the tests need Chromium: install it, or name one in SANDERLING_CHROMIUM"
+  step_lint
+  say "cargo test"
+  # shellcheck disable=SC2086
+  SANDERLING_RUNTIMES=native,wasmtime,node,chromium,workerd cargo test $LOCKED --workspace --no-fail-fast
+  say "node --test"
+  (cd www && npm run --silent check && npm test --silent)
+}
+
+step_bench() {
+  step_npm
+  say "bench"
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -p sanderling-cli
+  find_chromium || note "no browser found: latency is measured in Node"
+  node www/demo/bench.mjs "$@"
+}
+
+step_all() {
+  step_test
+  step_bench "$@"
+}
+
+step_clean() {
+  say "clean"
+  rm -rf "$OUT" www/pkg/dist "$WASM_OUT"
+  note "removed build, www/pkg/dist, www/pkg/wasm"
+  if [[ ${1:-} == --cache ]]; then
+    rm -rf "$CACHE"
+    note "removed $CACHE"
+  else
+    note "compiled dependencies stay in $CACHE; --cache removes them too"
+  fi
+}
+
+step=${1:-help}
+[[ $# -eq 0 ]] || shift
+case $step in
+  setup | wasm | npm | demo | test | lint | bench | all | clean) "step_$step" "$@" ;;
+  help | -h | --help) help ;;
+  *) help >&2; die "unknown step: $step" ;;
+esac

@@ -1,0 +1,86 @@
+//! `sanderling collect`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use sanderling_collector::{Config, RegisteredBundle, Store, StoreOptions, serve};
+use sanderling_types::{Code, Error, Result};
+use serde_json::json;
+
+use crate::output::{Output, Verdict};
+
+/// Receive reports over HTTP and store them durably until stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sanderling collect --store reports.db --bundle bundles/shop \\\n    \
+    --listen 127.0.0.1:8787 --allow-origin https://shop.example\n\n\
+    Prints the address it listens on, then serves POST /v1/reports, GET /v1/status and GET /healthz.\n\
+    Stops on SIGINT or SIGTERM after finishing open requests.")]
+pub(crate) struct Collect {
+    /// Database file; made when it does not exist.
+    #[arg(long, value_name = "FILE")]
+    store: PathBuf,
+    /// Bundle folders whose reports are accepted.
+    #[arg(long, value_name = "BUNDLE")]
+    bundle: Vec<PathBuf>,
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+    /// Origins whose pages may send reports; `*` for any.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    /// Days after which raw reports are deleted; merged counts stay.
+    #[arg(long, default_value_t = 90)]
+    retention_days: u32,
+}
+
+pub(crate) fn run(args: &Collect, output: &Output) -> Result<Verdict> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Error::new(Code::Internal, "the event loop cannot start").source_error(error)
+    })?;
+    let store = Store::open(&args.store, &StoreOptions::default())?;
+    for folder in &args.bundle {
+        store.register(&RegisteredBundle::read(folder)?)?;
+    }
+    runtime.block_on(listen(args, store, output))?;
+    Ok(Verdict::Done)
+}
+
+async fn listen(args: &Collect, store: Store, output: &Output) -> Result<()> {
+    let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|error| {
+        Error::new(Code::Io, format!("cannot listen on {}", args.listen))
+            .found(&error)
+            .hint("another program may use the port; choose another with --listen")
+            .source_error(error)
+    })?;
+    let address = listener.local_addr().map_err(|error| {
+        Error::new(Code::Io, "the listening address is not known").source_error(error)
+    })?;
+    let url = format!("http://{address}");
+    output.result(&json!({ "url": url }), &format!("listening on {url}"))?;
+    let config = Config {
+        allowed_origins: args.allow_origin.clone(),
+        retention_seconds: args.retention_days.saturating_mul(86_400),
+        shutdown_grace: Duration::from_secs(10),
+        ..Config::default()
+    };
+    serve(config, store, listener, stop_signal()).await
+}
+
+/// Completes on SIGINT or SIGTERM.
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    // Without a handler the default action of the signal ends the process, which the store survives.
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,178 @@
+//! `sanderling import | validate | synth`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use sanderling_train::data::{self, ColumnMap, DeviceDay, ImportOptions, LAYOUTS, Progress, SynthConfig};
+use sanderling_types::{Code, Error, Result};
+use serde_json::json;
+
+use crate::output::{Output, Verdict};
+use crate::progress;
+
+/// Turn logs of a known layout into a data folder.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sanderling import --from ml-1m $SANDERLING_DATA/ml-1m --out data/ml-1m\n  \
+    sanderling import --from csv events.csv.gz --column user=visitor --column item=sku --out data/shop")]
+pub(crate) struct Import {
+    /// Layout of the source.
+    #[arg(long, value_name = "LAYOUT", value_parser = clap::builder::PossibleValuesParser::new(LAYOUTS.iter().copied()))]
+    from: String,
+    /// File, or folder that holds the layout's files; .xz, .gz and .zst are read as they are.
+    path: PathBuf,
+    /// Name of a column, as MEANING=COLUMN; meanings: user, item, kind, timestamp, value, split.
+    #[arg(long, value_name = "MEANING=COLUMN")]
+    column: Vec<String>,
+    /// Separator of the table's fields; guessed by default.
+    #[arg(long)]
+    delimiter: Option<char>,
+    /// Data folder to write.
+    #[arg(long, value_name = "DATA")]
+    out: PathBuf,
+}
+
+/// Check a data folder; exit 1 when it has errors.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sanderling validate data/shop --json")]
+pub(crate) struct Validate {
+    /// Data folder, or a bare table of interactions.
+    data: PathBuf,
+    /// Time against which timestamps are in the future, Unix seconds; by default the current time.
+    #[arg(long)]
+    now: Option<i64>,
+}
+
+/// Generate the embedded world: a synthetic shop whose truth is known.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sanderling synth --out data/world\n  \
+    sanderling synth --days 74 --drift-day 60 --device-days 60:67 --out data/drifted")]
+pub(crate) struct Synth {
+    /// Seed of every random choice.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Items that exist before the first day.
+    #[arg(long)]
+    items: Option<u32>,
+    /// Users.
+    #[arg(long)]
+    users: Option<u32>,
+    /// Days to generate.
+    #[arg(long)]
+    days: Option<u32>,
+    /// First day whose interactions are written, from 0.
+    #[arg(long, default_value_t = 0)]
+    first_day: u32,
+    /// Unix seconds of the first midnight; by default 2026-01-01.
+    #[arg(long)]
+    start: Option<i64>,
+    /// Day from which on tastes are different.
+    #[arg(long)]
+    drift_day: Option<u32>,
+    /// How much changes at the drift, 0 to 1.
+    #[arg(long)]
+    drift_strength: Option<f64>,
+    /// Also write devices.jsonl with what devices did on these days, for replay.
+    #[arg(long, value_name = "FROM:TO")]
+    device_days: Option<String>,
+    /// Data folder to write.
+    #[arg(long, value_name = "DATA")]
+    out: PathBuf,
+}
+
+pub(crate) fn import(args: &Import, output: &Output) -> Result<Verdict> {
+    let mut columns = ColumnMap::default();
+    for pair in &args.column {
+        let (meaning, column) = pair.split_once('=').ok_or_else(|| {
+            Error::new(Code::InvalidArgument, "--column cannot be read").expected("MEANING=COLUMN").found(pair)
+        })?;
+        columns.set(meaning, column)?;
+    }
+    let options = ImportOptions { columns, delimiter: args.delimiter, ..ImportOptions::default() };
+    let mut bar: Option<ProgressBar> = None;
+    let mut show = |progress: Progress| {
+        let bar = bar.get_or_insert_with(|| {
+            progress::bar(progress.bytes_total, "{bar:24} {bytes}/{total_bytes}  {msg}  {eta} left")
+        });
+        bar.set_length(progress.bytes_total);
+        bar.set_position(progress.bytes_read);
+        bar.set_message(format!("{} interactions", progress.interactions));
+    };
+    let (dataset, summary) = data::import(&args.from, &args.path, &options, &mut show)?;
+    dataset.write_from(&args.out, &args.from)?;
+    let text = format!(
+        "{} interactions of {} users with {} items ({} in the catalogue) in {}{}",
+        summary.num_interactions,
+        summary.num_users,
+        summary.num_items,
+        summary.num_catalogue_items,
+        args.out.display(),
+        summary.notes.iter().map(|note| format!("\nnote: {note}")).collect::<String>()
+    );
+    output.result(&summary, &text)?;
+    Ok(Verdict::Done)
+}
+
+pub(crate) fn validate(args: &Validate, output: &Output) -> Result<Verdict> {
+    let now = args.now.unwrap_or_else(super::recommend::unix_now);
+    let validation = data::validate(&args.data, now)?;
+    output.result(&validation, &validation.to_string())?;
+    Ok(Verdict::wanting_if(validation.has_errors()))
+}
+
+pub(crate) fn synth(args: &Synth, output: &Output) -> Result<Verdict> {
+    let standard = SynthConfig::default();
+    let config = SynthConfig {
+        seed: args.seed,
+        num_items: args.items.unwrap_or(standard.num_items),
+        num_users: args.users.unwrap_or(standard.num_users),
+        days: args.days.unwrap_or(standard.days),
+        start_timestamp: args.start.unwrap_or(standard.start_timestamp),
+        drift_day: args.drift_day,
+        drift_strength: args.drift_strength.unwrap_or(standard.drift_strength),
+        ..standard
+    };
+    let device_days = args.device_days.as_deref().map(parse_days).transpose()?;
+    let world = data::synth(&config);
+    world.write_days(&args.out, args.first_day, config.days)?;
+    if let Some(days) = device_days {
+        write_devices(&args.out.join("devices.jsonl"), &world.device_days(days.start, days.end))?;
+    }
+    let counts = world.dataset(args.first_day, config.days).counts();
+    let json = json!({ "config": world.config(), "counts": counts, "synthetic": true });
+    let text = format!(
+        "synthetic world in {}: {} interactions of {} users with {} items over days {} to {}",
+        args.out.display(),
+        counts.interactions,
+        counts.users,
+        counts.items,
+        args.first_day,
+        config.days
+    );
+    output.result(&json, &text)?;
+    Ok(Verdict::Done)
+}
+
+/// One line a device and day.
+fn write_devices(path: &Path, days: &[DeviceDay]) -> Result<()> {
+    let write = || {
+        let mut file = BufWriter::new(File::create(path)?);
+        for day in days {
+            serde_json::to_writer(&mut file, day)?;
+            file.write_all(b"\n")?;
+        }
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    };
+    write().map_err(|error| {
+        Error::new(Code::Io, format!("{} cannot be written", path.display())).found(&error).source_error(error)
+    })
+}
+
+fn parse_days(text: &str) -> Result<std::ops::Range<u32>> {
+    let days = text.split_once(':').and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    days.ok_or_else(|| {
+        Error::new(Code::InvalidArgument, "--device-days cannot be read").expected("FROM:TO, two days").found(text)
+    })
+}

@@ -1,0 +1,90 @@
+//! `sanderling drift`.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sanderling_collector::drift::{DriftReport, Options, judge};
+use sanderling_collector::{Reader, RegisteredBundle};
+use sanderling_types::{Code, Error, Result};
+
+use crate::output::{Output, Verdict};
+
+/// Compare what devices reported with the bundle's baseline; exit 1 on drift.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sanderling drift --store reports.db --bundle bundles/shop\n  \
+    sanderling drift --store reports.db --bundle bundles/shop --from 1767225600 --to 1767830400 --json")]
+pub(crate) struct Drift {
+    /// Database of the collector.
+    #[arg(long, value_name = "FILE")]
+    store: PathBuf,
+    /// Bundle folder.
+    #[arg(long, value_name = "BUNDLE")]
+    bundle: PathBuf,
+    #[command(flatten)]
+    windows: WindowArgs,
+    /// Probability of any false alarm over all fields.
+    #[arg(long, default_value_t = 0.01)]
+    alpha: f64,
+    /// Smallest effect that is worth an alarm, on the scale of the population stability index.
+    #[arg(long, default_value_t = 0.1)]
+    min_effect: f64,
+}
+
+/// Which windows to add up.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct WindowArgs {
+    /// First window start to include, Unix seconds; by default all.
+    #[arg(long, value_name = "SECONDS")]
+    from: Option<i64>,
+    /// First window start to leave out, Unix seconds.
+    #[arg(long, value_name = "SECONDS")]
+    to: Option<i64>,
+}
+
+impl WindowArgs {
+    pub(crate) fn range(self) -> Range<i64> {
+        self.from.unwrap_or(0)..self.to.unwrap_or(i64::MAX)
+    }
+}
+
+/// Opens a collector's database for a bundle that it knows.
+pub(crate) fn open(store: &Path, bundle: &Path) -> Result<(Reader, RegisteredBundle)> {
+    let (reader, bundle) = (Reader::open(store)?, RegisteredBundle::read(bundle)?);
+    if reader.bundle(bundle.hash())?.is_none() {
+        return Err(Error::new(Code::UnknownBundle, "the store has no reports of this bundle")
+            .found(bundle.hash())
+            .hint("give the collector this bundle with --bundle"));
+    }
+    Ok((reader, bundle))
+}
+
+fn text(report: &DriftReport) -> String {
+    let mut lines = vec![format!(
+        "{} reports in {} windows; alarm under p {} and from effect {}",
+        report.num_reports, report.windows.num_windows, report.alpha, report.min_effect
+    )];
+    lines.push(format!("{:<32}{:>9}{:>10}{:>10}{:>12}", "field", "answers", "psi", "effect", "adjusted p"));
+    for field in &report.fields {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+        lines.push(format!(
+            "{:<32}{:>9}{:>10}{:>10}{:>12}{}",
+            field.name,
+            field.num_answers,
+            number(field.psi),
+            number(field.effect),
+            number(field.adjusted_p_value),
+            if field.drifted { "  DRIFT" } else { "" }
+        ));
+    }
+    lines.push(if report.drifted { "drift".to_owned() } else { "no drift".to_owned() });
+    lines.join("\n")
+}
+
+pub(crate) fn run(args: &Drift, output: &Output) -> Result<Verdict> {
+    let (reader, bundle) = open(&args.store, &args.bundle)?;
+    let options = Options { alpha: args.alpha, min_effect: args.min_effect, ..Options::default() };
+    let report = judge(&reader, &bundle, args.windows.range(), &options)?;
+    output.result(&report, &text(&report))?;
+    Ok(Verdict::wanting_if(report.drifted))
+}

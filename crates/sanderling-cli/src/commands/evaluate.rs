@@ -1,0 +1,90 @@
+//! `sanderling evaluate`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use sanderling_train::data::Dataset;
+use sanderling_train::metrics::Metrics;
+use sanderling_train::split::{self, SplitKind};
+use sanderling_train::train;
+use sanderling_types::{Code, Error, Result};
+use serde::Serialize;
+
+use super::table;
+use super::train::SplitArg;
+use crate::output::{Output, Verdict};
+use crate::usage::Usage;
+
+/// Measure a bundle on the test part of data, beside the baselines.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sanderling evaluate bundles/shop data/shop --json")]
+pub(crate) struct Evaluate {
+    /// Bundle folder.
+    bundle: PathBuf,
+    /// Data folder.
+    data: PathBuf,
+    /// How the data is divided; by default as the bundle was trained.
+    #[arg(long, value_enum)]
+    split: Option<SplitArg>,
+}
+
+#[derive(Debug, Serialize)]
+struct EvaluateResult {
+    recommender: String,
+    split: String,
+    seed: u64,
+    num_cases: usize,
+    metrics: Metrics,
+    baselines: BTreeMap<String, Metrics>,
+    bundle_bytes: u64,
+    bundle_hash: String,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
+/// The split of a manifest's name.
+pub(crate) fn split_kind(name: &str) -> Result<SplitKind> {
+    [SplitKind::Time, SplitKind::LeaveOneOut, SplitKind::NextClick]
+        .into_iter()
+        .find(|kind| kind.as_str() == name)
+        .ok_or_else(|| {
+            Error::new(Code::SplitUnsupported, "the bundle was trained on a split that is not known")
+                .expected("time, leave-one-out or next-click")
+                .found(name)
+                .hint("say which to use with --split")
+        })
+}
+
+pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
+    let start = Instant::now();
+    let engine = super::load_engine(&args.bundle, None)?;
+    let manifest = engine.bundle().manifest();
+    let kind = match args.split {
+        Some(split) => split.into(),
+        None => split_kind(&manifest.training.split)?,
+    };
+    let mut split = split::split(&Dataset::read(&args.data)?, kind)?;
+    split.exclude_seen = manifest.policy.exclude_seen;
+    let evaluation = train::evaluate_all(&engine, &split);
+    let result = EvaluateResult {
+        recommender: manifest.recommender.clone(),
+        split: kind.as_str().to_owned(),
+        seed: manifest.training.seed,
+        num_cases: evaluation.num_cases,
+        metrics: evaluation.metrics,
+        baselines: evaluation.baselines,
+        bundle_bytes: manifest.bundle_bytes(),
+        bundle_hash: engine.bundle().hash().to_string(),
+        usage: Usage::since(start),
+    };
+    let text = format!(
+        "{} test cases, split {}\n{}",
+        result.num_cases,
+        result.split,
+        table::metrics(&result.recommender, &result.metrics, &result.baselines)
+    );
+    output.result(&result, &text)?;
+    Ok(Verdict::Done)
+}

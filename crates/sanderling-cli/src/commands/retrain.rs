@@ -1,0 +1,121 @@
+//! `sanderling retrain`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use sanderling_sketch::noise::Channel;
+use sanderling_train::baseline::CATEGORY_FIELD;
+use sanderling_train::data::Dataset;
+use sanderling_train::retrain::{Gate, retrain};
+use sanderling_train::bundle;
+use sanderling_types::{FieldKind, Result};
+use serde::Serialize;
+
+use super::drift::{self, WindowArgs};
+use super::train::{self, TrainResult};
+use super::evaluate;
+use crate::output::{Output, Verdict};
+use crate::progress::TrainingProgress;
+use crate::usage::Usage;
+
+/// Train a challenger on logs and reports, gate it against the champion, write the next version;
+/// exit 1 when the gate refuses.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sanderling retrain data/shop --champion bundles/shop --store reports.db \\\n    \
+    --out bundles/shop-next --json")]
+pub(crate) struct Retrain {
+    /// Data folder with fresh logs.
+    data: PathBuf,
+    /// Bundle that is served now.
+    #[arg(long, value_name = "BUNDLE")]
+    champion: PathBuf,
+    /// Database of the collector, for what devices reported.
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    #[command(flatten)]
+    windows: WindowArgs,
+    /// Recipe file.
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Most passes over the data; overrides the recipe.
+    #[arg(long)]
+    max_epochs: Option<usize>,
+    /// Folder to write the challenger to when the gate lets it pass.
+    #[arg(long, value_name = "BUNDLE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct RetrainResult {
+    gate: Gate,
+    category_shares: BTreeMap<String, f64>,
+    #[serde(flatten)]
+    challenger: TrainResult,
+}
+
+/// Debiased shares of interactions by category, from merged reports: what devices did lately.
+fn category_shares(args: &Retrain) -> Result<BTreeMap<String, f64>> {
+    let Some(store) = &args.store else { return Ok(BTreeMap::new()) };
+    let (reader, bundle) = drift::open(store, &args.champion)?;
+    let merged = reader.merged(bundle.hash(), bundle.baseline(), args.windows.range())?;
+    let (Some(field), Some(answers)) =
+        (bundle.baseline().field(CATEGORY_FIELD), merged.answers.get(CATEGORY_FIELD))
+    else {
+        return Ok(BTreeMap::new());
+    };
+    let FieldKind::Categorical { labels } = &field.bins else { return Ok(BTreeMap::new()) };
+    if answers.total() < drift_options().min_answers {
+        return Ok(BTreeMap::new());
+    }
+    let estimate = Channel::new(bundle.epsilon_per_field(), labels.len())?.debias(answers.counts());
+    Ok(labels.iter().cloned().zip(estimate.shares.iter().map(|share| share.max(0.0))).collect())
+}
+
+fn drift_options() -> sanderling_collector::drift::Options {
+    sanderling_collector::drift::Options::default()
+}
+
+fn text(result: &RetrainResult) -> String {
+    let gate = &result.gate;
+    let mut lines = vec![format!(
+        "champion NDCG@10 {:.4}, challenger {:.4}, paired difference {:.4} ({:.4} to {:.4})",
+        gate.champion_ndcg10.value,
+        gate.challenger_ndcg10.value,
+        gate.difference_ndcg10.value,
+        gate.difference_ndcg10.low,
+        gate.difference_ndcg10.high
+    )];
+    lines.extend(gate.checks.iter().map(|check| {
+        let mark = if check.passed { "pass" } else { "FAIL" };
+        format!("{mark}  {:<10}{}; found {}", check.name, check.required, check.found)
+    }));
+    lines.push(if gate.promote { "promote".to_owned() } else { "keep the champion".to_owned() });
+    lines.join("\n")
+}
+
+pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
+    let start = Instant::now();
+    let champion = super::load_engine(&args.champion, None)?;
+    let mut recipe = train::recipe(args.recipe.as_ref(), None, None)?;
+    if args.recipe.is_none() {
+        recipe.name = champion.bundle().manifest().name.clone();
+        recipe.split = evaluate::split_kind(&champion.bundle().manifest().training.split)?;
+    }
+    recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
+    let shares = category_shares(args)?;
+    let dataset = Dataset::read(&args.data)?;
+    let mut progress = TrainingProgress::new();
+    let (challenger, gate) =
+        retrain(&champion, &dataset, &recipe, shares.clone(), &mut |step| progress.show(step))?;
+    drop(progress);
+    if gate.promote {
+        bundle::write(&challenger.files, &args.out)?;
+    }
+    let promote = gate.promote;
+    let challenger = TrainResult::new(&challenger, Usage::since(start));
+    let result = RetrainResult { gate, category_shares: shares, challenger };
+    output.result(&result, &text(&result))?;
+    Ok(Verdict::wanting_if(!promote))
+}

@@ -1,0 +1,173 @@
+//! `sanderling train`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use sanderling_core::BundleFiles;
+use sanderling_train::data::Dataset;
+use sanderling_train::recipe::Recipe;
+use sanderling_train::split::SplitKind;
+use sanderling_train::train::{self, Lineage, RECOMMENDER, Trained};
+use sanderling_train::{bundle, metrics::Metrics};
+use sanderling_types::{Manifest, Quantisation, Result};
+use serde::Serialize;
+
+use super::table;
+use crate::output::{Output, Verdict};
+use crate::progress::TrainingProgress;
+use crate::usage::Usage;
+
+/// How the data is divided, see `docs/evaluation.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SplitArg {
+    /// Newest tenth of the time tests.
+    Time,
+    /// Each user's last interaction tests.
+    LeaveOneOut,
+    /// Every prefix of a test session is a case.
+    NextClick,
+}
+
+impl From<SplitArg> for SplitKind {
+    fn from(arg: SplitArg) -> Self {
+        match arg {
+            SplitArg::Time => SplitKind::Time,
+            SplitArg::LeaveOneOut => SplitKind::LeaveOneOut,
+            SplitArg::NextClick => SplitKind::NextClick,
+        }
+    }
+}
+
+/// Train a recommender, measure it against baselines, write its bundle.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sanderling train data/shop --out bundles/shop --json\n  \
+    sanderling train data/ml-1m --split leave-one-out --seed 7 --out bundles/ml-1m")]
+pub(crate) struct Train {
+    /// Data folder, or a bare table of interactions.
+    data: PathBuf,
+    /// Recipe file; see docs/formats/recipe.md.
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// How the data is divided; overrides the recipe.
+    #[arg(long, value_enum)]
+    split: Option<SplitArg>,
+    /// Seed of every random choice; overrides the recipe.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Name of the bundle; overrides the recipe.
+    #[arg(long)]
+    name: Option<String>,
+    /// Most passes over the data; overrides the recipe.
+    #[arg(long)]
+    max_epochs: Option<usize>,
+    /// Threads; the result does not depend on it. By default one a core.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Folder to write the bundle to.
+    #[arg(long, value_name = "BUNDLE")]
+    out: PathBuf,
+}
+
+/// What `train --json` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct TrainResult {
+    pub(crate) recommender: String,
+    pub(crate) split: String,
+    pub(crate) seed: u64,
+    pub(crate) num_cases: usize,
+    pub(crate) metrics: Metrics,
+    pub(crate) baselines: BTreeMap<String, Metrics>,
+    pub(crate) bundle_bytes: u64,
+    pub(crate) bundle_hash: String,
+    pub(crate) file_bytes: BTreeMap<String, u64>,
+    pub(crate) quantisation: Quantisation,
+    pub(crate) ranker_gain_ndcg10: f64,
+    pub(crate) epochs: usize,
+    pub(crate) tokens: u64,
+    #[serde(flatten)]
+    pub(crate) usage: Usage,
+}
+
+/// Length of every file of a bundle.
+pub(crate) fn file_bytes(files: &BundleFiles) -> BTreeMap<String, u64> {
+    files.iter().map(|(name, bytes)| (name.to_owned(), bytes.len() as u64)).collect()
+}
+
+impl TrainResult {
+    pub(crate) fn new(trained: &Trained, usage: Usage) -> Self {
+        let Manifest { training, quantisation, .. } = &trained.manifest;
+        Self {
+            recommender: RECOMMENDER.to_owned(),
+            split: training.split.clone(),
+            seed: training.seed,
+            num_cases: trained.evaluation.num_cases,
+            metrics: trained.evaluation.metrics.clone(),
+            baselines: trained.evaluation.baselines.clone(),
+            bundle_bytes: trained.manifest.bundle_bytes(),
+            bundle_hash: trained.manifest.bundle_hash().to_string(),
+            file_bytes: file_bytes(&trained.files),
+            quantisation: quantisation.clone(),
+            ranker_gain_ndcg10: trained.ranker_gain_ndcg10,
+            epochs: trained.curve.len(),
+            tokens: trained.curve.last().map_or(0, |epoch| epoch.tokens),
+            usage,
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let files: Vec<String> =
+            self.file_bytes.iter().map(|(name, len)| format!("  {name:<16}{:>12}", table::bytes(*len))).collect();
+        format!(
+            "{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
+             bundle {} ({})\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
+            self.num_cases,
+            self.split,
+            self.seed,
+            table::metrics(&self.recommender, &self.metrics, &self.baselines),
+            self.bundle_hash,
+            table::bytes(self.bundle_bytes),
+            files.join("\n"),
+            self.usage.cpu_seconds,
+            self.usage.wall_seconds,
+            table::bytes(self.usage.peak_rss_bytes)
+        )
+    }
+}
+
+/// The recipe of a file (or the default) with what the command line overrides.
+pub(crate) fn recipe(file: Option<&PathBuf>, split: Option<SplitArg>, seed: Option<u64>) -> Result<Recipe> {
+    let mut recipe = file.map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
+    recipe.split = split.map_or(recipe.split, SplitKind::from);
+    recipe.seed = seed.unwrap_or(recipe.seed);
+    Ok(recipe)
+}
+
+pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
+    let start = Instant::now();
+    let mut recipe = recipe(args.recipe.as_ref(), args.split, args.seed)?;
+    recipe.name = args.name.clone().unwrap_or(recipe.name);
+    recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
+    let dataset = Dataset::read(&args.data)?;
+    let mut progress = TrainingProgress::new();
+    let trained = with_threads(args.threads, || {
+        train::train(&dataset, &recipe, &Lineage::default(), &mut |step| progress.show(step))
+    })??;
+    drop(progress);
+    bundle::write(&trained.files, &args.out)?;
+    let result = TrainResult::new(&trained, Usage::since(start));
+    output.result(&result, &result.text())?;
+    Ok(Verdict::Done)
+}
+
+/// Runs `work` on a pool of `threads`, or on the default pool.
+pub(crate) fn with_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let Some(threads) = threads else { return Ok(work()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
+        sanderling_types::Error::new(sanderling_types::Code::InvalidArgument, "threads cannot be started")
+            .found(threads)
+            .source_error(error)
+    })?;
+    Ok(pool.install(work))
+}

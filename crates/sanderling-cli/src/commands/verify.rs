@@ -1,0 +1,90 @@
+//! `sanderling verify`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use sanderling_cli::wasm_host::{HostLimits, WasmHost};
+use sanderling_core::{PublicKey, operations};
+use sanderling_testkit::{Expectation, difference, samples};
+use sanderling_types::{Code, Error, Result};
+use serde_json::{Value, json};
+
+use super::bundle::read_key;
+use crate::output::{Output, Verdict};
+
+/// Check a bundle: lengths, hashes, signature, models; and that it gives the same results as wasm.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sanderling verify bundles/shop --public-key shop.key.pub\n  \
+    sanderling verify bundles/shop --runtime wasm --component build/sanderling-edge.wasm")]
+pub(crate) struct Verify {
+    /// Bundle folder.
+    bundle: PathBuf,
+    /// File with the public key that must have signed the bundle.
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
+    /// Where to run the bundle.
+    #[arg(long, value_enum, default_value_t = RuntimeArg::Native)]
+    runtime: RuntimeArg,
+    /// The engine as a wasi:http component, for --runtime wasm.
+    #[arg(long, value_name = "FILE", default_value = "build/sanderling-edge.wasm")]
+    component: PathBuf,
+    /// Most wasm instructions (fuel) of one operation.
+    #[arg(long, default_value_t = HostLimits::default().fuel)]
+    fuel: u64,
+    /// Most wasm memory in bytes.
+    #[arg(long, default_value_t = HostLimits::default().memory_bytes)]
+    memory_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RuntimeArg {
+    /// The native library.
+    Native,
+    /// The same core as a wasm component under wasmtime, with limits on fuel and memory.
+    Wasm,
+}
+
+pub(crate) fn run(args: &Verify, output: &Output) -> Result<Verdict> {
+    let key = args.public_key.as_deref().map(read_key).transpose()?.map(PublicKey);
+    let engine = super::load_engine(&args.bundle, key.as_ref())?;
+    let bundle = engine.bundle();
+    let cases = samples(bundle.manifest(), bundle.vocabulary(), bundle.baseline());
+    let native: Vec<Value> = cases.iter().map(|case| operations::run(&engine, &case.operation)).collect();
+    let differences = match args.runtime {
+        RuntimeArg::Native => Vec::new(),
+        RuntimeArg::Wasm => compare(args, &cases, &native, key.as_ref())?,
+    };
+    let json = json!({
+        "bundle_hash": bundle.hash(),
+        "signature_checked": key.is_some(),
+        "runtime": if args.runtime == RuntimeArg::Wasm { "wasm" } else { "native" },
+        "operations": cases.len(),
+        "differences": differences,
+    });
+    let mut lines = vec![format!("{} is intact; {} operations run", bundle.hash(), cases.len())];
+    lines.extend(differences.iter().cloned());
+    output.result(&json, &lines.join("\n"))?;
+    Ok(Verdict::wanting_if(!differences.is_empty()))
+}
+
+fn compare(args: &Verify, cases: &[Expectation], native: &[Value], key: Option<&PublicKey>) -> Result<Vec<String>> {
+    let limits = HostLimits { fuel: args.fuel, memory_bytes: args.memory_bytes, ..HostLimits::default() };
+    let mut host = WasmHost::new(&args.component, limits)?;
+    let files: BTreeMap<String, Vec<u8>> = sanderling_train::bundle::read(&args.bundle)?
+        .iter()
+        .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
+        .collect();
+    host.load_bundle(&files, key)?;
+    let operations: Vec<Value> = cases.iter().map(|case| case.operation.clone()).collect();
+    let answers = host.run_operations(&operations)?;
+    if answers.len() != native.len() {
+        return Err(Error::new(Code::Internal, "wasm answered another number of operations")
+            .expected(native.len())
+            .found(answers.len()));
+    }
+    let found = cases.iter().zip(native).zip(&answers).filter_map(|((case, native), answer)| {
+        difference(native, answer, case.tolerance).map(|found| format!("{}: {found}", case.name))
+    });
+    Ok(found.collect())
+}

@@ -1,0 +1,4 @@
+//! The parts of the `sanderling` program that tests use too.
+#![deny(missing_docs)]
+
+pub mod wasm_host;

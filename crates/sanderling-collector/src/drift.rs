@@ -1,0 +1,278 @@
+//! Whether what devices report differs from the baseline, or from an earlier window.
+
+use std::ops::Range;
+
+use sanderling_sketch::noise::{Channel, Estimate};
+use sanderling_sketch::test::{TestResult, holm, noised_counts_against_counts, noised_counts_against_shares};
+use sanderling_sketch::{Histogram, distance};
+use sanderling_types::{BaselineField, Code, Error, FORMAT_VERSION, Result, Sha256Hash};
+use serde::{Deserialize, Serialize};
+
+use crate::{Merged, Reader, RegisteredBundle};
+
+/// When to alarm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Probability of any false alarm over all fields of one judgement; over 0, under 1.
+    pub alpha: f64,
+    /// Smallest [`distance::effect`] that is worth an alarm: with enough reports every
+    /// difference is significant.
+    pub min_effect: f64,
+    /// Fewest answers of a field (in each of two compared windows) that are judged or shown.
+    pub min_answers: u64,
+    /// Windows (by start, Unix seconds) that fields without baseline shares are compared with.
+    pub reference: Option<Range<i64>>,
+}
+
+impl Default for Options {
+    /// alpha 0.01, effect 0.1 (a moderate change on the scale of the population stability index),
+    /// 100 answers, no reference.
+    fn default() -> Self {
+        Self { alpha: 0.01, min_effect: 0.1, min_answers: 100, reference: None }
+    }
+}
+
+/// Windows that were added up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Windows {
+    /// First start that was looked for, Unix seconds.
+    pub start: i64,
+    /// First start that no longer was.
+    pub end: i64,
+    /// Windows with at least one report.
+    pub num_windows: u64,
+    /// Reports in them.
+    pub num_reports: u64,
+}
+
+/// Why a field was not judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skipped {
+    /// Fewer answers than [`Options::min_answers`].
+    TooFewAnswers,
+    /// The baseline has no shares for it and no reference windows were given.
+    NoReference,
+    /// Fewer answers than [`Options::min_answers`] in the reference windows.
+    TooFewReferenceAnswers,
+}
+
+/// The judgement of one field. Shares and standard errors are those before the noise; numbers are
+/// absent where the field was not judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FieldDrift {
+    /// Name of the field.
+    pub name: String,
+    /// Answers in the judged windows.
+    pub num_answers: u64,
+    /// Why the field was not judged, if it was not.
+    pub skipped: Option<Skipped>,
+    /// Population stability index of `shares` against `baseline_shares`; noise only makes it larger.
+    pub psi: Option<f64>,
+    /// Jensen-Shannon distance, base 2; noise only makes it larger.
+    pub jensen_shannon: Option<f64>,
+    /// Wasserstein distance in bins; only meaningful for numeric fields.
+    pub wasserstein: Option<f64>,
+    /// The difference that sampling and noise do not explain, on the scale of `psi`.
+    pub effect: Option<f64>,
+    /// Chi-squared statistic.
+    pub statistic: Option<f64>,
+    /// Its degrees of freedom.
+    pub degrees_of_freedom: Option<u32>,
+    /// Probability of such a statistic without drift.
+    pub p_value: Option<f64>,
+    /// The same after Holm's correction over all judged fields.
+    pub adjusted_p_value: Option<f64>,
+    /// Whether `adjusted_p_value` is under alpha and `effect` at least the floor.
+    pub drifted: bool,
+    /// Debiased shares `[num_bins]`; may be slightly negative. Empty where not judged.
+    pub shares: Vec<f64>,
+    /// Standard errors of `shares`.
+    pub standard_errors: Vec<f64>,
+    /// Shares at training time, or debiased ones of the reference windows. Empty where not judged.
+    pub baseline_shares: Vec<f64>,
+}
+
+/// The verdict on a bundle's windows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftReport {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// The bundle whose baseline was compared with.
+    pub bundle_sha256: Sha256Hash,
+    /// What was judged.
+    pub windows: Windows,
+    /// What fields without baseline shares were compared with.
+    pub reference: Option<Windows>,
+    /// Reports in the judged windows.
+    pub num_reports: u64,
+    /// Every declared field, in the baseline's order.
+    pub fields: Vec<FieldDrift>,
+    /// Whether any field drifted.
+    pub drifted: bool,
+    /// Probability of any false alarm.
+    pub alpha: f64,
+    /// The effect floor.
+    pub min_effect: f64,
+    /// The fewest answers that are judged or shown.
+    pub min_answers: u64,
+}
+
+/// What a field is compared with.
+enum Reference<'a> {
+    Shares { shares: &'a [f64], num_devices: u64 },
+    Answers(&'a Histogram),
+}
+
+/// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline.
+///
+/// A field alarms when its p-value, after Holm's correction over all judged fields, is under
+/// `alpha` and its effect at least `min_effect`.
+///
+/// # Errors
+/// [`Code::InvalidArgument`] for options out of range, [`Code::Storage`].
+pub fn judge(
+    reader: &Reader,
+    bundle: &RegisteredBundle,
+    windows: Range<i64>,
+    options: &Options,
+) -> Result<DriftReport> {
+    check(options)?;
+    let merged = reader.merged(bundle.hash(), bundle.baseline(), windows.clone())?;
+    let reference = match &options.reference {
+        Some(range) => Some((range.clone(), reader.merged(bundle.hash(), bundle.baseline(), range.clone())?)),
+        None => None,
+    };
+    let reference_answers = reference.as_ref().map(|(_, merged)| merged);
+    let fields = bundle.baseline().fields.iter();
+    let mut fields = fields
+        .map(|field| judge_field(field, bundle.epsilon_per_field(), &merged, reference_answers, options))
+        .collect::<Result<Vec<_>>>()?;
+    alarm(&mut fields, options);
+    Ok(DriftReport {
+        format_version: FORMAT_VERSION,
+        bundle_sha256: bundle.hash(),
+        num_reports: merged.num_reports,
+        drifted: fields.iter().any(|field| field.drifted),
+        windows: summary(&windows, &merged),
+        reference: reference.as_ref().map(|(range, merged)| summary(range, merged)),
+        fields,
+        alpha: options.alpha,
+        min_effect: options.min_effect,
+        min_answers: options.min_answers,
+    })
+}
+
+fn check(options: &Options) -> Result<()> {
+    let alpha_ok = options.alpha > 0.0 && options.alpha < 1.0;
+    if alpha_ok && options.min_effect >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::new(Code::InvalidArgument, "the options of a drift judgement are out of range")
+        .expected("0 < alpha < 1 and min_effect >= 0")
+        .found(format!("alpha {} and min_effect {}", options.alpha, options.min_effect)))
+}
+
+fn summary(range: &Range<i64>, merged: &Merged) -> Windows {
+    Windows {
+        start: range.start,
+        end: range.end,
+        num_windows: merged.num_windows,
+        num_reports: merged.num_reports,
+    }
+}
+
+fn judge_field(
+    field: &BaselineField,
+    epsilon: f64,
+    merged: &Merged,
+    reference: Option<&Merged>,
+    options: &Options,
+) -> Result<FieldDrift> {
+    let none = Histogram::new(field.bins.num_bins());
+    let answers = merged.answers.get(&field.name).unwrap_or(&none);
+    let mut out = unjudged(&field.name, answers.total());
+    if answers.total() < options.min_answers.max(1) {
+        out.skipped = Some(Skipped::TooFewAnswers);
+        return Ok(out);
+    }
+    let reference = match (&field.shares, reference) {
+        (Some(shares), _) if field.num_devices > 0 => {
+            Reference::Shares { shares, num_devices: field.num_devices }
+        }
+        (_, Some(merged)) => Reference::Answers(merged.answers.get(&field.name).unwrap_or(&none)),
+        (_, None) => {
+            out.skipped = Some(Skipped::NoReference);
+            return Ok(out);
+        }
+    };
+    if let Reference::Answers(before) = reference
+        && before.total() < options.min_answers.max(1)
+    {
+        out.skipped = Some(Skipped::TooFewReferenceAnswers);
+        return Ok(out);
+    }
+    let channel = Channel::new(epsilon, field.bins.num_bins())?;
+    compare(&mut out, answers, &reference, &channel)?;
+    Ok(out)
+}
+
+fn compare(
+    out: &mut FieldDrift,
+    answers: &Histogram,
+    reference: &Reference<'_>,
+    channel: &Channel,
+) -> Result<()> {
+    let now = channel.debias(answers.counts());
+    let (before, test): (Estimate, TestResult) = match reference {
+        Reference::Shares { shares, num_devices } => (
+            Estimate::counted(shares, *num_devices),
+            noised_counts_against_shares(answers.counts(), shares, *num_devices, channel)?,
+        ),
+        Reference::Answers(before) => (
+            channel.debias(before.counts()),
+            noised_counts_against_counts(answers.counts(), before.counts(), channel)?,
+        ),
+    };
+    out.psi = Some(distance::psi(&now.shares, &before.shares));
+    out.jensen_shannon = Some(distance::jensen_shannon(&now.shares, &before.shares));
+    out.wasserstein = Some(distance::wasserstein_bins(&now.shares, &before.shares));
+    out.effect = Some(distance::effect(&now, &before));
+    out.statistic = Some(test.statistic);
+    out.degrees_of_freedom = Some(test.degrees_of_freedom);
+    out.p_value = Some(test.p_value);
+    out.shares = now.shares;
+    out.standard_errors = now.standard_errors;
+    out.baseline_shares = before.shares;
+    Ok(())
+}
+
+fn unjudged(name: &str, num_answers: u64) -> FieldDrift {
+    FieldDrift {
+        name: name.to_owned(),
+        num_answers,
+        skipped: None,
+        psi: None,
+        jensen_shannon: None,
+        wasserstein: None,
+        effect: None,
+        statistic: None,
+        degrees_of_freedom: None,
+        p_value: None,
+        adjusted_p_value: None,
+        drifted: false,
+        shares: Vec::new(),
+        standard_errors: Vec::new(),
+        baseline_shares: Vec::new(),
+    }
+}
+
+fn alarm(fields: &mut [FieldDrift], options: &Options) {
+    let p_values: Vec<f64> = fields.iter().filter_map(|field| field.p_value).collect();
+    let judged = fields.iter_mut().filter(|field| field.p_value.is_some());
+    for (field, adjusted) in judged.zip(holm(&p_values)) {
+        field.adjusted_p_value = Some(adjusted);
+        let effect = field.effect.unwrap_or(0.0);
+        field.drifted = adjusted < options.alpha && effect >= options.min_effect;
+    }
+}

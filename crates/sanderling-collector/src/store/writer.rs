@@ -1,0 +1,153 @@
+//! The one writer: takes what waits, stores it in one transaction, answers after the commit.
+
+use std::sync::mpsc::Receiver;
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
+use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash};
+use tokio::sync::oneshot;
+
+use super::storage_error;
+use crate::RegisteredBundle;
+use crate::validate::oldest_window_start;
+
+/// Work for the writer, with the way back to whoever waits for it.
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) reply: oneshot::Sender<Result<Answer>>,
+}
+
+pub(super) enum Work {
+    Report { report: Box<Report>, received_at: i64 },
+    DeleteExpired { now: i64, retention_seconds: u32 },
+}
+
+pub(super) enum Answer {
+    Report(ReportStatus),
+    /// How many raw reports were deleted.
+    Deleted(u64),
+}
+
+/// Runs until the queue is closed and empty.
+pub(super) fn run(mut connection: Connection, jobs: &Receiver<Job>, max_batch: usize) {
+    while let Ok(first) = jobs.recv() {
+        let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(max_batch - 1)).collect();
+        // A waiter that has gone away is no problem in either case: it will ask again.
+        match write(&mut connection, &batch) {
+            Ok(answers) => batch.into_iter().zip(answers).for_each(|(job, answer)| {
+                let _ = job.reply.send(answer);
+            }),
+            Err(error) => {
+                tracing::error!(%error, num_jobs = batch.len(), "a transaction failed; nothing of it was stored");
+                batch.into_iter().for_each(|job| {
+                    let _ = job.reply.send(Err(storage_error(&error)));
+                });
+            }
+        }
+    }
+}
+
+/// Does the whole batch in one transaction; the answers may be sent, because it is committed.
+fn write(connection: &mut Connection, batch: &[Job]) -> rusqlite::Result<Vec<Result<Answer>>> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let answers = batch.iter().map(|job| perform(&tx, &job.work)).collect::<rusqlite::Result<_>>()?;
+    tx.commit()?;
+    Ok(answers)
+}
+
+fn perform(tx: &Transaction<'_>, work: &Work) -> rusqlite::Result<Result<Answer>> {
+    match work {
+        Work::Report { report, received_at } => Ok(store(tx, report, *received_at)?.map(Answer::Report)),
+        Work::DeleteExpired { now, retention_seconds } => {
+            Ok(Ok(Answer::Deleted(delete_expired(tx, *now, *retention_seconds)?)))
+        }
+    }
+}
+
+/// Stores one report. The outer error ends the transaction; the inner one concerns this report.
+fn store(tx: &Transaction<'_>, report: &Report, received_at: i64) -> rusqlite::Result<Result<ReportStatus>> {
+    let Some((bundle_id, expired_before)) = bundle_row(tx, report.bundle_sha256)? else {
+        return Ok(Err(Error::new(Code::UnknownBundle, "no bundle with this hash is registered")
+            .found(report.bundle_sha256)));
+    };
+    let content = Sha256Hash::of(&report.encode());
+    let id = id_bytes(&report.report_id);
+    let known: Option<[u8; 32]> = tx
+        .prepare_cached("SELECT content_sha256 FROM reports WHERE report_id = ?1")?
+        .query_row([&id[..]], |row| row.get(0))
+        .optional()?;
+    if let Some(known) = known {
+        return Ok(if known == *content.as_bytes() {
+            Ok(ReportStatus::Duplicate)
+        } else {
+            Err(Error::new(Code::ReportConflict, "another report with this id was counted before")
+                .found(&report.report_id))
+        });
+    }
+    if report.window_start < expired_before {
+        return Ok(Err(Error::new(Code::ReportExpired, "the reports of this window were deleted")
+            .expected(format!("a start of {expired_before} or later"))
+            .found(report.window_start)));
+    }
+    tx.prepare_cached(
+        "INSERT INTO reports (report_id, bundle_id, window_start, received_at, content_sha256)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute((
+        &id[..],
+        bundle_id,
+        report.window_start,
+        received_at - received_at.rem_euclid(3600),
+        content.as_bytes(),
+    ))?;
+    count(tx, bundle_id, report)?;
+    Ok(Ok(ReportStatus::Accepted))
+}
+
+fn count(tx: &Transaction<'_>, bundle_id: i64, report: &Report) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO windows (bundle_id, window_start, num_reports) VALUES (?1, ?2, 1)
+         ON CONFLICT DO UPDATE SET num_reports = num_reports + 1",
+    )?
+    .execute((bundle_id, report.window_start))?;
+    let mut add = tx.prepare_cached(
+        "INSERT INTO cells (bundle_id, window_start, field, bin, num_answers) VALUES (?1, ?2, ?3, ?4, 1)
+         ON CONFLICT DO UPDATE SET num_answers = num_answers + 1",
+    )?;
+    for observation in &report.observations {
+        add.execute((bundle_id, report.window_start, &observation.field, observation.bin))?;
+    }
+    Ok(())
+}
+
+fn bundle_row(tx: &Transaction<'_>, hash: Sha256Hash) -> rusqlite::Result<Option<(i64, i64)>> {
+    tx.prepare_cached("SELECT bundle_id, expired_before FROM bundles WHERE bundle_sha256 = ?1")?
+        .query_row([hash.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+fn delete_expired(tx: &Transaction<'_>, now: i64, retention_seconds: u32) -> rusqlite::Result<u64> {
+    let bundles: Vec<(i64, Vec<u8>, Vec<u8>)> = tx
+        .prepare("SELECT bundle_id, manifest, baseline FROM bundles")?
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut num_deleted = 0;
+    for (bundle_id, manifest, baseline) in bundles {
+        let bundle = RegisteredBundle::decode(&manifest, &baseline)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let oldest = oldest_window_start(now, retention_seconds, bundle.telemetry().window_seconds);
+        num_deleted += tx
+            .execute("DELETE FROM reports WHERE bundle_id = ?1 AND window_start < ?2", (bundle_id, oldest))?
+            as u64;
+        tx.execute(
+            "UPDATE bundles SET expired_before = max(expired_before, :oldest) WHERE bundle_id = :bundle_id",
+            named_params! { ":oldest": oldest, ":bundle_id": bundle_id },
+        )?;
+    }
+    Ok(num_deleted)
+}
+
+/// The 16 bytes of an id of 32 hex digits, which decoding has checked.
+fn id_bytes(report_id: &str) -> Vec<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
+    report_id.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}

@@ -1,0 +1,186 @@
+//! The verdict: silent without drift, loud and right about the field with it.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::disallowed_methods, reason = "the collector is native")]
+
+mod support;
+
+use std::sync::Arc;
+
+use sanderling_collector::drift::{DriftReport, Options, Skipped, judge};
+use sanderling_collector::{RegisteredBundle, Store, StoreOptions};
+use sanderling_sketch::noise::{Channel, choose, choose_weighted, rng_from_seed};
+use sanderling_types::{Code, Report, TelemetryConstants};
+use support::{NOW, WINDOW, bundle, padded, unpadded};
+use tokio::task::JoinSet;
+
+const CATEGORY: &str = "interaction.category";
+const RANKER: &str = "score.ranker";
+const POSITION: &str = "outcome.position";
+
+/// What devices hold in one window: weights of each field's bins, in the baseline's order.
+struct World {
+    window: i64,
+    category: [u64; 4],
+    ranker: [u64; 4],
+    position: [u64; 5],
+}
+
+const AS_TRAINED: World =
+    World { window: 0, category: [4, 3, 2, 1], ranker: [1, 1, 1, 1], position: [60, 10, 15, 10, 5] };
+
+impl World {
+    /// Reports of `num_devices` devices, each choosing its field by chance and sending it through
+    /// the channel, as the telemetry of the engine does.
+    fn reports(&self, num_devices: u64) -> Vec<Report> {
+        let bundle = bundle();
+        let mut seed = [0; 32];
+        seed[0] = self.window as u8;
+        let mut rng = rng_from_seed(seed);
+        let fields = &bundle.baseline().fields;
+        let report = |number: u64| {
+            let at = choose(fields.len(), &mut rng);
+            let weights: [&[u64]; 3] = [&self.category, &self.ranker, &self.position];
+            let truth = choose_weighted(weights[at], &mut rng).unwrap();
+            let channel = Channel::new(bundle.epsilon_per_field(), fields[at].bins.num_bins()).unwrap();
+            let bin = channel.randomise(truth, &mut rng) as u16;
+            let mut report = unpadded(self.window as u64 * 1_000_000 + number, &fields[at].name, bin);
+            report.window_start = WINDOW + self.window * 86_400;
+            padded(report)
+        };
+        (0..num_devices).map(report).collect()
+    }
+}
+
+struct Fixture {
+    store: Arc<Store>,
+    bundle: RegisteredBundle,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn new(worlds: &[World], num_devices: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions { queue_capacity: 100_000, max_batch: 10_000, ..StoreOptions::default() };
+        let store = Arc::new(Store::open(&folder.path().join("reports.db"), &options).unwrap());
+        store.register(&bundle()).unwrap();
+        let mut sending = JoinSet::new();
+        for report in worlds.iter().flat_map(|world| world.reports(num_devices)) {
+            let store = Arc::clone(&store);
+            sending.spawn(async move { store.submit(report, NOW).await.unwrap() });
+        }
+        sending.join_all().await;
+        Self { store, bundle: bundle(), _folder: folder }
+    }
+
+    fn judge(&self, windows: std::ops::Range<i64>, options: &Options) -> DriftReport {
+        let seconds = |window: i64| WINDOW + window * 86_400;
+        judge(self.store.reader(), &self.bundle, seconds(windows.start)..seconds(windows.end), options)
+            .unwrap()
+    }
+}
+
+fn drifted(report: &DriftReport) -> Vec<&str> {
+    report.fields.iter().filter(|field| field.drifted).map(|field| field.name.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_behave_as_at_training_time_raise_no_alarm() {
+    let worlds: Vec<World> = (0..5).map(|window| World { window, ..AS_TRAINED }).collect();
+    let fixture = Fixture::new(&worlds, 3_000).await;
+    for window in 0..5 {
+        let report = fixture.judge(window..window + 1, &Options::default());
+        assert_eq!(drifted(&report), Vec::<&str>::new());
+        assert!(!report.drifted);
+    }
+    let report = fixture.judge(0..5, &Options::default());
+    assert!(!report.drifted);
+    assert_eq!((report.num_reports, report.windows.num_windows), (15_000, 5));
+    let answers: u64 = report.fields.iter().map(|field| field.num_answers).sum();
+    assert_eq!(answers, 15_000, "one answer a report");
+    let category = &report.fields[0];
+    for (share, expected) in category.shares.iter().zip(support::SHARES) {
+        assert!((share - expected).abs() < 0.05, "{:?}", category.shares);
+    }
+    assert_eq!(category.baseline_shares, support::SHARES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shift_alarms_in_its_field_and_in_no_other() {
+    let shifted = World { window: 1, category: [1, 2, 3, 4], ..AS_TRAINED };
+    let fixture = Fixture::new(&[World { window: 0, ..AS_TRAINED }, shifted], 4_000).await;
+    assert!(!fixture.judge(0..1, &Options::default()).drifted);
+    let report = fixture.judge(1..2, &Options::default());
+    assert_eq!(drifted(&report), [CATEGORY]);
+    assert!(report.drifted);
+    let category = &report.fields[0];
+    // 0.9 is the population stability index of the true shares.
+    assert!((0.5..1.5).contains(&category.effect.unwrap()), "{category:?}");
+    assert!(category.adjusted_p_value.unwrap() >= category.p_value.unwrap());
+    assert_eq!(category.degrees_of_freedom, Some(3));
+    // Significant, but the caller asked for more.
+    let demanding = Options { min_effect: 5.0, ..Options::default() };
+    assert!(!fixture.judge(1..2, &demanding).drifted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_without_baseline_are_compared_with_reference_windows() {
+    let ignored = World { window: 2, position: [95, 1, 1, 1, 2], ..AS_TRAINED };
+    let same = |window| World { window, ..AS_TRAINED };
+    let fixture = Fixture::new(&[same(0), same(1), ignored], 4_000).await;
+    let without = fixture.judge(2..3, &Options::default());
+    let position = without.fields.iter().find(|field| field.name == POSITION).unwrap();
+    assert_eq!((position.skipped, position.p_value), (Some(Skipped::NoReference), None));
+    assert!(!without.drifted);
+
+    let reference = |windows: std::ops::Range<i64>| Options {
+        reference: Some(WINDOW + windows.start * 86_400..WINDOW + windows.end * 86_400),
+        ..Options::default()
+    };
+    assert_eq!(drifted(&fixture.judge(1..2, &reference(0..1))), Vec::<&str>::new());
+    let with = fixture.judge(2..3, &reference(0..2));
+    assert_eq!(drifted(&with), [POSITION]);
+    assert_eq!(with.reference.as_ref().unwrap().num_reports, 8_000);
+    let empty = fixture.judge(2..3, &reference(7..9));
+    let position = empty.fields.iter().find(|field| field.name == POSITION).unwrap();
+    assert_eq!(position.skipped, Some(Skipped::TooFewReferenceAnswers));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_answers_are_neither_judged_nor_shown() {
+    let shifted = World { category: [0, 0, 0, 1], ranker: [0, 0, 0, 1], ..AS_TRAINED };
+    let fixture = Fixture::new(&[shifted], 150).await;
+    for report in [fixture.judge(0..1, &Options::default()), fixture.judge(5..6, &Options::default())] {
+        assert!(!report.drifted);
+        for field in report.fields.iter().filter(|field| field.name != POSITION) {
+            assert_eq!(field.skipped, Some(Skipped::TooFewAnswers));
+            assert!(field.shares.is_empty() && field.psi.is_none());
+        }
+    }
+    let brave = Options { min_answers: 10, ..Options::default() };
+    assert_eq!(drifted(&fixture.judge(0..1, &brave)), [CATEGORY, RANKER]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_survives_json_and_options_are_checked() {
+    let fixture = Fixture::new(&[AS_TRAINED], 600).await;
+    let report = fixture.judge(0..1, &Options::default());
+    let text = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<DriftReport>(&text).unwrap(), report);
+    for options in [
+        Options { alpha: 0.0, ..Options::default() },
+        Options { alpha: 1.0, ..Options::default() },
+        Options { alpha: f64::NAN, ..Options::default() },
+        Options { min_effect: -0.1, ..Options::default() },
+        Options { min_effect: f64::NAN, ..Options::default() },
+    ] {
+        let error = judge(fixture.store.reader(), &fixture.bundle, 0..1, &options).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{options:?}");
+    }
+}
+
+#[test]
+fn a_budget_for_several_answers_is_divided_among_them() {
+    let constants =
+        TelemetryConstants { epsilon: 3.0, fields_per_report: 3, ..TelemetryConstants::default() };
+    assert_eq!(support::bundle_of(1, constants).epsilon_per_field(), 1.0);
+}

@@ -1,0 +1,265 @@
+//! The bundle: files in, checked parts out.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use sanderling_types::{
+    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Result, Sha256Hash, Vocabulary,
+};
+
+use crate::ItemTable;
+
+/// The bytes of a bundle folder by file name, with `manifest.json` and, if signed, `manifest.sig`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleFiles(BTreeMap<String, Vec<u8>>);
+
+impl BundleFiles {
+    /// No file yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file, or replaces the one of the same name.
+    pub fn insert(&mut self, name: impl Into<String>, bytes: Vec<u8>) {
+        self.0.insert(name.into(), bytes);
+    }
+
+    /// The bytes of a file.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+
+    /// Names and bytes, by ascending name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
+    fn take(&mut self, name: &str) -> Result<Vec<u8>> {
+        self.0.remove(name).ok_or_else(|| missing(name))
+    }
+}
+
+impl From<BTreeMap<String, Vec<u8>>> for BundleFiles {
+    fn from(files: BTreeMap<String, Vec<u8>>) -> Self {
+        Self(files)
+    }
+}
+
+/// An Ed25519 public key, `[32]` bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey(pub [u8; 32]);
+
+/// A bundle whose files are what its manifest says and agree with each other. The models are
+/// checked bytes, not yet parsed.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    manifest: Manifest,
+    hash: Sha256Hash,
+    vocabulary: Vocabulary,
+    features: FeatureSpec,
+    baseline: Baseline,
+    items: ItemTable,
+    encoder: Vec<u8>,
+    ranker: Vec<u8>,
+    /// Rows in ascending order of their item ids.
+    rows_by_id: Vec<u32>,
+}
+
+impl Bundle {
+    /// Opens a bundle: the signature if `key` is given, then length and SHA-256 of every file that
+    /// the manifest names, and only then the decoding of each and the checks across them. The
+    /// model card may be left out, as it is for people; files that the manifest does not name are
+    /// not looked at.
+    ///
+    /// # Errors
+    /// [`Code::FileMissing`], [`Code::SignatureMissing`], [`Code::SignatureInvalid`],
+    /// [`Code::ManifestInvalid`], [`Code::UnsupportedFormatVersion`], [`Code::LimitExceeded`],
+    /// [`Code::FileTruncated`], [`Code::HashMismatch`], [`Code::ItemsInvalid`],
+    /// [`Code::VocabularyInvalid`], [`Code::IncompatibleFeatures`], [`Code::BaselineInvalid`].
+    pub fn open(mut files: BundleFiles, key: Option<&PublicKey>) -> Result<Self> {
+        let manifest_bytes = files.take(Manifest::FILE_NAME)?;
+        if let Some(key) = key {
+            verify_signature(&manifest_bytes, files.get(Manifest::SIGNATURE_FILE_NAME), key)?;
+        }
+        let manifest = Manifest::decode(&manifest_bytes)?;
+        check_files(&manifest, &files)?;
+        let mut part = |role: FileRole| files.take(&manifest.file(role)?.path);
+        let bundle = Self {
+            hash: Sha256Hash::of(&manifest_bytes),
+            vocabulary: Vocabulary::decode(&part(FileRole::Vocabulary)?)?,
+            features: FeatureSpec::decode(&part(FileRole::Features)?)?,
+            baseline: Baseline::decode(&part(FileRole::Baseline)?)?,
+            items: ItemTable::decode(&part(FileRole::Items)?)?,
+            encoder: part(FileRole::Encoder)?,
+            ranker: part(FileRole::Ranker)?,
+            rows_by_id: Vec::new(),
+            manifest,
+        };
+        bundle.check_parts()?;
+        Ok(bundle.with_rows_by_id())
+    }
+
+    fn with_rows_by_id(mut self) -> Self {
+        let ids = &self.vocabulary.item_ids;
+        self.rows_by_id = (0..ids.len() as u32).collect();
+        self.rows_by_id.sort_unstable_by(|a, b| ids[*a as usize].cmp(&ids[*b as usize]));
+        self
+    }
+
+    fn check_parts(&self) -> Result<()> {
+        let shapes = &self.manifest.shapes;
+        let (num_items, dim) = (shapes.num_items as usize, shapes.dim as usize);
+        if (self.items.len(), self.items.dim()) != (num_items, dim) {
+            return Err(Error::new(Code::ItemsInvalid, "items.bin disagrees with the manifest")
+                .expected(format!("{num_items} items of {dim}"))
+                .found(format!("{} items of {}", self.items.len(), self.items.dim())));
+        }
+        if self.vocabulary.len() != num_items {
+            return Err(Error::new(Code::VocabularyInvalid, "vocabulary.json disagrees with the manifest")
+                .expected(format!("{num_items} items"))
+                .found(format!("{} items", self.vocabulary.len())));
+        }
+        let spec_hash = self.features.hash();
+        if spec_hash != self.manifest.feature_spec_sha256 {
+            return Err(Error::new(
+                Code::IncompatibleFeatures,
+                "features.json is not the spec of the manifest",
+            )
+            .expected(self.manifest.feature_spec_sha256)
+            .found(spec_hash));
+        }
+        if self.features.features.len() != shapes.num_features as usize {
+            return Err(Error::new(Code::IncompatibleFeatures, "features.json disagrees with the manifest")
+                .expected(format!("{} features", shapes.num_features))
+                .found(format!("{} features", self.features.features.len())));
+        }
+        let known = |name: &str| self.features.features.iter().any(|feature| feature.name == name);
+        let undeclared = |name: &str| name.strip_prefix("feature.").is_some_and(|name| !known(name));
+        match self.baseline.fields.iter().find(|field| undeclared(&field.name)) {
+            Some(field) => {
+                Err(Error::new(Code::BaselineInvalid, "baseline.json disagrees with features.json")
+                    .expected("fields of declared features")
+                    .found(&field.name))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The bundle hash: SHA-256 of the manifest's bytes.
+    #[must_use]
+    pub fn hash(&self) -> Sha256Hash {
+        self.hash
+    }
+
+    /// Ids, categories and item facts, in row order.
+    #[must_use]
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// The feature spec.
+    #[must_use]
+    pub fn features(&self) -> &FeatureSpec {
+        &self.features
+    }
+
+    /// The baseline of telemetry.
+    #[must_use]
+    pub fn baseline(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    /// The item table.
+    #[must_use]
+    pub fn items(&self) -> &ItemTable {
+        &self.items
+    }
+
+    /// The ONNX bytes of the encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &[u8] {
+        &self.encoder
+    }
+
+    /// The ONNX bytes of the ranker.
+    #[must_use]
+    pub fn ranker(&self) -> &[u8] {
+        &self.ranker
+    }
+
+    /// The row of an item, if this bundle has it.
+    #[must_use]
+    pub fn item_index(&self, id: &ItemId) -> Option<ItemIndex> {
+        let ids = &self.vocabulary.item_ids;
+        let found = self.rows_by_id.binary_search_by(|row| ids[*row as usize].cmp(id)).ok()?;
+        Some(ItemIndex(self.rows_by_id[found]))
+    }
+
+    /// The outside id of a row.
+    #[must_use]
+    pub fn item_id(&self, item: ItemIndex) -> Option<&ItemId> {
+        self.vocabulary.item_ids.get(item.row())
+    }
+
+    /// Names of an item's categories, in the vocabulary's order; none for a row out of range.
+    #[must_use]
+    pub fn category_names(&self, item: ItemIndex) -> Vec<&str> {
+        let categories = self.vocabulary.item_categories.get(item.row()).into_iter().flatten();
+        categories.map(|category| self.vocabulary.categories[usize::from(*category)].as_str()).collect()
+    }
+}
+
+fn verify_signature(manifest: &[u8], signature: Option<&[u8]>, key: &PublicKey) -> Result<()> {
+    let invalid = |message: &str| Error::new(Code::SignatureInvalid, message);
+    let signature = signature.ok_or_else(|| {
+        Error::new(Code::SignatureMissing, "the bundle carries no signature")
+            .expected(format!("a file {}", Manifest::SIGNATURE_FILE_NAME))
+            .hint("sign the bundle, or open it without a key")
+    })?;
+    let key =
+        VerifyingKey::from_bytes(&key.0).map_err(|_| invalid("the public key is not an Ed25519 key"))?;
+    let signature = Signature::from_slice(signature).map_err(|_| {
+        invalid("manifest.sig has the wrong length").expected("64 bytes").found(signature.len())
+    })?;
+    key.verify_strict(manifest, &signature).map_err(|_| {
+        invalid("the manifest's signature does not verify")
+            .hint("the manifest was changed, or it was signed with another key")
+    })
+}
+
+fn check_files(manifest: &Manifest, files: &BundleFiles) -> Result<()> {
+    for (role, entry) in &manifest.files {
+        let Some(bytes) = files.get(&entry.path) else {
+            if *role == FileRole::Card {
+                continue;
+            }
+            return Err(missing(&entry.path));
+        };
+        if bytes.len() as u64 != entry.bytes {
+            return Err(Error::new(Code::FileTruncated, format!("{} has the wrong length", entry.path))
+                .expected(format!("{} bytes", entry.bytes))
+                .found(format!("{} bytes", bytes.len()))
+                .hint("fetch the file again"));
+        }
+        let found = Sha256Hash::of(bytes);
+        if found != entry.sha256 {
+            return Err(Error::new(Code::HashMismatch, format!("{} has the wrong SHA-256", entry.path))
+                .expected(entry.sha256)
+                .found(found)
+                .hint("fetch the file again"));
+        }
+    }
+    Ok(())
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(Code::FileMissing, format!("{name} was not supplied"))
+}

@@ -1,0 +1,342 @@
+//! The engine: retrieve, rank, apply the policy, and say why; the worst case is the fallback list.
+
+use sanderling_types::{
+    Code, Error, Fault, FaultCode, FileRole, ItemId, ItemIndex, Reason, Recommendation, Request, Response,
+    Result, Rules, Source,
+};
+
+use crate::features::FeatureEncoder;
+use crate::observe::{Observed, Observer};
+use crate::order::score_descending;
+use crate::reasons::Explainer;
+use crate::{Bundle, Candidate, Mask, Runtime, Scorer, SessionView, policy};
+
+/// Decay with which session categories are weighed for [`Reason::Category`].
+const REASON_DECAY: f32 = 0.8;
+
+/// A loaded bundle, ready to recommend.
+pub struct Engine {
+    bundle: Bundle,
+    encoder: Box<dyn Scorer>,
+    ranker: Box<dyn Scorer>,
+    features: FeatureEncoder,
+    observer: Observer,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("bundle_hash", &self.bundle.hash()).finish_non_exhaustive()
+    }
+}
+
+/// What one call of [`Engine::recommend`] gave: the response, and what telemetry may count of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// The answer.
+    pub response: Response,
+    /// Values in the bins of the bundle's baseline. Lists that come from the fallback count only
+    /// their faults, because training has no counterpart of them.
+    pub observations: Vec<Observed>,
+    /// Feature rows `[num_recommendations, num_features]`; empty for a fallback list.
+    pub features: Vec<f32>,
+    /// Retrieval scores `[num_recommendations]`; empty for a fallback list.
+    pub retrieval_scores: Vec<f32>,
+    /// `now` of the request, Unix seconds.
+    pub now: i64,
+}
+
+/// Candidates in their final order, before the category cap and the limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranking {
+    /// Candidates, best first.
+    pub candidates: Vec<Candidate>,
+    /// Ranker scores `[num_candidates]`, descending; retrieval scores where the ranker failed.
+    pub scores: Vec<f32>,
+    /// Feature rows `[num_candidates, num_features]`, in the same order.
+    pub features: Vec<f32>,
+    /// Why retrieval order was kept, if the ranker failed.
+    pub fault: Option<Fault>,
+}
+
+impl Engine {
+    /// Loads the models of a bundle.
+    ///
+    /// # Errors
+    /// [`Code::ModelInvalid`], [`Code::LimitExceeded`] or [`Code::IncompatibleFeatures`].
+    pub fn new(bundle: Bundle, runtime: &dyn Runtime) -> Result<Self> {
+        let shapes = &bundle.manifest().shapes;
+        Ok(Self {
+            encoder: runtime.scorer(bundle.encoder(), FileRole::Encoder, shapes)?,
+            ranker: runtime.scorer(bundle.ranker(), FileRole::Ranker, shapes)?,
+            features: FeatureEncoder::new(bundle.features(), bundle.vocabulary())?,
+            observer: Observer::new(&bundle),
+            bundle,
+        })
+    }
+
+    /// The bundle.
+    #[must_use]
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The feature encoder of the bundle.
+    #[must_use]
+    pub fn feature_encoder(&self) -> &FeatureEncoder {
+        &self.features
+    }
+
+    /// Recommends. Never fails: what goes wrong on the way becomes a fault, and the worst case is
+    /// the popularity list after the policy.
+    #[must_use]
+    pub fn recommend(&self, request: &Request) -> Outcome {
+        let mut faults = Vec::new();
+        let limit = self.clamp_limit(request.limit, &mut faults);
+        let session = self.resolve_session(request, &mut faults);
+        let mask = policy::mask(&self.bundle, &session, &request.rules);
+        let ranking = self.ranking_or_fault(&session, &mask, request.now, &mut faults);
+        let mut outcome = match ranking {
+            Some(ranking) => self.list_ranking(&ranking, &session, &request.rules, limit),
+            None => self.list_fallback(&mask, &request.rules, limit),
+        };
+        if outcome.response.recommendations.len() < limit {
+            let found = outcome.response.recommendations.len();
+            faults.push(fault(
+                FaultCode::TooFewItems,
+                format!("{found} of {limit} items remained after the policy"),
+            ));
+        }
+        outcome.response.faults = faults;
+        outcome.now = request.now;
+        outcome.observations = self.observer.observe(&outcome, &self.bundle, &session);
+        outcome
+    }
+
+    fn clamp_limit(&self, limit: u32, faults: &mut Vec<Fault>) -> usize {
+        let max_limit = self.bundle.manifest().limits.max_limit;
+        if limit > max_limit {
+            faults.push(fault(FaultCode::LimitLowered, format!("limit {limit} was lowered to {max_limit}")));
+        }
+        limit.min(max_limit) as usize
+    }
+
+    fn resolve_session(&self, request: &Request, faults: &mut Vec<Fault>) -> SessionView {
+        let (session, num_unknown) = SessionView::resolve(&request.session, &self.bundle);
+        if num_unknown > 0 {
+            let detail =
+                format!("{num_unknown} of {} session items are not in this bundle", request.session.len());
+            faults.push(fault(FaultCode::UnknownItems, detail));
+        }
+        if session.is_empty() {
+            let detail =
+                if num_unknown > 0 { "no session item is in this bundle" } else { "the session is empty" };
+            faults.push(fault(FaultCode::EmptySession, detail.to_owned()));
+        }
+        session
+    }
+
+    fn ranking_or_fault(
+        &self,
+        session: &SessionView,
+        mask: &Mask,
+        now: i64,
+        faults: &mut Vec<Fault>,
+    ) -> Option<Ranking> {
+        if session.is_empty() {
+            return None;
+        }
+        match self.order(session, mask, now) {
+            Ok(mut ranking) => {
+                faults.extend(ranking.fault.take());
+                Some(ranking)
+            }
+            Err(error) => {
+                faults.push(fault(FaultCode::EncoderFailed, error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Retrieves and ranks: the best `max_candidates` kept items in order of ranker score, ties by
+    /// retrieval score, then by ascending [`ItemIndex`]. When the ranker fails, its fault is given
+    /// and retrieval order stays.
+    ///
+    /// # Errors
+    /// As [`Engine::encode`].
+    pub fn order(&self, session: &SessionView, mask: &Mask, now: i64) -> Result<Ranking> {
+        let query = self.encode(&session.item_indices())?;
+        let max_candidates = self.bundle.manifest().limits.max_candidates as usize;
+        let candidates = self.retrieve(&query, max_candidates, mask);
+        let features = self.features.encode(session, &candidates, self.bundle.items(), now);
+        Ok(match self.rank(&features, candidates.len()) {
+            Ok(scores) => reorder(&candidates, &scores, &features),
+            Err(error) => Ranking {
+                scores: candidates.iter().map(|candidate| candidate.score).collect(),
+                candidates,
+                features,
+                fault: Some(fault(FaultCode::RankerFailed, error.to_string())),
+            },
+        })
+    }
+
+    /// The query `[dim]` of a session: the encoder run over the last `max_session_len` of `items`,
+    /// oldest first.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] without items or with one out of range,
+    /// [`Code::InferenceFailed`] when the encoder fails or gives a value that is not finite.
+    pub fn encode(&self, items: &[ItemIndex]) -> Result<Vec<f32>> {
+        let table = self.bundle.items();
+        if items.is_empty() || items.iter().any(|item| item.row() >= table.len()) {
+            return Err(Error::new(Code::InvalidArgument, "the session cannot be encoded")
+                .expected(format!("at least one row, each under {}", table.len()))
+                .found(format!("{} rows", items.len())));
+        }
+        let max_len = self.bundle.manifest().limits.max_session_len as usize;
+        let items = &items[items.len().saturating_sub(max_len)..];
+        let mut input = vec![0.0; items.len() * table.dim()];
+        for (item, row) in items.iter().zip(input.chunks_exact_mut(table.dim())) {
+            table.row_into(*item, row);
+        }
+        let query = self.encoder.run(&input, &[1, items.len(), table.dim()])?;
+        check_output("the encoder", &query, table.dim())?;
+        Ok(query)
+    }
+
+    /// The best `k` kept items by dot product with `query` `[dim]`; none for a query of another
+    /// length.
+    #[must_use]
+    pub fn retrieve(&self, query: &[f32], k: usize, mask: &Mask) -> Vec<Candidate> {
+        if query.len() != self.bundle.items().dim() {
+            return Vec::new();
+        }
+        self.bundle.items().top_k(query, k, mask)
+    }
+
+    /// Ranker scores `[num_candidates]` of features `[num_candidates, num_features]`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] for another shape, [`Code::InferenceFailed`] when the ranker fails
+    /// or gives a value that is not finite.
+    pub fn rank(&self, features: &[f32], num_candidates: usize) -> Result<Vec<f32>> {
+        let num_features = self.features.num_features();
+        if num_candidates.checked_mul(num_features) != Some(features.len()) {
+            return Err(Error::new(Code::InvalidArgument, "the feature matrix has the wrong shape")
+                .expected(format!("[{num_candidates}, {num_features}]"))
+                .found(format!("{} elements", features.len())));
+        }
+        if num_candidates == 0 {
+            return Ok(Vec::new());
+        }
+        let scores = self.ranker.run(features, &[num_candidates, num_features])?;
+        check_output("the ranker", &scores, num_candidates)?;
+        Ok(scores)
+    }
+
+    /// The items most similar to one item by cosine of their vectors, without that item. `limit`
+    /// is lowered to the bundle's limit; scores are cosines.
+    ///
+    /// # Errors
+    /// [`Code::UnknownItem`].
+    pub fn similar(&self, item_id: &ItemId, limit: u32) -> Result<Vec<Recommendation>> {
+        let item = self.bundle.item_index(item_id).ok_or_else(|| {
+            Error::new(Code::UnknownItem, "the item is not in this bundle")
+                .found(format!("{:?}", item_id.as_str()))
+        })?;
+        let mut mask = Mask::all(self.bundle.items().len());
+        mask.drop_item(item);
+        let limit = limit.min(self.bundle.manifest().limits.max_limit) as usize;
+        let candidates = self.bundle.items().most_similar(item, limit, &mask);
+        let reasons = |score| vec![Reason::SimilarTo { item_id: item_id.clone(), similarity: score }];
+        let listed =
+            candidates.iter().map(|candidate| (*candidate, candidate.score, reasons(candidate.score)));
+        Ok(self.number(listed))
+    }
+
+    fn list_ranking(&self, ranking: &Ranking, session: &SessionView, rules: &Rules, limit: usize) -> Outcome {
+        let kept = self.cap(&ranking.candidates, rules, limit);
+        let weights = self.features.category_weights(session, REASON_DECAY);
+        let explainer = Explainer::new(&self.bundle, session, weights);
+        let listed = kept.iter().map(|at| {
+            let candidate = ranking.candidates[*at];
+            (candidate, ranking.scores[*at], explainer.reasons(candidate.item))
+        });
+        let num_features = self.features.num_features();
+        let rows = kept.iter().map(|at| &ranking.features[at * num_features..(at + 1) * num_features]);
+        Outcome {
+            response: Response { recommendations: self.number(listed), faults: Vec::new() },
+            features: rows.flatten().copied().collect(),
+            retrieval_scores: kept.iter().map(|at| ranking.candidates[*at].score).collect(),
+            ..Outcome::default()
+        }
+    }
+
+    fn list_fallback(&self, mask: &Mask, rules: &Rules, limit: usize) -> Outcome {
+        let to_candidate = |item| Candidate { item, score: 0.0, source: Source::Fallback };
+        let candidates: Vec<Candidate> = mask.kept().map(to_candidate).collect();
+        let kept = self.cap(&candidates, rules, limit);
+        let listed = kept.iter().map(|at| (candidates[*at], 0.0, vec![Reason::Popular]));
+        Outcome {
+            response: Response { recommendations: self.number(listed), faults: Vec::new() },
+            ..Outcome::default()
+        }
+    }
+
+    fn cap(&self, candidates: &[Candidate], rules: &Rules, limit: usize) -> Vec<usize> {
+        let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
+        let ordered = candidates.iter().map(|candidate| candidate.item);
+        policy::cap_categories(self.bundle.vocabulary(), ordered, cap, limit)
+    }
+
+    fn number(&self, listed: impl Iterator<Item = (Candidate, f32, Vec<Reason>)>) -> Vec<Recommendation> {
+        let with_id = listed.filter_map(|(candidate, score, reasons)| {
+            Some((self.bundle.item_id(candidate.item)?.clone(), candidate.source, score, reasons))
+        });
+        with_id
+            .zip(1..)
+            .map(|((item_id, source, score, reasons), position)| Recommendation {
+                item_id,
+                position,
+                score,
+                source,
+                reasons,
+            })
+            .collect()
+    }
+}
+
+fn reorder(candidates: &[Candidate], scores: &[f32], features: &[f32]) -> Ranking {
+    let num_features = features.len() / candidates.len().max(1);
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by(|a, b| {
+        score_descending(scores[*a], scores[*b])
+            .then(score_descending(candidates[*a].score, candidates[*b].score))
+            .then(candidates[*a].item.cmp(&candidates[*b].item))
+    });
+    let rows = order.iter().map(|at| &features[at * num_features..(at + 1) * num_features]);
+    Ranking {
+        candidates: order.iter().map(|at| candidates[*at]).collect(),
+        scores: order.iter().map(|at| scores[*at]).collect(),
+        features: rows.flatten().copied().collect(),
+        fault: None,
+    }
+}
+
+fn check_output(what: &str, output: &[f32], expected: usize) -> Result<()> {
+    if output.len() != expected {
+        return Err(Error::new(Code::InferenceFailed, format!("{what} gave another number of values"))
+            .expected(expected)
+            .found(output.len()));
+    }
+    match output.iter().find(|value| !value.is_finite()) {
+        Some(value) => {
+            Err(Error::new(Code::InferenceFailed, format!("{what} gave a value that is not finite"))
+                .found(value))
+        }
+        None => Ok(()),
+    }
+}
+
+fn fault(code: FaultCode, detail: String) -> Fault {
+    Fault { code, detail }
+}

@@ -1,0 +1,218 @@
+//! The feature encoder: the one place where ranker inputs are computed, for serving and training.
+//!
+//! Logarithms come from a portable implementation, so features are equal bit for bit everywhere.
+
+use sanderling_types::{Code, Error, FeatureKind, FeatureSpec, ItemIndex, Result, Vocabulary};
+
+use crate::{Candidate, ItemTable, SessionView};
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// Computes the feature matrix of a request. Holds what it needs of the vocabulary, already
+/// transformed, so that nothing is recomputed or allocated for a single candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureEncoder {
+    columns: Vec<(FeatureKind, f32)>,
+    num_categories: usize,
+    item_categories: Vec<Vec<u16>>,
+    popularity: Vec<f32>,
+    /// `ln` of the price; `None` where there is no price over 0.
+    log_prices: Vec<Option<f32>>,
+    published_at: Vec<Option<i64>>,
+}
+
+/// What is the same for every candidate of a request.
+struct Shared<'a> {
+    items: &'a ItemTable,
+    now: i64,
+    last: Option<ItemIndex>,
+    /// Of the columns of kind `CategoryAffinity`, in column order: weight of each category.
+    category_weights: Vec<Vec<f32>>,
+    mean_log_price: Option<f32>,
+    /// Session items ascending, each with the steps since it was last in the session.
+    steps_since: Vec<(ItemIndex, u32)>,
+    session_length: f32,
+    hour_of_day: f32,
+}
+
+impl FeatureEncoder {
+    /// Prepares the columns of `spec` over the items of `vocabulary`.
+    ///
+    /// # Errors
+    /// [`Code::IncompatibleFeatures`] for a kind that this engine does not compute.
+    pub fn new(spec: &FeatureSpec, vocabulary: &Vocabulary) -> Result<Self> {
+        use FeatureKind as K;
+        for feature in &spec.features {
+            if !matches!(
+                feature.kind,
+                K::RetrievalScore
+                    | K::LastItemSimilarity
+                    | K::CategoryAffinity
+                    | K::LastCategoryMatch
+                    | K::Popularity
+                    | K::AgeDays
+                    | K::PriceMatch
+                    | K::Recency
+                    | K::SessionLength
+                    | K::HourOfDay
+            ) {
+                return Err(Error::new(
+                    Code::IncompatibleFeatures,
+                    format!("feature {:?} is of a kind that this engine does not compute", feature.name),
+                ));
+            }
+        }
+        let most = vocabulary.popularity.first().copied().unwrap_or(0);
+        let popularity = |count: &u32| {
+            if most == 0 { 0.0 } else { (ln_1p(f64::from(*count)) / ln_1p(f64::from(most))) as f32 }
+        };
+        let log_price = |price: &Option<f32>| {
+            price.filter(|price| *price > 0.0).map(|price| libm::log(f64::from(price)) as f32)
+        };
+        Ok(Self {
+            columns: spec.features.iter().map(|feature| (feature.kind, feature.decay)).collect(),
+            num_categories: vocabulary.categories.len(),
+            item_categories: vocabulary.item_categories.clone(),
+            popularity: vocabulary.popularity.iter().map(popularity).collect(),
+            log_prices: vocabulary.prices.iter().map(log_price).collect(),
+            published_at: vocabulary.published_at.clone(),
+        })
+    }
+
+    /// Number of columns.
+    #[must_use]
+    pub fn num_features(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The feature matrix `[num_candidates, num_features]`, row-major. Every element is finite: a
+    /// value that is not becomes 0.
+    #[must_use]
+    pub fn encode(
+        &self,
+        session: &SessionView,
+        candidates: &[Candidate],
+        items: &ItemTable,
+        now: i64,
+    ) -> Vec<f32> {
+        let shared = self.shared(session, items, now);
+        let mut out = Vec::with_capacity(candidates.len() * self.columns.len());
+        for candidate in candidates {
+            let mut affinities = shared.category_weights.iter();
+            for (kind, _) in &self.columns {
+                let value = match kind {
+                    FeatureKind::CategoryAffinity => affinities
+                        .next()
+                        .map_or(0.0, |weights| self.category_affinity(candidate.item, weights)),
+                    kind => self.value(*kind, candidate, &shared),
+                };
+                out.push(if value.is_finite() { value } else { 0.0 });
+            }
+        }
+        out
+    }
+
+    fn shared<'a>(&self, session: &SessionView, items: &'a ItemTable, now: i64) -> Shared<'a> {
+        let affinities = self.columns.iter().filter(|(kind, _)| *kind == FeatureKind::CategoryAffinity);
+        let mut steps_since: Vec<(ItemIndex, u32)> =
+            session.items().iter().rev().zip(0..).map(|(known, steps)| (known.item, steps)).collect();
+        steps_since.sort_unstable();
+        steps_since.dedup_by_key(|(item, _)| *item);
+        let seconds_of_day = now.rem_euclid(SECONDS_PER_DAY);
+        Shared {
+            items,
+            now,
+            last: session.last(),
+            category_weights: affinities.map(|(_, decay)| self.category_weights(session, *decay)).collect(),
+            mean_log_price: self.mean_log_price(session),
+            steps_since,
+            session_length: ln_1p(session.len() as f64) as f32,
+            hour_of_day: (seconds_of_day / 3600) as f32 / 24.0,
+        }
+    }
+
+    fn value(&self, kind: FeatureKind, candidate: &Candidate, shared: &Shared<'_>) -> f32 {
+        let item = candidate.item;
+        match kind {
+            FeatureKind::RetrievalScore => candidate.score,
+            FeatureKind::LastItemSimilarity => {
+                shared.last.map_or(0.0, |last| shared.items.cosine(item, last))
+            }
+            FeatureKind::LastCategoryMatch => {
+                shared.last.map_or(0.0, |last| self.category_overlap(item, last))
+            }
+            FeatureKind::Popularity => self.popularity.get(item.row()).copied().unwrap_or(0.0),
+            FeatureKind::AgeDays => self.age(item, shared.now),
+            FeatureKind::PriceMatch => match (self.log_price(item), shared.mean_log_price) {
+                (Some(price), Some(mean)) => -(price - mean).abs(),
+                _ => 0.0,
+            },
+            FeatureKind::Recency => {
+                let found = shared.steps_since.binary_search_by_key(&item, |(item, _)| *item);
+                found.map_or(0.0, |at| 1.0 / (1.0 + shared.steps_since[at].1 as f32))
+            }
+            FeatureKind::SessionLength => shared.session_length,
+            FeatureKind::HourOfDay => shared.hour_of_day,
+            _ => 0.0,
+        }
+    }
+
+    fn categories(&self, item: ItemIndex) -> &[u16] {
+        self.item_categories.get(item.row()).map_or(&[], Vec::as_slice)
+    }
+
+    fn log_price(&self, item: ItemIndex) -> Option<f32> {
+        self.log_prices.get(item.row()).copied().flatten()
+    }
+
+    /// For each category the share of the session that has it, each step back counting `decay`
+    /// times less.
+    pub(crate) fn category_weights(&self, session: &SessionView, decay: f32) -> Vec<f32> {
+        let mut weights = vec![0.0; self.num_categories];
+        let (mut weight, mut total) = (1.0f32, 0.0f32);
+        for known in session.items().iter().rev() {
+            for category in self.categories(known.item) {
+                weights[usize::from(*category)] += weight;
+            }
+            total += weight;
+            weight *= decay;
+        }
+        if total > 0.0 {
+            weights.iter_mut().for_each(|weight| *weight /= total);
+        }
+        weights
+    }
+
+    /// Mean weight of the item's categories.
+    fn category_affinity(&self, item: ItemIndex, weights: &[f32]) -> f32 {
+        let categories = self.categories(item);
+        if categories.is_empty() {
+            return 0.0;
+        }
+        let sum: f32 = categories.iter().map(|category| weights[usize::from(*category)]).sum();
+        sum / categories.len() as f32
+    }
+
+    fn category_overlap(&self, a: ItemIndex, b: ItemIndex) -> f32 {
+        let (a, b) = (self.categories(a), self.categories(b));
+        let num_shared = a.iter().filter(|category| b.binary_search(category).is_ok()).count();
+        let num_either = a.len() + b.len() - num_shared;
+        if num_either == 0 { 0.0 } else { num_shared as f32 / num_either as f32 }
+    }
+
+    fn age(&self, item: ItemIndex, now: i64) -> f32 {
+        let published_at = self.published_at.get(item.row()).copied().flatten();
+        let seconds = published_at.map_or(0, |published_at| now.saturating_sub(published_at).max(0));
+        ln_1p(seconds as f64 / SECONDS_PER_DAY as f64) as f32
+    }
+
+    fn mean_log_price(&self, session: &SessionView) -> Option<f32> {
+        let prices = || session.items().iter().filter_map(|known| self.log_price(known.item));
+        let count = prices().count();
+        (count > 0).then(|| prices().sum::<f32>() / count as f32)
+    }
+}
+
+fn ln_1p(value: f64) -> f64 {
+    libm::log1p(value)
+}

@@ -1,0 +1,115 @@
+//! From an outcome to bins of the bundle's baseline: what telemetry may count.
+
+use sanderling_types::{Baseline, FaultCode, ItemIndex};
+
+use crate::{Bundle, Outcome, SessionView};
+
+pub(crate) const FIELD_RETRIEVAL_SCORE: &str = "score.retrieval";
+pub(crate) const FIELD_RANKER_SCORE: &str = "score.ranker";
+pub(crate) const FIELD_CATEGORY: &str = "interaction.category";
+pub(crate) const FIELD_POSITION: &str = "outcome.position";
+pub(crate) const FIELD_FAULT: &str = "fault";
+/// The label for what a field has no label of its own for, where it declares one.
+const LABEL_OTHER: &str = "other";
+const LABEL_NONE: &str = "none";
+
+/// One value of a declared field, as its bin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// Index of the field in the bundle's [`Baseline::fields`].
+    pub field: usize,
+    /// Bin of that field.
+    pub bin: usize,
+}
+
+/// Knows which declared field each value of an outcome belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Observer {
+    /// Per feature column its field, where one is declared.
+    feature_fields: Vec<Option<usize>>,
+    retrieval_score: Option<usize>,
+    ranker_score: Option<usize>,
+}
+
+impl Observer {
+    pub(crate) fn new(bundle: &Bundle) -> Self {
+        let field = |name: &str| field_index(bundle.baseline(), name);
+        let features = bundle.features().features.iter();
+        Self {
+            feature_fields: features.map(|feature| field(&format!("feature.{}", feature.name))).collect(),
+            retrieval_score: field(FIELD_RETRIEVAL_SCORE),
+            ranker_score: field(FIELD_RANKER_SCORE),
+        }
+    }
+
+    /// Features and scores of every listed item, the first category of the last session item, and
+    /// the faults. A list from the fallback counts its faults alone.
+    pub(crate) fn observe(&self, outcome: &Outcome, bundle: &Bundle, session: &SessionView) -> Vec<Observed> {
+        let baseline = bundle.baseline();
+        let mut out = Vec::new();
+        let mut value = |field: Option<usize>, value: f32| {
+            let observed = field.and_then(|field| observed_value(baseline, field, value));
+            out.extend(observed);
+        };
+        let faults = &outcome.response.faults;
+        let ranker_failed = faults.iter().any(|fault| fault.code == FaultCode::RankerFailed);
+        let ranked = outcome.response.recommendations.iter().zip(&outcome.retrieval_scores);
+        for (recommendation, retrieval_score) in ranked {
+            value(self.retrieval_score, *retrieval_score);
+            if !ranker_failed {
+                value(self.ranker_score, recommendation.score);
+            }
+        }
+        for row in outcome.features.chunks_exact(self.feature_fields.len().max(1)) {
+            for (field, element) in self.feature_fields.iter().zip(row) {
+                value(*field, *element);
+            }
+        }
+        if let (false, Some(last)) = (outcome.retrieval_scores.is_empty(), session.last()) {
+            out.extend(observed_category(bundle, last));
+        }
+        if faults.is_empty() {
+            out.extend(observed_label(baseline, FIELD_FAULT, LABEL_NONE));
+        }
+        out.extend(
+            faults.iter().filter_map(|fault| observed_label(baseline, FIELD_FAULT, fault.code.as_str())),
+        );
+        out
+    }
+}
+
+pub(crate) fn field_index(baseline: &Baseline, name: &str) -> Option<usize> {
+    baseline.fields.iter().position(|field| field.name == name)
+}
+
+fn observed_value(baseline: &Baseline, field: usize, value: f32) -> Option<Observed> {
+    Some(Observed { field, bin: baseline.fields[field].bins.bin_of_value(value)? })
+}
+
+pub(crate) fn observed_label(baseline: &Baseline, name: &str, label: &str) -> Option<Observed> {
+    let field = field_index(baseline, name)?;
+    let bins = &baseline.fields[field].bins;
+    let bin = bins.bin_of_label(label).or_else(|| bins.bin_of_label(LABEL_OTHER))?;
+    Some(Observed { field, bin })
+}
+
+/// The first category of an item in the field of interactions; an item without one, or with one
+/// that has no bin of its own, counts as `other` where that is declared.
+pub(crate) fn observed_category(bundle: &Bundle, item: ItemIndex) -> Option<Observed> {
+    let vocabulary = bundle.vocabulary();
+    let first = vocabulary.item_categories.get(item.row())?.first();
+    let label = first.map_or(LABEL_NONE, |category| vocabulary.categories[usize::from(*category)].as_str());
+    observed_label(bundle.baseline(), FIELD_CATEGORY, label)
+}
+
+/// The bin of an outcome: `None` when nothing was chosen, else the 1-based position.
+pub(crate) fn observed_position(baseline: &Baseline, position: Option<u32>) -> Option<Observed> {
+    let label = match position {
+        None | Some(0) => LABEL_NONE,
+        Some(1) => "1",
+        Some(2..=3) => "2-3",
+        Some(4..=10) => "4-10",
+        Some(_) => "over_10",
+    };
+    observed_label(baseline, FIELD_POSITION, label)
+}

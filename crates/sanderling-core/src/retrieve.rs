@@ -1,0 +1,109 @@
+//! Retrieval: the exact scan of the item table with a bounded, fused top-k.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use sanderling_types::{ItemIndex, Source};
+
+use crate::order::by_score;
+use crate::{ItemTable, Mask};
+
+/// An item that may be recommended, with where it came from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Which item.
+    pub item: ItemIndex,
+    /// Dot product of the query with the item vector; 0 for fallbacks.
+    pub score: f32,
+    /// Which part of the engine proposed it.
+    pub source: Source,
+}
+
+/// Keeps the best `k` of a stream of scored items.
+struct TopK {
+    k: usize,
+    /// The worst kept item is the greatest.
+    heap: BinaryHeap<Scored>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Scored(f32, ItemIndex);
+
+impl PartialEq for Scored {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Scored {}
+
+impl PartialOrd for Scored {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scored {
+    fn cmp(&self, other: &Self) -> Ordering {
+        by_score((self.0, self.1), (other.0, other.1))
+    }
+}
+
+impl TopK {
+    fn new(k: usize, len: usize) -> Self {
+        let k = k.min(len);
+        Self { k, heap: BinaryHeap::with_capacity(k) }
+    }
+
+    fn offer(&mut self, item: ItemIndex, score: f32, mask: &Mask) {
+        let scored = Scored(score, item);
+        if self.heap.len() < self.k {
+            if mask.keeps(item) {
+                self.heap.push(scored);
+            }
+        } else if let Some(mut worst) = self.heap.peek_mut()
+            && scored < *worst
+            && mask.keeps(item)
+        {
+            *worst = scored;
+        }
+    }
+
+    fn finish(self) -> Vec<Candidate> {
+        let to_candidate = |Scored(score, item)| Candidate { item, score, source: Source::Retrieval };
+        self.heap.into_sorted_vec().into_iter().map(to_candidate).collect()
+    }
+}
+
+impl ItemTable {
+    /// The best `k` kept items by dot product with `query` `[dim]`, in the order of
+    /// [`by_score`]; fewer when fewer are kept.
+    #[must_use]
+    pub fn top_k(&self, query: &[f32], k: usize, mask: &Mask) -> Vec<Candidate> {
+        let mut top = TopK::new(k, self.len());
+        self.for_each_dot(query, |item, score| top.offer(item, score, mask));
+        top.finish()
+    }
+
+    /// The best `k` kept items by cosine with the vector of `item`, in the order of [`by_score`];
+    /// none for an item out of range.
+    #[must_use]
+    pub fn most_similar(&self, item: ItemIndex, k: usize, mask: &Mask) -> Vec<Candidate> {
+        let mut top = TopK::new(k, self.len());
+        self.for_each_cosine(item, |other, score| top.offer(other, score, mask));
+        top.finish()
+    }
+
+    /// How many kept items [`by_score`] lists before `target`: its position minus one, whether or
+    /// not it is kept itself.
+    #[must_use]
+    pub fn num_before(&self, query: &[f32], target: ItemIndex, mask: &Mask) -> usize {
+        let target_score = (self.dot(query, target), target);
+        let mut num_before = 0;
+        self.for_each_dot(query, |item, score| {
+            let before = by_score((score, item), target_score) == Ordering::Less && mask.keeps(item);
+            num_before += usize::from(before);
+        });
+        num_before
+    }
+}

@@ -1,0 +1,25 @@
+//! The trait between the engine and whatever runs its models.
+
+use sanderling_types::{FileRole, Result, Shapes};
+
+/// Anything that turns numbers into scores: an ONNX model, or a fake in tests.
+pub trait Scorer: Send + Sync {
+    /// Runs once. Encoder: `[1, len, dim]` to `[1, dim]`. Ranker: `[num_candidates, num_features]`
+    /// to `[num_candidates, 1]`. `input` is row-major and has as many elements as `shape` says.
+    ///
+    /// # Errors
+    /// [`sanderling_types::Code::InferenceFailed`] when the model fails,
+    /// [`sanderling_types::Code::InvalidArgument`] when `input` does not have that shape.
+    fn run(&self, input: &[f32], shape: &[usize]) -> Result<Vec<f32>>;
+}
+
+/// Turns the bytes of a model into a [`Scorer`]. The bytes are untrusted.
+pub trait Runtime {
+    /// Loads the model of `role`, which is `Encoder` or `Ranker`, once, ready to run.
+    ///
+    /// # Errors
+    /// [`sanderling_types::Code::ModelInvalid`] when the model is malformed, uses what is not
+    /// allowed or does not have `shapes`; [`sanderling_types::Code::LimitExceeded`] when it is too
+    /// large.
+    fn scorer(&self, onnx: &[u8], role: FileRole, shapes: &Shapes) -> Result<Box<dyn Scorer>>;
+}

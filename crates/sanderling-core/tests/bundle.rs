@@ -1,0 +1,133 @@
+//! Opening a bundle: what is changed, cut or missing is refused with its code.
+
+mod support;
+
+use ed25519_dalek::{Signer, SigningKey};
+use sanderling_core::{Bundle, BundleFiles, PublicKey};
+use sanderling_types::{Code, FeatureSpec, FieldKind, ItemId, ItemIndex, Manifest};
+use support::{Fixture, baseline, vocabulary};
+
+fn code(files: BundleFiles) -> Code {
+    Bundle::open(files, None).unwrap_err().code()
+}
+
+fn signed() -> (BundleFiles, PublicKey) {
+    let mut files = Fixture::new().files();
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let signature = key.sign(files.get(Manifest::FILE_NAME).unwrap());
+    files.insert(Manifest::SIGNATURE_FILE_NAME, signature.to_bytes().to_vec());
+    (files, PublicKey(key.verifying_key().to_bytes()))
+}
+
+fn names(files: &BundleFiles) -> Vec<String> {
+    files.iter().map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn a_good_bundle_opens_and_resolves_ids() {
+    let (files, key) = signed();
+    let bundle = Bundle::open(files, Some(&key)).unwrap();
+    assert_eq!(bundle.hash(), bundle.manifest().bundle_hash());
+    for (row, id) in vocabulary().item_ids.iter().enumerate() {
+        let item = ItemIndex(row as u32);
+        assert_eq!(bundle.item_index(id), Some(item));
+        assert_eq!(bundle.item_id(item), Some(id));
+    }
+    assert_eq!(bundle.item_index(&ItemId::from("unknown")), None);
+    assert_eq!(bundle.item_id(ItemIndex(6)), None);
+    assert_eq!(bundle.category_names(ItemIndex(2)), ["shoes", "hats"]);
+}
+
+#[test]
+fn every_single_byte_flip_of_a_signed_bundle_is_refused() {
+    let (files, key) = signed();
+    for name in names(&files) {
+        let original = files.get(&name).unwrap().to_vec();
+        for at in 0..original.len() {
+            let mut changed = original.clone();
+            changed[at] ^= 1 << (at % 8);
+            let mut files = files.clone();
+            files.insert(name.clone(), changed);
+            let code = Bundle::open(files, Some(&key)).unwrap_err().code();
+            let signed_part = name.starts_with("manifest.");
+            let expected = if signed_part { Code::SignatureInvalid } else { Code::HashMismatch };
+            assert_eq!(code, expected, "{name} byte {at}");
+        }
+    }
+}
+
+#[test]
+fn every_truncation_of_a_signed_bundle_is_refused() {
+    let (files, key) = signed();
+    for name in names(&files) {
+        let original = files.get(&name).unwrap().to_vec();
+        for len in 0..original.len() {
+            let mut files = files.clone();
+            files.insert(name.clone(), original[..len].to_vec());
+            let code = Bundle::open(files, Some(&key)).unwrap_err().code();
+            let signed_part = name.starts_with("manifest.");
+            let expected = if signed_part { Code::SignatureInvalid } else { Code::FileTruncated };
+            assert_eq!(code, expected, "{name} cut to {len}");
+        }
+    }
+}
+
+#[test]
+fn an_unsigned_manifest_never_panics_and_never_lies_about_a_file() {
+    let files = Fixture::new().files();
+    let original = files.get(Manifest::FILE_NAME).unwrap().to_vec();
+    for at in 0..original.len() {
+        let mut changed = original.clone();
+        changed[at] ^= 1;
+        let mut files = files.clone();
+        files.insert(Manifest::FILE_NAME, changed.clone());
+        // A changed name or metric is a valid other manifest; it has another bundle hash.
+        if let Ok(bundle) = Bundle::open(files, None) {
+            assert_ne!(bundle.hash(), Bundle::open(Fixture::new().files(), None).unwrap().hash());
+        }
+    }
+}
+
+#[test]
+fn missing_parts_have_their_codes() {
+    let (files, key) = signed();
+    for name in names(&files) {
+        let mut without = BundleFiles::new();
+        files.iter().filter(|(other, _)| *other != name).for_each(|(name, bytes)| without.insert(name, bytes.to_vec()));
+        let expected = if name == Manifest::SIGNATURE_FILE_NAME { Code::SignatureMissing } else { Code::FileMissing };
+        assert_eq!(Bundle::open(without, Some(&key)).unwrap_err().code(), expected, "{name}");
+    }
+    assert_eq!(code(BundleFiles::new()), Code::FileMissing);
+    let other_key = PublicKey(SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes());
+    assert_eq!(Bundle::open(files.clone(), Some(&other_key)).unwrap_err().code(), Code::SignatureInvalid);
+    assert_eq!(Bundle::open(files, Some(&PublicKey([0xff; 32]))).unwrap_err().code(), Code::SignatureInvalid);
+}
+
+#[test]
+fn parts_that_disagree_are_refused() {
+    let open = |change: &dyn Fn(&mut Fixture)| {
+        let mut fixture = Fixture::new();
+        change(&mut fixture);
+        code(fixture.files())
+    };
+    assert_eq!(open(&|f| f.manifest.shapes.num_items = 7), Code::ItemsInvalid);
+    assert_eq!(open(&|f| f.manifest.shapes.dim = 8), Code::ItemsInvalid);
+    assert_eq!(open(&|f| f.manifest.shapes.num_features = 3), Code::IncompatibleFeatures);
+    assert_eq!(open(&|f| f.manifest.format_version = 2), Code::UnsupportedFormatVersion);
+    let mut short = vocabulary();
+    short.item_ids.pop();
+    short.item_categories.pop();
+    short.popularity.pop();
+    short.prices.pop();
+    short.published_at.pop();
+    assert_eq!(open(&|f| f.vocabulary = short.encode()), Code::VocabularyInvalid);
+    let mut spec = FeatureSpec::standard();
+    spec.features[0].decay = 0.5;
+    assert_eq!(open(&|f| f.features = spec.encode()), Code::IncompatibleFeatures);
+    let mut strange = baseline();
+    strange.fields[0].name = "feature.unknown".to_owned();
+    assert_eq!(open(&|f| f.baseline = strange.encode()), Code::BaselineInvalid);
+    let mut empty = baseline();
+    empty.fields[0].bins = FieldKind::Numeric { edges: vec![] };
+    assert_eq!(open(&|f| f.baseline = empty.encode()), Code::BaselineInvalid);
+}

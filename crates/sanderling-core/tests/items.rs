@@ -1,0 +1,129 @@
+//! The item table: one encoding, strict decoding, exact retrieval.
+
+use proptest::prelude::*;
+use sanderling_core::{ItemTable, Mask, by_score};
+use sanderling_types::{Code, ItemIndex, Source};
+
+fn tables() -> impl Strategy<Value = ItemTable> {
+    (1usize..40, 0usize..30).prop_flat_map(|(dim, len)| {
+        let element = prop_oneof![Just(0.0f32), -2.0f32..2.0, Just(1e-30f32)];
+        prop::collection::vec(element, dim * len).prop_map(move |rows| ItemTable::quantise(&rows, dim).unwrap())
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_decodes_to_the_same(table in tables()) {
+        let bytes = table.encode();
+        prop_assert_eq!(ItemTable::decode(&bytes).unwrap(), table);
+    }
+
+    #[test]
+    fn a_dequantised_element_is_within_half_a_scale(rows in prop::collection::vec(-10.0f32..10.0, 24)) {
+        let table = ItemTable::quantise(&rows, 8).unwrap();
+        let mut row = [0.0; 8];
+        for (item, original) in rows.chunks_exact(8).enumerate() {
+            table.row_into(ItemIndex(item as u32), &mut row);
+            let scale = original.iter().fold(0.0f32, |most, x| most.max(x.abs())) / 127.0;
+            for (back, original) in row.iter().zip(original) {
+                prop_assert!((back - original).abs() <= scale * 0.501, "{back} {original} {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn top_k_is_the_head_of_all_scores_in_the_total_order(
+        table in tables(),
+        seed in prop::collection::vec(prop_oneof![Just(0.0f32), -1.0f32..1.0, Just(f32::NAN)], 40),
+        k in 0usize..35,
+        dropped in prop::collection::vec(0u32..30, 0..10),
+    ) {
+        let query = &seed[..table.dim()];
+        let mut mask = Mask::all(table.len());
+        dropped.iter().for_each(|item| mask.drop_item(ItemIndex(*item)));
+        let mut expected: Vec<(f32, ItemIndex)> = mask.kept().map(|item| (table.dot(query, item), item)).collect();
+        expected.sort_by(|a, b| by_score(*a, *b));
+        for (before, (_, item)) in expected.iter().enumerate() {
+            prop_assert_eq!(table.num_before(query, *item, &mask), before);
+        }
+        expected.truncate(k);
+        let found = table.top_k(query, k, &mask);
+        prop_assert!(found.iter().all(|candidate| candidate.source == Source::Retrieval));
+        let found: Vec<_> = found.iter().map(|candidate| (candidate.score.to_bits(), candidate.item)).collect();
+        let expected: Vec<_> = expected.iter().map(|(score, item)| (score.to_bits(), *item)).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn cosine_is_symmetric_and_bounded(table in tables()) {
+        for a in 0..table.len() as u32 {
+            for b in 0..table.len() as u32 {
+                let cosine = table.cosine(ItemIndex(a), ItemIndex(b));
+                prop_assert!((-1.0..=1.0).contains(&cosine));
+                prop_assert_eq!(cosine, table.cosine(ItemIndex(b), ItemIndex(a)));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bytes_are_those_of_the_format_page() {
+    let table = ItemTable::quantise(&[1.27, -0.635, 0.0, 0.0], 2).unwrap();
+    let mut expected = b"SNDI\x01\0\x08\0\x02\0\0\0\x02\0\0\0".to_vec();
+    expected.extend((1.27f32 / 127.0).to_le_bytes());
+    expected.extend(0.0f32.to_le_bytes());
+    expected.extend([127, -64i8 as u8, 0, 0]);
+    assert_eq!(table.encode(), expected);
+}
+
+#[test]
+fn every_cut_and_every_wrong_header_is_refused() {
+    let bytes = ItemTable::quantise(&[1.0, 2.0, 3.0, 4.0], 2).unwrap().encode();
+    for end in 0..bytes.len() {
+        assert_eq!(ItemTable::decode(&bytes[..end]).unwrap_err().code(), Code::ItemsInvalid, "cut at {end}");
+    }
+    for at in 0..16 {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x80;
+        let code = ItemTable::decode(&changed).unwrap_err().code();
+        let expected = if (4..6).contains(&at) { Code::UnsupportedFormatVersion } else { Code::ItemsInvalid };
+        assert_eq!(code, expected, "byte {at}");
+    }
+    assert!(ItemTable::decode(&[bytes.as_slice(), &[0]].concat()).is_err(), "left-over byte");
+}
+
+#[test]
+fn values_that_the_writer_never_makes_are_refused() {
+    let bytes = ItemTable::quantise(&[1.0, 2.0], 2).unwrap().encode();
+    for scale in [f32::NAN, f32::INFINITY, -1.0, -0.0, 1e-40, 1e30] {
+        let mut changed = bytes.clone();
+        changed[16..20].copy_from_slice(&scale.to_le_bytes());
+        assert_eq!(ItemTable::decode(&changed).unwrap_err().code(), Code::ItemsInvalid, "scale {scale}");
+    }
+    let mut changed = bytes;
+    changed[20] = 0x80;
+    assert_eq!(ItemTable::decode(&changed).unwrap_err().code(), Code::ItemsInvalid, "element -128");
+}
+
+#[test]
+fn vectors_that_are_not_finite_or_not_whole_are_refused() {
+    for (rows, dim) in [(vec![1.0, f32::NAN], 2), (vec![f32::INFINITY], 1), (vec![1.0; 3], 2), (vec![1.0], 0)] {
+        assert_eq!(ItemTable::quantise(&rows, dim).unwrap_err().code(), Code::InvalidArgument);
+    }
+    assert!(ItemTable::quantise(&[1.0; 2000], 2000).is_err());
+    assert!(ItemTable::quantise(&[], 3).unwrap().is_empty());
+}
+
+#[test]
+fn similarity_of_hand_made_vectors() {
+    let rows = [[1.0, 0.0], [3.0, 3.0], [0.0, 2.0], [-5.0, 0.0], [0.0, 0.0]].concat();
+    let table = ItemTable::quantise(&rows, 2).unwrap();
+    let similar = table.most_similar(ItemIndex(0), 5, &Mask::all(5));
+    let order: Vec<_> = similar.iter().map(|candidate| candidate.item.0).collect();
+    assert_eq!(order, [0, 1, 2, 4, 3]);
+    assert_eq!(similar[0].score, 1.0);
+    assert!((similar[1].score - 0.5f32.sqrt()).abs() < 1e-6);
+    assert_eq!(similar[4].score, -1.0);
+    assert!((table.norm(ItemIndex(1)) - 18.0f32.sqrt()).abs() < 1e-5);
+    assert!(table.most_similar(ItemIndex(9), 5, &Mask::all(5)).is_empty());
+}

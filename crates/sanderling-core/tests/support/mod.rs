@@ -1,0 +1,219 @@
+//! A small bundle, models of a few bytes, and a fake runtime.
+#![allow(dead_code, reason = "every test file uses its part of it")]
+
+pub mod onnx;
+
+use std::collections::BTreeMap;
+
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, Runtime, Scorer};
+use sanderling_types::{
+    Baseline, BaselineField, Code, Error, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, FileEntry, FileRole,
+    ItemId, Limits, Manifest, PolicyDefaults, Quantisation, Request, Result, SessionInteraction, Sha256Hash, Shapes,
+    TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
+};
+
+pub const DIM: usize = 4;
+pub const DAY: i64 = 86_400;
+/// 2026-01-02 06:00 UTC.
+pub const NOW: i64 = 20_455 * DAY + 6 * 3600;
+
+/// Six items: three shoes, two hats, one without a category. Items 0 and 1 point the same way.
+pub fn vectors() -> Vec<f32> {
+    [
+        [1.0, 0.0, 0.0, 0.0],
+        [2.0, 0.5, 0.0, 0.0],
+        [0.0, 1.0, 0.0, 0.0],
+        [0.0, 0.0, 1.0, 0.0],
+        [0.0, 0.0, 0.6, 0.8],
+        [-1.0, 0.0, 0.0, 0.0],
+    ]
+    .concat()
+}
+
+pub fn vocabulary() -> Vocabulary {
+    Vocabulary {
+        format_version: FORMAT_VERSION,
+        item_ids: ["boot", "clog", "pump", "beret", "cap", "gift"].map(ItemId::from).to_vec(),
+        categories: vec!["shoes".to_owned(), "hats".to_owned()],
+        item_categories: vec![vec![0], vec![0], vec![0, 1], vec![1], vec![1], vec![]],
+        popularity: vec![100, 50, 20, 10, 5, 0],
+        prices: vec![Some(10.0), Some(20.0), Some(40.0), Some(10.0), None, Some(0.0)],
+        published_at: vec![Some(NOW - DAY), None, Some(NOW + DAY), None, None, None],
+    }
+}
+
+pub fn baseline() -> Baseline {
+    let numeric = |name: &str, edges: &[f32]| BaselineField {
+        name: name.to_owned(),
+        bins: FieldKind::Numeric { edges: edges.to_vec() },
+        shares: None,
+        num_devices: 0,
+    };
+    let categorical = |name: &str, labels: Vec<String>| BaselineField {
+        name: name.to_owned(),
+        bins: FieldKind::Categorical { labels },
+        shares: None,
+        num_devices: 0,
+    };
+    let strings = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>();
+    let mut faults = vec!["none".to_owned()];
+    faults.extend(FaultCode::ALL.iter().map(|(_, text)| (*text).to_owned()));
+    let mut fields: Vec<BaselineField> = FeatureSpec::standard()
+        .features
+        .iter()
+        .map(|feature| numeric(&format!("feature.{}", feature.name), &[0.25, 0.5, 0.75]))
+        .collect();
+    fields.push(numeric("score.retrieval", &[-1.0, 0.0, 1.0]));
+    fields.push(numeric("score.ranker", &[-1.0, 0.0, 1.0]));
+    fields.push(categorical("interaction.category", strings(&["shoes", "hats", "other"])));
+    fields.push(categorical("outcome.position", strings(&["none", "1", "2-3", "4-10", "over_10"])));
+    fields.push(categorical("fault", faults));
+    Baseline { format_version: FORMAT_VERSION, fields }
+}
+
+/// The parts of a bundle; tests change them before they are packed.
+pub struct Fixture {
+    pub items: Vec<u8>,
+    pub vocabulary: Vec<u8>,
+    pub features: Vec<u8>,
+    pub baseline: Vec<u8>,
+    pub encoder: Vec<u8>,
+    pub ranker: Vec<u8>,
+    pub manifest: Manifest,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let spec = FeatureSpec::standard();
+        Self {
+            items: ItemTable::quantise(&vectors(), DIM).unwrap().encode(),
+            vocabulary: vocabulary().encode(),
+            features: spec.encode(),
+            baseline: baseline().encode(),
+            encoder: onnx::last_row_encoder(DIM),
+            ranker: onnx::first_column_ranker(spec.features.len()),
+            manifest: manifest(&spec),
+        }
+    }
+
+    pub fn files(mut self) -> BundleFiles {
+        let mut files = BTreeMap::new();
+        for (role, bytes) in [
+            (FileRole::Items, self.items),
+            (FileRole::Vocabulary, self.vocabulary),
+            (FileRole::Features, self.features),
+            (FileRole::Baseline, self.baseline),
+            (FileRole::Encoder, self.encoder),
+            (FileRole::Ranker, self.ranker),
+        ] {
+            let entry = FileEntry {
+                bytes: bytes.len() as u64,
+                path: role.file_name().to_owned(),
+                sha256: Sha256Hash::of(&bytes),
+            };
+            self.manifest.files.insert(role, entry);
+            files.insert(role.file_name().to_owned(), bytes);
+        }
+        files.insert(Manifest::FILE_NAME.to_owned(), self.manifest.encode());
+        files.into()
+    }
+
+    pub fn bundle(self) -> Bundle {
+        Bundle::open(self.files(), None).unwrap()
+    }
+
+    pub fn engine(self) -> Engine {
+        Engine::new(self.bundle(), &FakeRuntime::default()).unwrap()
+    }
+}
+
+fn manifest(spec: &FeatureSpec) -> Manifest {
+    Manifest {
+        feature_spec_sha256: spec.hash(),
+        files: BTreeMap::new(),
+        format_version: FORMAT_VERSION,
+        limits: Limits { max_candidates: 5, max_limit: 4, max_session_len: 3 },
+        metrics: BTreeMap::new(),
+        name: "test".to_owned(),
+        parent: None,
+        policy: PolicyDefaults { category_cap: None, exclude_seen: true },
+        quantisation: Quantisation { item_bits: 8, ndcg10_f32: 0.5, ndcg10_packed: 0.5 },
+        recommender: "sequence".to_owned(),
+        shapes: Shapes { dim: DIM as u32, num_features: spec.features.len() as u32, num_items: 6 },
+        telemetry: TelemetryConstants::default(),
+        training: TrainingWindow {
+            last_timestamp: NOW,
+            num_interactions: 185,
+            num_users: 20,
+            recipe_sha256: Sha256Hash::of(b"recipe"),
+            seed: 1,
+            split: "time".to_owned(),
+            start_timestamp: 0,
+            time: TimeKind::UnixSeconds,
+        },
+        version: 1,
+    }
+}
+
+/// How a fake model behaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Behaviour {
+    /// Encoder: the last row. Ranker: the first column.
+    #[default]
+    Copies,
+    Fails,
+    GivesNan,
+    GivesTooFew,
+    /// Ranker only: the same score for all.
+    Ties,
+}
+
+/// A runtime without models: the pipeline is tested without any inference engine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FakeRuntime {
+    pub encoder: Behaviour,
+    pub ranker: Behaviour,
+}
+
+struct FakeScorer(FileRole, Behaviour);
+
+impl Runtime for FakeRuntime {
+    fn scorer(&self, _onnx: &[u8], role: FileRole, _shapes: &Shapes) -> Result<Box<dyn Scorer>> {
+        let behaviour = if role == FileRole::Encoder { self.encoder } else { self.ranker };
+        Ok(Box::new(FakeScorer(role, behaviour)))
+    }
+}
+
+impl Scorer for FakeScorer {
+    fn run(&self, input: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
+        assert_eq!(input.len(), shape.iter().product::<usize>());
+        let columns = shape[shape.len() - 1];
+        let mut out = match self.0 {
+            FileRole::Encoder => input[input.len() - columns..].to_vec(),
+            _ => input.chunks_exact(columns).map(|row| row[0]).collect(),
+        };
+        match self.1 {
+            Behaviour::Copies => {}
+            Behaviour::Fails => return Err(Error::new(Code::InferenceFailed, "the fake was told to fail")),
+            Behaviour::GivesNan => out[0] = f32::NAN,
+            Behaviour::GivesTooFew => {
+                out.pop();
+            }
+            Behaviour::Ties => out.fill(0.5),
+        }
+        Ok(out)
+    }
+}
+
+pub fn session(ids: &[&str]) -> Vec<SessionInteraction> {
+    let interaction = |(at, id): (usize, &&str)| SessionInteraction {
+        item_id: ItemId::from(*id),
+        kind: "view".to_owned(),
+        timestamp: NOW - 60 * (ids.len() - at) as i64,
+    };
+    ids.iter().enumerate().map(interaction).collect()
+}
+
+pub fn request(ids: &[&str], limit: u32) -> Request {
+    Request { session: session(ids), limit, now: NOW, ..Request::default() }
+}

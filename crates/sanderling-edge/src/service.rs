@@ -1,0 +1,252 @@
+//! Which request reaches which call of the engine; knows nothing of WASI.
+
+use sanderling_core::{Bundle, BundleFiles, Engine, PublicKey, TractRuntime, operations};
+use sanderling_types::{Code, Error, Request, Result, Sha256Hash, unpack_files};
+use serde_json::{Value, json};
+
+use crate::problem::{problem, problem_with_status};
+
+/// Header of `PUT /bundle` that names the key which must have signed the bundle.
+pub const PUBLIC_KEY_HEADER: &str = "sanderling-public-key";
+
+const MAX_BUNDLE_BYTES: usize = 256 << 20;
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+const MAX_OPERATIONS_BYTES: usize = 64 << 20;
+
+/// The request methods that any address answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// Everything else; never allowed.
+    Other,
+}
+
+/// One HTTP request, as far as the service looks at it.
+#[derive(Debug, Clone)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: Method,
+    /// The path without the query.
+    pub path: String,
+    /// Value of [`PUBLIC_KEY_HEADER`].
+    pub public_key: Option<String>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+/// One HTTP response.
+#[derive(Debug, Clone)]
+pub struct HttpResponse {
+    /// Status code.
+    pub status: u16,
+    /// Value of `content-type`.
+    pub content_type: &'static str,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+/// The state of one component instance: at most one open bundle.
+#[derive(Default)]
+pub struct Service {
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    engine: Engine,
+    bundle_sha256: Sha256Hash,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("bundle_sha256", &self.bundle_sha256()).finish()
+    }
+}
+
+impl Service {
+    /// Most bytes of a body that [`Service::handle`] accepts for this address; 0 where none is read.
+    #[must_use]
+    pub fn max_body_bytes(method: Method, path: &str) -> usize {
+        match (method, path) {
+            (Method::Put, "/bundle") => MAX_BUNDLE_BYTES,
+            (Method::Post, "/recommend") => MAX_REQUEST_BYTES,
+            (Method::Post, "/operations") => MAX_OPERATIONS_BYTES,
+            _ => 0,
+        }
+    }
+
+    /// Answers one request. Never fails: errors are problem documents.
+    pub fn handle(&mut self, request: &HttpRequest) -> HttpResponse {
+        let answer = match (request.method, request.path.as_str()) {
+            (Method::Put, "/bundle") => self.put_bundle(request),
+            (Method::Get, "/healthz") => Ok(self.health()),
+            (Method::Post, "/recommend") => match &self.loaded {
+                Some(loaded) => recommend(&loaded.engine, &request.body),
+                None => return no_bundle(),
+            },
+            (Method::Post, "/operations") => match &self.loaded {
+                Some(loaded) => run_operations(&loaded.engine, &request.body),
+                None => return no_bundle(),
+            },
+            (_, "/bundle") => return wrong_method("PUT"),
+            (_, "/healthz") => return wrong_method("GET"),
+            (_, "/recommend" | "/operations") => return wrong_method("POST"),
+            (_, path) => Err(Error::new(Code::NotFound, "there is nothing at this address").found(path)),
+        };
+        match answer {
+            Ok(value) => HttpResponse {
+                status: 200,
+                content_type: "application/json",
+                body: value.to_string().into_bytes(),
+            },
+            Err(error) => problem(&error),
+        }
+    }
+
+    /// Answers a request whose body was longer than [`Service::max_body_bytes`].
+    #[must_use]
+    pub fn body_too_large(max_bytes: usize) -> HttpResponse {
+        problem(
+            &Error::new(Code::LimitExceeded, "the request body is too large")
+                .expected(format!("at most {max_bytes} bytes")),
+        )
+    }
+
+    fn bundle_sha256(&self) -> Option<Sha256Hash> {
+        self.loaded.as_ref().map(|loaded| loaded.bundle_sha256)
+    }
+
+    fn health(&self) -> Value {
+        json!({
+            "status": "ok",
+            "version": env!("CARGO_PKG_VERSION"),
+            "bundle_sha256": self.bundle_sha256(),
+        })
+    }
+
+    /// Opens a bundle; the one before stays when this one is refused.
+    fn put_bundle(&mut self, request: &HttpRequest) -> Result<Value> {
+        let key = request.public_key.as_deref().map(public_key).transpose()?;
+        let files = BundleFiles::from(unpack_files(&request.body, MAX_BUNDLE_BYTES)?);
+        let bundle = Bundle::open(files, key.as_ref())?;
+        let bundle_sha256 = bundle.hash();
+        let engine = Engine::new(bundle, &TractRuntime)?;
+        self.loaded = Some(Loaded { engine, bundle_sha256 });
+        Ok(json!({ "bundle_sha256": bundle_sha256 }))
+    }
+}
+
+fn public_key(text: &str) -> Result<PublicKey> {
+    // A key and a SHA-256 digest have the same text form.
+    let bytes = Sha256Hash::parse(text).ok_or_else(|| {
+        Error::new(Code::InvalidArgument, format!("header {PUBLIC_KEY_HEADER} is not a public key"))
+            .expected("64 lower-case hex digits")
+            .found(text)
+    })?;
+    Ok(PublicKey(*bytes.as_bytes()))
+}
+
+fn recommend(engine: &Engine, body: &[u8]) -> Result<Value> {
+    let request: Request = parse(body, MAX_REQUEST_BYTES, "the request")?;
+    to_value(&engine.recommend(&request).response)
+}
+
+fn run_operations(engine: &Engine, body: &[u8]) -> Result<Value> {
+    let list: Vec<Value> = parse(body, MAX_OPERATIONS_BYTES, "the list of operations")?;
+    Ok(list.iter().map(|operation| operations::run(engine, operation)).collect())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8], max_bytes: usize, what: &str) -> Result<T> {
+    if body.len() > max_bytes {
+        return Err(Error::new(Code::LimitExceeded, format!("{what} is too large"))
+            .expected(format!("at most {max_bytes} bytes"))
+            .found(format!("{} bytes", body.len())));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        Error::new(Code::InvalidArgument, format!("{what} cannot be decoded"))
+            .found(&error)
+            .source_error(error)
+    })
+}
+
+fn to_value(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value)
+        .map_err(|error| Error::new(Code::Internal, "the answer cannot be encoded").source_error(error))
+}
+
+fn no_bundle() -> HttpResponse {
+    let error =
+        Error::new(Code::NotFound, "this instance has no bundle").hint("send it to PUT /bundle first");
+    problem_with_status(503, &error)
+}
+
+fn wrong_method(allowed: &str) -> HttpResponse {
+    let error =
+        Error::new(Code::InvalidArgument, "this address does not answer this method").expected(allowed);
+    problem_with_status(405, &error)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{HttpRequest, HttpResponse, Method, Service};
+
+    fn ask(service: &mut Service, method: Method, path: &str, body: &[u8]) -> (HttpResponse, Value) {
+        let request = HttpRequest { method, path: path.to_owned(), public_key: None, body: body.to_vec() };
+        let response = service.handle(&request);
+        let body = serde_json::from_slice(&response.body).unwrap();
+        (response, body)
+    }
+
+    #[test]
+    fn an_empty_instance_is_healthy_and_says_that_it_has_no_bundle() {
+        let mut service = Service::default();
+        let (response, body) = ask(&mut service, Method::Get, "/healthz", b"");
+        assert_eq!((response.status, &body["status"]), (200, &Value::from("ok")));
+        assert_eq!(body["bundle_sha256"], Value::Null);
+        for path in ["/recommend", "/operations"] {
+            let (response, body) = ask(&mut service, Method::Post, path, b"[]");
+            assert_eq!(response.status, 503, "{path}");
+            assert_eq!(response.content_type, "application/problem+json");
+            assert_eq!(body["hint"], "send it to PUT /bundle first");
+        }
+    }
+
+    #[test]
+    fn every_refusal_is_a_problem_document_with_a_code() {
+        let mut service = Service::default();
+        let no_files = b"\0\0\0\0";
+        for (method, path, body, status, code) in [
+            (Method::Get, "/nothing", b"".as_slice(), 404, "not_found"),
+            (Method::Get, "/recommend", b"", 405, "invalid_argument"),
+            (Method::Post, "/bundle", b"", 405, "invalid_argument"),
+            (Method::Other, "/healthz", b"", 405, "invalid_argument"),
+            (Method::Put, "/bundle", b"", 422, "file_truncated"),
+            (Method::Put, "/bundle", no_files, 422, "file_missing"),
+        ] {
+            let (response, problem) = ask(&mut service, method, path, body);
+            assert_eq!(response.status, status, "{method:?} {path}");
+            assert_eq!(problem["status"], status, "{method:?} {path}");
+            assert_eq!(problem["code"], code, "{method:?} {path}");
+            assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_no_key_is_refused_before_the_bundle_is_read() {
+        let request = HttpRequest {
+            method: Method::Put,
+            path: "/bundle".to_owned(),
+            public_key: Some("xyz".to_owned()),
+            body: Vec::new(),
+        };
+        let response = Service::default().handle(&request);
+        let problem: Value = serde_json::from_slice(&response.body).unwrap();
+        assert_eq!((response.status, &problem["code"]), (400, &Value::from("invalid_argument")));
+    }
+}

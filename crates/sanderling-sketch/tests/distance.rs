@@ -1,0 +1,93 @@
+//! Distances agree with an independent implementation and hold their bounds.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use proptest::prelude::*;
+use sanderling_sketch::distance::{effect, jensen_shannon, psi, wasserstein_bins};
+use sanderling_sketch::noise::{Channel, Estimate, choose_weighted, rng_from_seed};
+
+const RISING: [f64; 4] = [0.1, 0.2, 0.3, 0.4];
+const EVEN: [f64; 4] = [0.25; 4];
+const GAPPED: [f64; 4] = [0.5, 0.0, 0.5, 0.0];
+
+fn assert_close(found: f64, expected: f64) {
+    assert!(
+        (found - expected).abs() <= 1e-12 * expected.abs().max(1.0),
+        "found {found}, expected {expected}"
+    );
+}
+
+/// scipy 1.17.1: `entropy(s(p), s(q)) + entropy(s(q), s(p))` with `s(x) = (x + 1e-4) / (1 + 4e-4)`,
+/// `scipy.spatial.distance.jensenshannon(p, q, base=2)`,
+/// `scipy.stats.wasserstein_distance(range(4), range(4), p, q)`.
+#[test]
+fn distances_equal_scipy() {
+    let cases = [
+        (RISING, EVEN, 0.2280054477950158, 0.20050332253142814, 0.5),
+        (RISING, GAPPED, 5.581361587861677, 0.6505533585613925, 1.0),
+        (EVEN, GAPPED, 4.256993788194174, 0.5579230452841438, 0.5),
+    ];
+    for (p, q, expected_psi, expected_distance, expected_moved) in cases {
+        assert_close(psi(&p, &q), expected_psi);
+        assert_close(jensen_shannon(&p, &q), expected_distance);
+        assert_close(wasserstein_bins(&p, &q), expected_moved);
+    }
+}
+
+#[test]
+fn reads_short_negative_and_unscaled_shares_as_documented() {
+    assert_close(jensen_shannon(&[1.0], &[0.0, 3.0]), 1.0);
+    assert_close(wasserstein_bins(&[2.0], &[0.0, 0.0, 0.0, 2.0]), 3.0);
+    assert_close(psi(&[0.5, 0.5, -0.2], &[0.5, 0.5, 0.0]), 0.0);
+    assert!(jensen_shannon(&[0.0, 0.0], &[0.5, 0.5]).is_nan());
+    assert_eq!(wasserstein_bins(&[], &[]), 0.0);
+}
+
+fn shares() -> impl Strategy<Value = Vec<f64>> {
+    proptest::collection::vec(0.0..1.0_f64, 6)
+        .prop_filter("no mass", |shares| shares.iter().sum::<f64>() > 1e-3)
+}
+
+proptest! {
+    #[test]
+    fn distances_are_symmetric_bounded_and_zero_only_at_equality(p in shares(), q in shares(), r in shares()) {
+        for distance in [psi, jensen_shannon, wasserstein_bins] {
+            prop_assert!((distance(&p, &q) - distance(&q, &p)).abs() < 1e-9);
+            prop_assert!(distance(&p, &q) >= 0.0);
+            prop_assert!(distance(&p, &p).abs() < 1e-7);
+        }
+        prop_assert!(jensen_shannon(&p, &q) <= 1.0);
+        prop_assert!(wasserstein_bins(&p, &q) <= 5.0);
+        let detour = jensen_shannon(&p, &r) + jensen_shannon(&r, &q);
+        prop_assert!(jensen_shannon(&p, &q) <= detour + 1e-9);
+    }
+}
+
+#[test]
+fn the_effect_is_what_noise_does_not_explain() {
+    let channel = Channel::new(1.0, 4).unwrap();
+    let mut rng = rng_from_seed([5; 32]);
+    let mut mean_effect = |weights: &[u64]| {
+        let runs = 300;
+        let sum: f64 = (0..runs)
+            .map(|_| {
+                let mut counts = [0; 4];
+                for _ in 0..2_000 {
+                    counts[channel.randomise(choose_weighted(weights, &mut rng).unwrap(), &mut rng)] += 1;
+                }
+                effect(&channel.debias(&counts), &Estimate::counted(&EVEN, 1_000_000))
+            })
+            .sum();
+        sum / f64::from(runs)
+    };
+    let (unchanged, shifted) = (mean_effect(&[1, 1, 1, 1]), mean_effect(&[1, 2, 3, 4]));
+    assert!(unchanged < 0.02, "no change looks like {unchanged}");
+    // The true chi-squared divergence of the shift is 0.2.
+    assert!((shifted - 0.2).abs() < 0.02, "a shift of 0.2 looks like {shifted}");
+}
+
+#[test]
+fn without_answers_there_is_no_effect() {
+    let nothing = Estimate { shares: vec![0.0; 4], standard_errors: vec![f64::INFINITY; 4], num_answers: 0 };
+    assert_eq!(effect(&nothing, &Estimate::counted(&EVEN, 10)), 0.0);
+    assert_eq!(effect(&Estimate::counted(&EVEN, 10), &nothing), 0.0);
+}

@@ -1,0 +1,202 @@
+//! The baseline: which telemetry fields a bundle declares, their bins, and how they were distributed
+//! on validation users, each user weighing as much as one device.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use sanderling_core::{Engine, Outcome};
+use sanderling_types::{Baseline, BaselineField, FORMAT_VERSION, FaultCode, FieldKind, Vocabulary};
+
+use crate::evaluate;
+use crate::split::{Case, Split};
+
+/// Recommendations of a list whose features a device counts.
+pub const LIST_LIMIT: u32 = 10;
+/// Bins of a numeric field.
+const NUM_BINS: usize = 8;
+/// Named categories; the rest shares one bin.
+const MAX_CATEGORIES: usize = 14;
+/// Field of the first category of the last session item.
+pub const CATEGORY_FIELD: &str = "interaction.category";
+/// The bin of items in none of the named categories.
+pub const OTHER_CATEGORY: &str = "other";
+
+/// Values of one field by user.
+type ByUser<T> = BTreeMap<u32, Vec<T>>;
+
+/// What was seen when the engine answered the validation cases.
+#[derive(Debug, Default)]
+struct Seen {
+    numeric: BTreeMap<String, ByUser<f32>>,
+    categories: ByUser<usize>,
+}
+
+/// Fields whose bins do not depend on data, and numeric fields with a provisional edge: the baseline
+/// of a draft bundle that is only run to measure.
+#[must_use]
+pub fn draft(engine_fields: &[String], vocabulary: &Vocabulary) -> Baseline {
+    let numeric = engine_fields.iter().map(|name| BaselineField {
+        name: name.clone(),
+        bins: FieldKind::Numeric { edges: vec![0.0] },
+        shares: None,
+        num_devices: 0,
+    });
+    let fields = numeric.chain(fixed_fields(vocabulary)).collect();
+    Baseline { format_version: FORMAT_VERSION, fields }
+}
+
+/// Names of the numeric fields of a feature spec: every feature and the two scores.
+#[must_use]
+pub fn numeric_names(spec: &sanderling_types::FeatureSpec) -> Vec<String> {
+    let features = spec.features.iter().map(|feature| format!("feature.{}", feature.name));
+    features.chain(["score.retrieval".to_owned(), "score.ranker".to_owned()]).collect()
+}
+
+fn fixed_fields(vocabulary: &Vocabulary) -> Vec<BaselineField> {
+    let labels = |labels: Vec<String>| FieldKind::Categorical { labels };
+    let field = |name: &str, bins| BaselineField { name: name.to_owned(), bins, shares: None, num_devices: 0 };
+    let positions = ["none", "1", "2-3", "4-10", "over_10"].map(str::to_owned).to_vec();
+    let faults = std::iter::once("none").chain(FaultCode::ALL.iter().map(|(_, name)| *name));
+    vec![
+        field(CATEGORY_FIELD, labels(category_labels(vocabulary))),
+        field("outcome.position", labels(positions)),
+        field("fault", labels(faults.map(str::to_owned).collect())),
+    ]
+}
+
+/// First categories by number of training interactions, the largest first, and `other`.
+fn category_labels(vocabulary: &Vocabulary) -> Vec<String> {
+    let mut counts: BTreeMap<u16, u64> = BTreeMap::new();
+    for (categories, &count) in vocabulary.item_categories.iter().zip(&vocabulary.popularity) {
+        if let Some(&first) = categories.first() {
+            *counts.entry(first).or_default() += u64::from(count);
+        }
+    }
+    let mut ranked: Vec<(u64, u16)> = counts.into_iter().map(|(category, count)| (count, category)).collect();
+    ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    let names = ranked.iter().map(|(_, category)| vocabulary.categories[usize::from(*category)].clone());
+    let mut labels: Vec<String> =
+        names.filter(|name| name != OTHER_CATEGORY && name != "none").take(MAX_CATEGORIES).collect();
+    labels.push(OTHER_CATEGORY.to_owned());
+    labels.push("none".to_owned());
+    labels
+}
+
+/// Measures the baseline by answering `cases` with `engine`.
+#[must_use]
+pub fn measure(engine: &Engine, split: &Split, cases: &[Case], exclude_seen: bool) -> Baseline {
+    let seen = observe(engine, split, cases, exclude_seen);
+    let vocabulary = engine.bundle().vocabulary();
+    let mut fields: Vec<BaselineField> = numeric_names(engine.bundle().features())
+        .into_iter()
+        .map(|name| numeric_field(&name, seen.numeric.get(&name)))
+        .collect();
+    for mut field in fixed_fields(vocabulary) {
+        if field.name == CATEGORY_FIELD && !seen.categories.is_empty() {
+            field.num_devices = seen.categories.len() as u64;
+            field.shares = Some(shares(&seen.categories, field.bins.num_bins()));
+        }
+        fields.push(field);
+    }
+    Baseline { format_version: FORMAT_VERSION, fields }
+}
+
+fn observe(engine: &Engine, split: &Split, cases: &[Case], exclude_seen: bool) -> Seen {
+    let names = numeric_names(engine.bundle().features());
+    let category = engine.bundle().baseline().fields.iter().position(|field| field.name == CATEGORY_FIELD);
+    let outcomes: Vec<(u32, Outcome)> = cases
+        .par_iter()
+        .map(|&case| {
+            let request = evaluate::request(split, case, LIST_LIMIT, exclude_seen);
+            (case.user, engine.recommend(&request))
+        })
+        .collect();
+    let mut seen = Seen::default();
+    for (user, outcome) in outcomes {
+        for (at, value) in measured(&outcome, names.len()) {
+            seen.numeric.entry(names[at].clone()).or_default().entry(user).or_default().push(value);
+        }
+        let observed = outcome.observations.iter().filter(|observed| Some(observed.field) == category);
+        for observed in observed {
+            seen.categories.entry(user).or_default().push(observed.bin);
+        }
+    }
+    seen
+}
+
+/// Values of an outcome with the index of their field in [`numeric_names`].
+fn measured(outcome: &Outcome, num_names: usize) -> Vec<(usize, f32)> {
+    let num_features = num_names - 2;
+    let features = outcome.features.chunks_exact(num_features).flat_map(|row| row.iter().copied().enumerate());
+    let retrieval = outcome.retrieval_scores.iter().map(|&score| (num_features, score));
+    // A fallback list has no scores; its ranker scores are zeros that mean nothing.
+    let ranked = outcome.response.recommendations.iter().zip(&outcome.retrieval_scores);
+    let ranker = ranked.map(|(recommendation, _)| (num_features + 1, recommendation.score));
+    features.chain(retrieval).chain(ranker).collect()
+}
+
+fn numeric_field(name: &str, values: Option<&ByUser<f32>>) -> BaselineField {
+    let empty = ByUser::new();
+    let values = values.unwrap_or(&empty);
+    let bins = FieldKind::Numeric { edges: edges(values) };
+    let binned: ByUser<usize> = values
+        .iter()
+        .map(|(user, values)| {
+            (*user, values.iter().map(|&value| bins.bin_of_value(value).unwrap_or(0)).collect())
+        })
+        .collect();
+    let known = !binned.is_empty();
+    BaselineField {
+        name: name.to_owned(),
+        shares: known.then(|| shares(&binned, bins.num_bins())),
+        num_devices: binned.len() as u64,
+        bins,
+    }
+}
+
+/// Distinct inner octiles over all values; one edge above a constant.
+fn edges(values: &ByUser<f32>) -> Vec<f32> {
+    let mut all: Vec<f32> = values.values().flatten().copied().filter(|value| value.is_finite()).collect();
+    all.sort_unstable_by(f32::total_cmp);
+    let (Some(&least), Some(&most)) = (all.first(), all.last()) else { return vec![0.0] };
+    let mut edges: Vec<f32> = (1..NUM_BINS).map(|i| all[all.len() * i / NUM_BINS]).collect();
+    edges.retain(|edge| *edge > least);
+    edges.dedup();
+    if edges.is_empty() {
+        edges.push(if most > least { most } else { least.abs().mul_add(0.5, least + 0.5) });
+    }
+    edges
+}
+
+/// Mean over users of each user's own distribution, rounded so that it is the same everywhere.
+fn shares(bins: &ByUser<usize>, num_bins: usize) -> Vec<f64> {
+    let mut shares = vec![0.0; num_bins];
+    for bins in bins.values() {
+        for &bin in bins {
+            shares[bin] += 1.0 / bins.len() as f64;
+        }
+    }
+    let total: f64 = shares.iter().sum();
+    shares.iter().map(|share| (share / total * 1e9).round() / 1e9).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_are_distinct_octiles_and_survive_constants() {
+        let values = |values: &[f32]| ByUser::from([(1, values.to_vec())]);
+        let spread: Vec<f32> = (0..800).map(|i| i as f32).collect();
+        assert_eq!(edges(&values(&spread)), [100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0]);
+        assert_eq!(edges(&values(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0])), [1.0]);
+        let constant = edges(&values(&[3.0; 5]));
+        assert!(constant.len() == 1 && constant[0] > 3.0, "{constant:?}");
+    }
+
+    #[test]
+    fn every_user_weighs_the_same() {
+        let bins = ByUser::from([(1, vec![0; 9]), (2, vec![1])]);
+        assert_eq!(shares(&bins, 2), [0.5, 0.5]);
+    }
+}

@@ -1,0 +1,346 @@
+//! Interactions and catalogue in memory, and the data folder on disk.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use sanderling_types::{
+    Code, Error, FORMAT_VERSION, Interaction, Item, Result, SplitPart, TimeKind, UserId, decode_json,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    folder::{write_file, write_folder},
+    reader::{InteractionReader, ItemReader, ReadOptions},
+    source::{self, Source, not_found, plain_name},
+    table::join_list,
+    time::TimeUnit,
+};
+
+const MAX_INFO_BYTES: usize = 1 << 16;
+const INTERACTION_COLUMNS: [&str; 6] = ["user_id", "item_id", "kind", "timestamp", "value", "split"];
+const ITEM_COLUMNS: [&str; 5] = ["item_id", "title", "categories", "price", "published_at"];
+
+/// Interaction logs and the catalogue they speak of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Grouped by user in the order in which users first appear, then by timestamp; ties keep the order
+    /// of the file.
+    pub interactions: Vec<Interaction>,
+    /// The catalogue in file order; empty where the source has none.
+    pub items: Vec<Item>,
+    /// What timestamps mean.
+    pub time: TimeKind,
+}
+
+/// How much a data folder holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataCounts {
+    /// Rows of `interactions.csv`.
+    pub interactions: u64,
+    /// Rows of `items.csv`.
+    pub items: u64,
+    /// Different users in `interactions.csv`.
+    pub users: u64,
+}
+
+/// The content of `data.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataInfo {
+    /// How much the folder holds.
+    pub counts: DataCounts,
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Layout that the data came from, such as `ml-1m`, `csv` or `synth`.
+    pub source: String,
+    /// What timestamps mean.
+    pub time: TimeKind,
+}
+
+/// The files of one data folder, or one bare table of interactions.
+#[derive(Debug, Clone)]
+pub(crate) struct DataFiles {
+    pub(crate) interactions: PathBuf,
+    pub(crate) items: Option<PathBuf>,
+    pub(crate) info: Option<DataInfo>,
+}
+
+impl DataFiles {
+    /// Looks at `path`: a folder that holds `interactions.*`, or a table of interactions. A table that is
+    /// itself called `interactions.*` brings the `items.*` and `data.json` beside it.
+    pub(crate) fn find(path: &Path) -> Result<Self> {
+        let expected = "interactions.csv, .tsv, .jsonl, .ndjson or .parquet, perhaps compressed";
+        let (interactions, folder) = if path.is_dir() {
+            let found = source::find_table(path, "interactions").ok_or_else(|| not_found(path, expected))?;
+            (found, Some(path))
+        } else if path.is_file() {
+            let named = plain_name(path).split('.').next() == Some("interactions");
+            (path.to_owned(), path.parent().filter(|_| named))
+        } else {
+            return Err(not_found(path, expected));
+        };
+        let folder = folder.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let info = match folder.map(|folder| folder.join("data.json")).filter(|path| path.is_file()) {
+            Some(path) => Some(DataInfo::read(&path)?),
+            None => None,
+        };
+        Ok(Self { interactions, items: folder.and_then(|folder| source::find_table(folder, "items")), info })
+    }
+
+    /// How timestamps are to be read: as `data.json` says, else by magnitude.
+    pub(crate) fn time_unit(&self) -> TimeUnit {
+        match self.info.as_ref().map(|info| info.time) {
+            Some(TimeKind::Order) => TimeUnit::Position,
+            Some(TimeKind::UnixSeconds) => TimeUnit::Seconds,
+            None => TimeUnit::Auto,
+        }
+    }
+}
+
+impl DataInfo {
+    /// Reads `data.json`.
+    ///
+    /// # Errors
+    /// [`Code::Io`], [`Code::DataInvalid`], [`Code::UnsupportedFormatVersion`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut bytes = Vec::new();
+        let mut reader = io::Read::take(Source::open(path)?.reader, MAX_INFO_BYTES as u64 + 1);
+        io::Read::read_to_end(&mut reader, &mut bytes)
+            .map_err(|error| source::io_error("read", path, error))?;
+        decode_json(&bytes, MAX_INFO_BYTES, "data.json", Code::DataInvalid)
+    }
+}
+
+impl Dataset {
+    /// Makes a dataset of rows in any order, see [`Dataset::interactions`].
+    #[must_use]
+    pub fn new(mut interactions: Vec<Interaction>, items: Vec<Item>, time: TimeKind) -> Self {
+        sort(&mut interactions);
+        Self { interactions, items, time }
+    }
+
+    /// Reads a data folder, or a bare `interactions.{csv,tsv,jsonl,parquet}` with the `items.*` beside it; each
+    /// may be compressed (xz, gzip, zstd). Without `data.json`, common column names are recognised, timestamps
+    /// are read by magnitude ([`TimeUnit::Auto`]), and a table without a time column has order only.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] without interactions, [`Code::ColumnMissing`], [`Code::DataInvalid`] with file and
+    /// line for the first unusable row, [`Code::EmptyData`] without rows, [`Code::Io`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let files = DataFiles::find(path)?;
+        let options = ReadOptions { time_unit: files.time_unit(), ..ReadOptions::default() };
+        let mut reader = InteractionReader::open(&files.interactions, &options)?;
+        let time = match &files.info {
+            Some(info) => info.time,
+            None if reader.has_timestamps() => TimeKind::UnixSeconds,
+            None => TimeKind::Order,
+        };
+        let interactions = read_interactions(&mut reader, &mut |_| {})?;
+        let items = files.items.map(|path| read_items(&path, &options)).transpose()?.unwrap_or_default();
+        Ok(Self::new(interactions, items, time))
+    }
+
+    /// Writes a data folder. It appears complete or not at all; an older data folder at the same place is
+    /// replaced. Values without a text form are refused.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] when `folder` holds foreign files or a row cannot be written,
+    /// [`Code::Io`].
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        self.write_from(folder, "dataset")
+    }
+
+    /// As [`Dataset::write`], stating in `data.json` which layout the data came from.
+    ///
+    /// # Errors
+    /// As [`Dataset::write`].
+    pub fn write_from(&self, folder: &Path, source: &str) -> Result<()> {
+        self.write_with(folder, source, |_| Ok(()))
+    }
+
+    /// As [`Dataset::write_from`], with more files that `extra` writes into the same folder.
+    pub(super) fn write_with(
+        &self,
+        folder: &Path,
+        source: &str,
+        extra: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        self.check_writable()?;
+        let info = DataInfo {
+            counts: self.counts(),
+            format_version: FORMAT_VERSION,
+            source: source.to_owned(),
+            time: self.time,
+        };
+        write_folder(folder, |folder| {
+            write_file(&folder.join("interactions.csv"), |out| self.write_interactions(out))?;
+            if !self.items.is_empty() {
+                write_file(&folder.join("items.csv"), |out| self.write_items(out))?;
+            }
+            extra(folder)?;
+            write_file(&folder.join("data.json"), |out| {
+                serde_json::to_writer_pretty(&mut *out, &info)?;
+                out.write_all(b"\n")
+            })
+        })
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn counts(&self) -> DataCounts {
+        DataCounts {
+            interactions: self.interactions.len() as u64,
+            items: self.items.len() as u64,
+            users: self.users().count() as u64,
+        }
+    }
+
+    /// The interactions of one user after the other, each oldest first.
+    pub fn users(&self) -> impl Iterator<Item = (&UserId, &[Interaction])> {
+        self.interactions.chunk_by(|a, b| a.user_id == b.user_id).map(|chunk| (&chunk[0].user_id, chunk))
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        let refuse = |what: &str, found: String| {
+            Err(Error::new(
+                Code::InvalidArgument,
+                format!("the dataset holds {what}, which has no text form"),
+            )
+            .found(found))
+        };
+        for row in &self.interactions {
+            if row.user_id.as_str().is_empty() || row.item_id.as_str().is_empty() || row.kind.is_empty() {
+                return refuse("an empty id or kind", format!("{row:?}"));
+            }
+            if row.value.is_some_and(|value| !value.is_finite()) {
+                return refuse("a value that is not finite", format!("{row:?}"));
+            }
+        }
+        for item in &self.items {
+            if item.item_id.as_str().is_empty()
+                || item.price.is_some_and(|price| !price.is_finite() || price < 0.0)
+            {
+                return refuse("an empty item id or a bad price", format!("{item:?}"));
+            }
+            if let Some(name) = item.attributes.keys().find(|name| ITEM_COLUMNS.contains(&name.as_str())) {
+                return refuse("an attribute with the name of a column", name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn write_interactions(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut writer = csv::Writer::from_writer(out);
+        writer.write_record(INTERACTION_COLUMNS)?;
+        for row in &self.interactions {
+            let value = row.value.map(|value| value.to_string()).unwrap_or_default();
+            let timestamp = row.timestamp.to_string();
+            let split = split_name(row.split);
+            writer.write_record([
+                row.user_id.as_str(),
+                row.item_id.as_str(),
+                &row.kind,
+                &timestamp,
+                &value,
+                split,
+            ])?;
+        }
+        writer.flush()
+    }
+
+    fn write_items(&self, out: &mut impl Write) -> io::Result<()> {
+        let attributes: BTreeSet<&str> =
+            self.items.iter().flat_map(|item| item.attributes.keys().map(String::as_str)).collect();
+        let mut writer = csv::Writer::from_writer(out);
+        writer.write_record(ITEM_COLUMNS.iter().copied().chain(attributes.iter().copied()))?;
+        for item in &self.items {
+            writer.write_field(item.item_id.as_str())?;
+            writer.write_field(&item.title)?;
+            writer.write_field(join_list(item.categories.iter().map(String::as_str)))?;
+            writer.write_field(item.price.map(|price| price.to_string()).unwrap_or_default())?;
+            writer.write_field(item.published_at.map(|at| at.to_string()).unwrap_or_default())?;
+            for name in &attributes {
+                writer.write_field(item.attributes.get(*name).map_or("", String::as_str))?;
+            }
+            writer.write_record(None::<&[u8]>)?;
+        }
+        writer.flush()
+    }
+}
+
+fn split_name(split: Option<SplitPart>) -> &'static str {
+    match split {
+        None => "",
+        Some(SplitPart::Train) => "train",
+        Some(SplitPart::Validation) => "validation",
+        Some(SplitPart::Test) => "test",
+    }
+}
+
+/// Reads every row, in file order, and tells `progress` the number of rows every 65,536 rows.
+pub(crate) fn read_interactions(
+    reader: &mut InteractionReader,
+    progress: &mut dyn FnMut(&InteractionReader),
+) -> Result<Vec<Interaction>> {
+    let mut interactions = Vec::new();
+    loop {
+        match reader.next() {
+            Ok(Some((_, interaction))) => interactions.push(interaction),
+            Ok(None) => break,
+            Err(error) => return Err(error.into_error(reader.path())),
+        }
+        if interactions.len().is_multiple_of(1 << 16) {
+            progress(reader);
+        }
+    }
+    if interactions.is_empty() {
+        return Err(Error::new(
+            Code::EmptyData,
+            format!("{} holds no interactions", reader.path().display()),
+        )
+        .expected("at least one row after the header")
+        .found("none"));
+    }
+    Ok(interactions)
+}
+
+/// Reads a catalogue.
+pub(crate) fn read_items(path: &Path, options: &ReadOptions) -> Result<Vec<Item>> {
+    let mut reader = ItemReader::open(path, options)?;
+    let mut items = Vec::new();
+    loop {
+        match reader.next() {
+            Ok(Some((_, item))) => items.push(item),
+            Ok(None) => return Ok(items),
+            Err(error) => return Err(error.into_error(reader.path())),
+        }
+    }
+}
+
+/// Stable sort by (first appearance of the user, timestamp).
+fn sort(interactions: &mut Vec<Interaction>) {
+    let mut ranks: HashMap<&UserId, u32> = HashMap::new();
+    let mut keys: Vec<(u32, i64, u32)> = Vec::with_capacity(interactions.len());
+    let mut last: Option<(&UserId, u32)> = None;
+    for (index, row) in interactions.iter().enumerate() {
+        let rank = match last {
+            Some((user, rank)) if *user == row.user_id => rank,
+            _ => {
+                let next = ranks.len() as u32;
+                *ranks.entry(&row.user_id).or_insert(next)
+            }
+        };
+        last = Some((&row.user_id, rank));
+        keys.push((rank, row.timestamp, index as u32));
+    }
+    if keys.is_sorted() {
+        return;
+    }
+    keys.sort_unstable();
+    let mut rows: Vec<Option<Interaction>> = std::mem::take(interactions).into_iter().map(Some).collect();
+    interactions.extend(keys.iter().filter_map(|(_, _, index)| rows[*index as usize].take()));
+}

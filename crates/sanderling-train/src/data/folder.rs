@@ -1,0 +1,103 @@
+//! Data folders that appear complete or not at all.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use sanderling_types::{Code, Error, Result};
+
+use super::source::io_error;
+
+/// Names of the files that a data folder may hold; a folder with anything else in it is not replaced.
+const KNOWN_NAMES: [&str; 5] = ["interactions.csv", "items.csv", "data.json", "truth.json", "devices.jsonl"];
+
+/// Removes what was written when the work ends early.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // The error is already on its way to the caller; a second one would hide it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Writes a folder: `fill` writes the files into a temporary sibling, which then takes the place of
+/// `folder` by renaming. An older data folder at the same place is replaced.
+pub(super) fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = absolute(folder)?;
+    refuse_foreign(&folder)?;
+    let parent = folder.parent().unwrap_or(&folder).to_owned();
+    fs::create_dir_all(&parent).map_err(|error| io_error("create", &parent, error))?;
+    let unfinished = Unfinished(sibling(&folder, "unfinished"));
+    // Left over from a process that was killed; it carries our process id, so nobody uses it now.
+    let _ = fs::remove_dir_all(&unfinished.0);
+    fs::create_dir(&unfinished.0).map_err(|error| io_error("create", &unfinished.0, error))?;
+    fill(&unfinished.0)?;
+    sync_folder(&unfinished.0)?;
+    if folder.exists() {
+        let old = sibling(&folder, "old");
+        fs::rename(&folder, &old).map_err(|error| io_error("replace", &folder, error))?;
+        if let Err(error) = fs::rename(&unfinished.0, &folder) {
+            let _ = fs::rename(&old, &folder);
+            return Err(io_error("write", &folder, error));
+        }
+        fs::remove_dir_all(&old).map_err(|error| io_error("remove", &old, error))?;
+    } else {
+        fs::rename(&unfinished.0, &folder).map_err(|error| io_error("write", &folder, error))?;
+    }
+    sync_folder(&parent)
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf> {
+    let absolute = match folder.canonicalize() {
+        Ok(existing) => existing,
+        Err(_) => std::path::absolute(folder).map_err(|error| io_error("find", folder, error))?,
+    };
+    Ok(absolute)
+}
+
+/// An error unless `folder` is missing, empty, or holds nothing but a data folder's files.
+fn refuse_foreign(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(folder).map_err(|error| io_error("look into", folder, error))?;
+    for entry in entries {
+        let name = entry.map_err(|error| io_error("look into", folder, error))?.file_name();
+        if !KNOWN_NAMES.iter().any(|known| name == *known) {
+            return Err(Error::new(
+                Code::InvalidArgument,
+                format!("{} is not a data folder", folder.display()),
+            )
+            .expected("a new folder, an empty one, or one with a data folder's files only")
+            .found(name.to_string_lossy())
+            .hint("choose another folder, nothing was changed"));
+        }
+    }
+    Ok(())
+}
+
+fn sibling(folder: &Path, what: &str) -> PathBuf {
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    folder.with_file_name(format!(".{name}.{what}-{}", std::process::id()))
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    let handle = File::open(folder).map_err(|error| io_error("open", folder, error))?;
+    handle.sync_all().map_err(|error| io_error("flush", folder, error))
+}
+
+/// Writes one file of the folder and flushes it to the disk.
+pub(super) fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> Result<()> {
+    let file = File::create(path).map_err(|error| io_error("create", path, error))?;
+    let mut writer = BufWriter::with_capacity(1 << 17, file);
+    fill(&mut writer)
+        .and_then(|()| writer.flush())
+        .and_then(|()| writer.get_ref().sync_all())
+        .map_err(|error| io_error("write", path, error))
+}

@@ -1,0 +1,185 @@
+//! Layouts of one user or session a line.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use sanderling_types::{Interaction, ItemId, Result, SplitPart, TimeKind, UserId};
+
+use super::{Imported, Progress, attributes, lines::Lines, lines::empty, optional, required};
+use crate::data::{
+    columns::ColumnMap,
+    dataset::{Dataset, read_items},
+    reader::ReadOptions,
+    time::TimeUnit,
+};
+
+const KIND: &str = "view";
+
+/// `user item item …`, oldest first; nothing else is known.
+pub(super) fn plain(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Imported> {
+    let file = required(path, &["sequences.txt", "sequences.tsv", "sequences.csv"])?;
+    let interactions = read_sequences(&file, KIND, None, progress)?;
+    Ok(Imported::new(Dataset::new(interactions, Vec::new(), TimeKind::Order), vec![file]))
+}
+
+/// `sequences.txt` with the titles, years and genres of `items.tsv`.
+pub(super) fn movielens_1m(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Imported> {
+    let file = required(path, &["sequences.txt"])?;
+    let interactions = read_sequences(&file, "rating", None, progress)?;
+    let mut files = vec![file];
+    let mut items = Vec::new();
+    if let Some(catalogue) = optional(path, &["items.tsv"]) {
+        // Positions cannot be compared with years, so a year stays an attribute.
+        items =
+            read_items(&catalogue, &ReadOptions { time_unit: TimeUnit::Position, ..ReadOptions::default() })?;
+        files.push(catalogue);
+    }
+    Ok(Imported::new(Dataset::new(interactions, items, TimeKind::Order), files))
+}
+
+/// `sequences.txt` with the attribute ids of `item_attributes.json` as categories.
+pub(super) fn beauty(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Imported> {
+    let file = required(path, &["sequences.txt"])?;
+    let interactions = read_sequences(&file, KIND, None, progress)?;
+    let mut files = vec![file];
+    let mut items = Vec::new();
+    if let Some(catalogue) = optional(path, &["item_attributes.json"]) {
+        items = attributes::read(&catalogue)?;
+        files.push(catalogue);
+    }
+    Ok(Imported::new(Dataset::new(interactions, items, TimeKind::Order), files))
+}
+
+/// Training and test sessions; session `s<line>` is the user, and clicks are numbered through all sessions.
+pub(super) fn diginetica(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Imported> {
+    let mut interactions = Vec::new();
+    let mut files = Vec::new();
+    let mut num_sessions = 0;
+    for (name, split) in [("train_sessions.txt", SplitPart::Train), ("test_sessions.txt", SplitPart::Test)] {
+        let file = super::source::find(path, &[name]).ok_or_else(|| super::source::not_found(path, name))?;
+        let mut lines = Lines::open(&file)?;
+        while let Some((_, text)) = lines.next()? {
+            num_sessions += 1;
+            let user_id = UserId(format!("s{num_sessions}"));
+            for item in text.split_ascii_whitespace() {
+                let timestamp = interactions.len() as i64;
+                interactions.push(interaction(user_id.clone(), item, KIND, timestamp, Some(split)));
+            }
+            report(&lines, interactions.len(), progress);
+        }
+        files.push(file);
+    }
+    if interactions.is_empty() {
+        return Err(empty(path));
+    }
+    Ok(Imported::new(Dataset::new(interactions, Vec::new(), TimeKind::Order), files))
+}
+
+/// The NCF protocol: `train_pairs.txt` is the training part, `ml-1m.test.rating` the test part.
+pub(super) fn ncf(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Imported> {
+    let file = required(path, &["train_pairs.txt"])?;
+    let mut interactions = read_sequences(&file, "rating", Some(SplitPart::Train), progress)?;
+    let mut files = vec![file];
+    let test = optional(path, &["ml-1m.test.rating"])
+        .ok_or_else(|| super::source::not_found(path, "ml-1m.test.rating"))?;
+    read_test_ratings(&test, &mut interactions)?;
+    files.push(test);
+    let mut items = Vec::new();
+    if let Some(map) = optional(path, &["item_map.tsv"]) {
+        let columns = ColumnMap { item: Some("ncf_item".to_owned()), ..ColumnMap::default() };
+        items = read_items(&map, &ReadOptions { columns, ..ReadOptions::default() })?;
+        files.push(map);
+    }
+    let mut imported = Imported::new(Dataset::new(interactions, items, TimeKind::Order), files);
+    imported.notes.push(
+        "the 99 negatives of every test user stay in ml-1m.test.negative; they are part of the protocol, not of the logs"
+            .to_owned(),
+    );
+    Ok(imported)
+}
+
+/// `user item rating timestamp`; the timestamp is not used, because the training pairs have none.
+fn read_test_ratings(path: &Path, interactions: &mut Vec<Interaction>) -> Result<()> {
+    let mut lines = Lines::open(path)?;
+    let mut next: BTreeMap<UserId, i64> = BTreeMap::new();
+    for row in interactions.iter() {
+        let position = next.entry(row.user_id.clone()).or_default();
+        *position = (*position).max(row.timestamp + 1);
+    }
+    while let Some((line, text)) = lines.next()? {
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        let [user, item, rating, _] = fields[..] else {
+            let found = format!("{} fields", fields.len());
+            return Err(super::lines::invalid(path, line, "the row cannot be read", "4 fields", &found));
+        };
+        let value = rating.parse::<f32>().ok().filter(|rating| rating.is_finite());
+        let Some(value) = value else {
+            return Err(super::lines::invalid(
+                path,
+                line,
+                "the rating cannot be read",
+                "a finite number",
+                rating,
+            ));
+        };
+        let user_id = UserId::from(user);
+        let timestamp = next.get(&user_id).copied().unwrap_or(0);
+        let row = interaction(user_id, item, "rating", timestamp, Some(SplitPart::Test));
+        interactions.push(Interaction { value: Some(value), ..row });
+    }
+    Ok(())
+}
+
+fn read_sequences(
+    path: &PathBuf,
+    kind: &str,
+    split: Option<SplitPart>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Interaction>> {
+    let mut lines = Lines::open(path)?;
+    let mut interactions = Vec::new();
+    let mut first_lines = BTreeMap::new();
+    while let Some((line, text)) = lines.next()? {
+        let mut words = text.split([' ', '\t', ',']).filter(|word| !word.is_empty());
+        let user_id = words.next().unwrap_or_default().to_owned();
+        let first_line = *first_lines.entry(user_id.clone()).or_insert(line);
+        if first_line != line {
+            let expected = format!("one line a user; this one is on line {first_line}");
+            return Err(lines.invalid(line, "the user has two lines", &expected, &user_id));
+        }
+        let start = interactions.len();
+        for item in words {
+            let timestamp = (interactions.len() - start) as i64;
+            interactions.push(interaction(UserId(user_id.clone()), item, kind, timestamp, split));
+        }
+        if interactions.len() == start {
+            let expected = "a user and at least one item";
+            return Err(super::lines::invalid(path, line, "the sequence is empty", expected, &user_id));
+        }
+        report(&lines, interactions.len(), progress);
+    }
+    if interactions.is_empty() {
+        return Err(empty(lines.path()));
+    }
+    Ok(interactions)
+}
+
+fn interaction(
+    user_id: UserId,
+    item: &str,
+    kind: &str,
+    timestamp: i64,
+    split: Option<SplitPart>,
+) -> Interaction {
+    Interaction { user_id, item_id: ItemId::from(item), kind: kind.to_owned(), timestamp, value: None, split }
+}
+
+/// Tells how far the reading has come, about every 65,536 interactions.
+fn report(lines: &Lines, num_interactions: usize, progress: &mut dyn FnMut(Progress)) {
+    const EVERY: usize = 1 << 10;
+    if num_interactions.is_multiple_of(EVERY) {
+        progress(lines.progress(num_interactions));
+    }
+}

@@ -1,0 +1,27 @@
+//! Interaction logs: reading, writing, importing, checking and generating them.
+//!
+//! A *data folder* holds `interactions.csv`, perhaps `items.csv`, and `data.json`; its format is
+//! described in `docs/formats/interactions.md`. [`Dataset`] is the same thing in memory.
+//! [`import`] turns public layouts into a data folder, [`validate`] says what is wrong with one,
+//! and [`synth`] generates a world whose truth is known.
+
+mod columns;
+pub mod dataset;
+mod folder;
+pub mod import;
+mod parquet_table;
+mod problem;
+mod reader;
+mod source;
+pub mod synth;
+mod table;
+mod time;
+
+pub use columns::ColumnMap;
+pub use dataset::{DataCounts, DataInfo, Dataset};
+pub use import::{ImportOptions, ImportSummary, LAYOUTS, Progress, import};
+pub use synth::{DeviceDay, SynthConfig, World, synth};
+pub use time::TimeUnit;
+
+#[cfg(test)]
+mod tests;

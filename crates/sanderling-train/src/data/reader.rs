@@ -1,0 +1,220 @@
+//! Interactions and items out of table rows.
+
+use std::path::{Path, PathBuf};
+
+use csv::StringRecord;
+use sanderling_types::{Interaction, Item, ItemId, Result, SplitPart, UserId};
+
+use super::{
+    columns::{ColumnMap, InteractionColumns, ItemColumns},
+    problem::{Problem, ProblemKind, RowError},
+    table::{self, Rows, split_list},
+    time::{self, TimeUnit},
+};
+
+/// How a table of interactions is to be read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReadOptions {
+    pub(crate) columns: ColumnMap,
+    pub(crate) delimiter: Option<u8>,
+    pub(crate) time_unit: TimeUnit,
+    /// Kind of rows that state none; by default `rating` where the value is one, else `view`.
+    pub(crate) default_kind: Option<String>,
+}
+
+/// Reads a table of interactions row by row, in file order.
+pub(crate) struct InteractionReader {
+    rows: Box<dyn Rows>,
+    record: StringRecord,
+    columns: InteractionColumns,
+    default_kind: String,
+    time_unit: TimeUnit,
+    num_rows: i64,
+    path: PathBuf,
+}
+
+/// A row as it is before it becomes an interaction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawRow<'a> {
+    pub(crate) line: u64,
+    /// The text of the timestamp, where there is a column.
+    pub(crate) timestamp: Option<&'a str>,
+}
+
+impl InteractionReader {
+    pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
+        let rows = table::open(path, options.delimiter)?;
+        let columns = InteractionColumns::find(rows.columns(), &options.columns, path)?;
+        let default_kind = options.default_kind.clone().unwrap_or_else(|| columns.default_kind.to_owned());
+        Ok(Self {
+            rows,
+            record: StringRecord::new(),
+            columns,
+            default_kind,
+            time_unit: options.time_unit,
+            num_rows: 0,
+            path: path.to_owned(),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the table has a time column; without one, timestamps are row numbers.
+    pub(crate) fn has_timestamps(&self) -> bool {
+        self.columns.timestamp.is_some()
+    }
+
+    /// Which column was taken for what.
+    pub(crate) fn mapping(&self) -> Vec<(String, String)> {
+        self.columns.describe(self.rows.columns())
+    }
+
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.rows.bytes_read()
+    }
+
+    /// The next interaction with its row, or `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(RawRow<'_>, Interaction)>, RowError> {
+        let Some(line) = self.rows.next_row(&mut self.record)? else { return Ok(None) };
+        self.num_rows += 1;
+        let interaction = self.interaction(line)?;
+        let timestamp = self.columns.timestamp.map(|at| &self.record[at]);
+        Ok(Some((RawRow { line, timestamp }, interaction)))
+    }
+
+    fn interaction(&self, line: u64) -> Result<Interaction, Problem> {
+        let cell = |at: usize| self.record.get(at).unwrap_or_default().trim();
+        let (user, item) = (cell(self.columns.user), cell(self.columns.item));
+        if user.is_empty() || item.is_empty() {
+            let what = if user.is_empty() { "a user id" } else { "an item id" };
+            return Err(Problem::new(ProblemKind::EmptyId, line, what, ""));
+        }
+        let kind = self.columns.kind.map_or("", cell);
+        Ok(Interaction {
+            user_id: UserId::from(user),
+            item_id: ItemId::from(item),
+            kind: if kind.is_empty() { self.default_kind.clone() } else { kind.to_owned() },
+            timestamp: match self.columns.timestamp {
+                Some(at) => self.timestamp(line, cell(at))?,
+                None => self.num_rows - 1,
+            },
+            value: self
+                .columns
+                .value
+                .map(|at| number(line, cell(at), ProblemKind::NonFiniteValue))
+                .transpose()?
+                .flatten(),
+            split: self.columns.split.map(|at| split_part(line, cell(at))).transpose()?.flatten(),
+        })
+    }
+
+    fn timestamp(&self, line: u64, text: &str) -> Result<i64, Problem> {
+        time::parse(text, self.time_unit).ok_or_else(|| {
+            let expected = if self.time_unit == TimeUnit::Position { "a whole number" } else { "a time" };
+            Problem::new(ProblemKind::InvalidTimestamp, line, expected, text)
+        })
+    }
+}
+
+fn number(line: u64, text: &str, kind: ProblemKind) -> Result<Option<f32>, Problem> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let number = text.parse::<f32>().ok().filter(|number| number.is_finite());
+    number.map(Some).ok_or_else(|| Problem::new(kind, line, "a finite number", text))
+}
+
+fn split_part(line: u64, text: &str) -> Result<Option<SplitPart>, Problem> {
+    Ok(Some(match text.to_ascii_lowercase().as_str() {
+        "" => return Ok(None),
+        "train" => SplitPart::Train,
+        "validation" | "valid" | "val" | "dev" => SplitPart::Validation,
+        "test" => SplitPart::Test,
+        _ => return Err(Problem::new(ProblemKind::InvalidSplit, line, "train, validation or test", text)),
+    }))
+}
+
+/// Reads a table of items row by row, in file order.
+pub(crate) struct ItemReader {
+    rows: Box<dyn Rows>,
+    record: StringRecord,
+    columns: ItemColumns,
+    time_unit: TimeUnit,
+    path: PathBuf,
+}
+
+impl ItemReader {
+    pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
+        let rows = table::open(path, options.delimiter)?;
+        let columns = ItemColumns::find(rows.columns(), &options.columns, path)?;
+        let time_unit = options.time_unit;
+        Ok(Self { rows, record: StringRecord::new(), columns, time_unit, path: path.to_owned() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next item with its line, or `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Item)>, RowError> {
+        let Some(line) = self.rows.next_row(&mut self.record)? else { return Ok(None) };
+        Ok(Some((line, self.item(line)?)))
+    }
+
+    fn item(&self, line: u64) -> Result<Item, Problem> {
+        let columns = &self.columns;
+        let cell = |at: usize| self.record.get(at).unwrap_or_default().trim();
+        let item_id = cell(columns.item);
+        if item_id.is_empty() {
+            return Err(Problem::new(ProblemKind::EmptyId, line, "an item id", ""));
+        }
+        let price =
+            columns.price.map(|at| number(line, cell(at), ProblemKind::BadPrice)).transpose()?.flatten();
+        if let Some(price) = price.filter(|price| *price < 0.0) {
+            return Err(Problem::new(
+                ProblemKind::BadPrice,
+                line,
+                "a price that is not negative",
+                &price.to_string(),
+            ));
+        }
+        let categories = columns.categories.map_or("", cell);
+        Ok(Item {
+            item_id: ItemId::from(item_id),
+            title: columns.title.map_or("", cell).to_owned(),
+            categories: if columns.categories_by_space {
+                categories.split_whitespace().map(str::to_owned).collect()
+            } else {
+                split_list(categories)
+            },
+            price,
+            published_at: columns
+                .published_at
+                .map(|at| self.published_at(line, cell(at)))
+                .transpose()?
+                .flatten(),
+            attributes: columns
+                .attributes
+                .iter()
+                .map(|(name, at)| (name.clone(), cell(*at).to_owned()))
+                .filter(|(_, value)| !value.is_empty())
+                .collect(),
+        })
+    }
+
+    fn published_at(&self, line: u64, text: &str) -> Result<Option<i64>, Problem> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        if self.columns.published_in_years {
+            // The year also stays an attribute, so a word such as `unknown` loses nothing.
+            let year = text.parse().ok().filter(|year| (1_000..=9_999).contains(year));
+            return Ok(year.map(time::year_start).filter(|_| self.time_unit != TimeUnit::Position));
+        }
+        let published = time::parse(text, TimeUnit::Auto);
+        let invalid = || Problem::new(ProblemKind::InvalidTimestamp, line, "a time", text);
+        published.map(Some).ok_or_else(invalid)
+    }
+}

@@ -1,0 +1,70 @@
+//! Evaluation of a packed bundle by running it through the engine: what is measured is what ships.
+
+use rayon::prelude::*;
+use sanderling_core::Engine;
+use sanderling_types::{Context, Request, Rules, SessionInteraction, TimeKind};
+
+use crate::metrics::{CaseResult, LIST_LEN};
+use crate::split::{Case, Split, UNKNOWN};
+
+/// Interactions of a history that are handed to the engine; it reads fewer.
+const MAX_HISTORY: usize = 500;
+
+/// The request that a device would make in `case`.
+#[must_use]
+pub fn request(split: &Split, case: Case, limit: u32, exclude_seen: bool) -> Request {
+    let history = split.history(case);
+    let newest = &history[history.len().saturating_sub(MAX_HISTORY)..];
+    let target = split.target(case);
+    let with_time = split.time == TimeKind::UnixSeconds;
+    let session: Vec<SessionInteraction> = newest
+        .iter()
+        .filter(|event| event.item != UNKNOWN)
+        .map(|event| SessionInteraction {
+            item_id: split.vocabulary.item_ids[event.item as usize].clone(),
+            kind: "view".to_owned(),
+            timestamp: if with_time { event.timestamp } else { 0 },
+        })
+        .collect();
+    // The published protocols leave out what was seen, but never the item that is asked for.
+    let repeats = newest.iter().any(|event| event.item == target.item);
+    let mut rules = Rules { exclude_seen: Some(exclude_seen), ..Rules::default() };
+    if exclude_seen && repeats {
+        rules.exclude_seen = Some(false);
+        rules.exclude = newest
+            .iter()
+            .filter(|event| event.item != UNKNOWN && event.item != target.item)
+            .map(|event| split.vocabulary.item_ids[event.item as usize].clone())
+            .collect();
+    }
+    Request {
+        session,
+        context: Context::new(),
+        rules,
+        limit,
+        now: if with_time { target.timestamp } else { 0 },
+        seed: 0,
+    }
+}
+
+/// Answers every case by the engine's list: encoder, retrieval, ranker and policy. Items are
+/// compared by their outside ids, so a bundle with another vocabulary can be judged on this split.
+#[must_use]
+pub fn answer(engine: &Engine, split: &Split, cases: &[Case], exclude_seen: bool) -> Vec<CaseResult> {
+    cases
+        .par_iter()
+        .map(|&case| {
+            let target = split.target(case).item;
+            let target = split.vocabulary.item_ids.get(target as usize);
+            let request = request(split, case, LIST_LEN as u32, exclude_seen);
+            let recommendations = engine.recommend(&request).response.recommendations;
+            let rank = target.and_then(|target| {
+                recommendations.iter().find(|r| r.item_id == *target).map(|r| r.position)
+            });
+            let row = |r: &sanderling_types::Recommendation| {
+                engine.bundle().item_index(&r.item_id).map(|index| index.0)
+            };
+            CaseResult { user: case.user, rank, list: recommendations.iter().filter_map(row).collect() }
+        })
+        .collect()
+}

@@ -1,0 +1,191 @@
+//! `encoder.onnx`: item vectors `[1, len, dim]`, oldest first, to query `[1, dim]`.
+//!
+//! The same network as `sequence::network` without dropout, for one sequence. The last block works
+//! for the newest position only, so it needs no mask.
+
+use std::ops::Range;
+
+use super::graph::{Builder, Dim, Value};
+use super::proto::Attribute;
+use crate::sequence::kernels::NORM_EPSILON;
+use crate::sequence::{BlockLayout, Weights};
+
+/// Score of a key after its query, before the softmax.
+const MASKED: f32 = -1e9;
+
+/// An end that `Slice` clamps to the length.
+const TO_END: i64 = i32::MAX as i64;
+
+/// Writes the encoder of `weights`.
+#[must_use]
+pub fn encoder(weights: &Weights) -> Vec<u8> {
+    let shape = weights.shape;
+    let layout = shape.layout();
+    let mut writer = Writer { graph: Builder::new("sanderling_encoder"), weights };
+    let x = writer.graph.input("item_vectors", &[Dim::Fixed(1), Dim::Symbol("len"), Dim::Fixed(shape.dim)]);
+    let length = writer.length_of(&x);
+    let mut x = writer.embed(&x, &length, &layout.positions);
+    let mask = (shape.layers > 1).then(|| writer.mask(&length));
+    for (i, block) in layout.blocks.iter().enumerate() {
+        let last = i + 1 == shape.layers;
+        x = writer.block(&format!("block{i}"), &x, block, if last { None } else { mask.as_deref() });
+    }
+    let query = writer.norm("norm", &x, &layout.norm);
+    let flat = writer.graph.ints("query_shape", &[1, shape.dim as i64]);
+    let query = writer.graph.node("Reshape", &[&query, &flat], vec![]);
+    writer.graph.finish(&query, "query", &[Dim::Fixed(1), Dim::Fixed(shape.dim)])
+}
+
+struct Writer<'a> {
+    graph: Builder,
+    weights: &'a Weights,
+}
+
+impl Writer<'_> {
+    fn slice_of(&self, range: &Range<usize>) -> Vec<f32> {
+        self.weights.dense[range.clone()].to_vec()
+    }
+
+    /// `[len]` as a one-element integer vector.
+    fn length_of(&mut self, x: &str) -> Value {
+        let shape = self.graph.node("Shape", &[x], vec![]);
+        let one = self.graph.ints("one", &[1]);
+        self.graph.node("Gather", &[&shape, &one], vec![Attribute::int("axis", 0)])
+    }
+
+    /// `x * sqrt(dim) + position`, the newest row taking position 0.
+    fn embed(&mut self, x: &str, length: &str, positions: &Range<usize>) -> Value {
+        let (dim, max_len) = (self.weights.shape.dim, self.weights.shape.max_len);
+        let newest_last: Vec<f32> = self.weights.dense[positions.clone()]
+            .chunks_exact(dim)
+            .rev()
+            .flat_map(|row| row.iter().copied())
+            .collect();
+        let table = self.graph.floats("positions", &[max_len, dim], &newest_last);
+        let end = self.graph.ints("to_end", &[TO_END]);
+        let axis = self.graph.ints("zero", &[0]);
+        let start = self.graph.node("Neg", &[length], vec![]);
+        let places = self.graph.node("Slice", &[&table, &start, &end, &axis], vec![]);
+        let scale = self.graph.floats("embedding_scale", &[1], &[(dim as f32).sqrt()]);
+        let scaled = self.graph.node("Mul", &[x, &scale], vec![]);
+        self.graph.node("Add", &[&scaled, &places], vec![])
+    }
+
+    /// `[len, len]`, 0 where the key is not after the query and hugely negative elsewhere:
+    /// `relu(key - query) * MASKED`.
+    fn mask(&mut self, length: &str) -> Value {
+        let max_len = self.weights.shape.max_len;
+        let counting: Vec<f32> = (0..max_len).map(|i| i as f32).collect();
+        let counting = self.graph.floats("counting", &[max_len], &counting);
+        let (start, axis) = (self.graph.ints("zero", &[0]), self.graph.ints("zero", &[0]));
+        let index = self.graph.node("Slice", &[&counting, &start, length, &axis], vec![]);
+        let (row_axis, col_axis) = (self.graph.ints("zero", &[0]), self.graph.ints("one", &[1]));
+        let keys = self.graph.node("Unsqueeze", &[&index, &row_axis], vec![]);
+        let queries = self.graph.node("Unsqueeze", &[&index, &col_axis], vec![]);
+        let ahead = self.graph.node("Sub", &[&keys, &queries], vec![]);
+        let ahead = self.graph.node("Relu", &[&ahead], vec![]);
+        let masked = self.graph.floats("masked", &[1], &[MASKED]);
+        self.graph.node("Mul", &[&ahead, &masked], vec![])
+    }
+
+    fn norm(&mut self, name: &str, x: &str, norm: &[Range<usize>; 2]) -> Value {
+        let dim = self.weights.shape.dim;
+        let gain = self.graph.floats(&format!("{name}_gain"), &[dim], &self.slice_of(&norm[0]));
+        let bias = self.graph.floats(&format!("{name}_bias"), &[dim], &self.slice_of(&norm[1]));
+        let attributes = vec![Attribute::int("axis", -1), Attribute::float("epsilon", NORM_EPSILON)];
+        self.graph.node("LayerNormalization", &[x, &gain, &bias], attributes)
+    }
+
+    fn linear(&mut self, name: &str, x: &str, dims: [usize; 2], weight: &[f32], bias: &[f32]) -> Value {
+        let weight = self.graph.floats(&format!("{name}_weight"), &dims, weight);
+        let bias = self.graph.floats(&format!("{name}_bias"), &[dims[1]], bias);
+        let product = self.graph.node("MatMul", &[x, &weight], vec![]);
+        self.graph.node("Add", &[&product, &bias], vec![])
+    }
+
+    /// The newest position of `[1, len, dim]` as `[1, 1, dim]`.
+    fn newest(&mut self, x: &str) -> Value {
+        let start = self.graph.ints("minus_one", &[-1]);
+        let end = self.graph.ints("to_end", &[TO_END]);
+        let axis = self.graph.ints("one", &[1]);
+        self.graph.node("Slice", &[x, &start, &end, &axis], vec![])
+    }
+
+    fn block(&mut self, name: &str, x: &str, block: &BlockLayout, mask: Option<&str>) -> Value {
+        let dim = self.weights.shape.dim;
+        let normed = self.norm(&format!("{name}_norm1"), x, &block.norm1);
+        let (query_side, x) = match mask {
+            Some(_) => (normed.clone(), x.to_owned()),
+            None => (self.newest(&normed), self.newest(x)),
+        };
+        let mixed = self.attention(name, &query_side, &normed, block, mask);
+        let (out, out_bias) = (self.slice_of(&block.out), self.slice_of(&block.out_bias));
+        let branch = self.linear(&format!("{name}_out"), &mixed, [dim, dim], &out, &out_bias);
+        let x = self.graph.node("Add", &[&x, &branch], vec![]);
+        let branch = self.feed_forward(name, &x, block);
+        self.graph.node("Add", &[&x, &branch], vec![])
+    }
+
+    fn attention(
+        &mut self,
+        name: &str,
+        query_side: &str,
+        key_side: &str,
+        block: &BlockLayout,
+        mask: Option<&str>,
+    ) -> Value {
+        let shape = self.weights.shape;
+        let head_dim = shape.dim / shape.heads;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let queries = self.projection(name, "query", query_side, block, 0, scale);
+        let keys = self.projection(name, "key", key_side, block, 1, 1.0);
+        let values = self.projection(name, "value", key_side, block, 2, 1.0);
+        let turned = |axes: [i64; 4]| vec![Attribute::ints("perm", &axes)];
+        let queries = self.graph.node("Transpose", &[&queries], turned([0, 2, 1, 3]));
+        let keys = self.graph.node("Transpose", &[&keys], turned([0, 2, 3, 1]));
+        let values = self.graph.node("Transpose", &[&values], turned([0, 2, 1, 3]));
+        let mut scores = self.graph.node("MatMul", &[&queries, &keys], vec![]);
+        if let Some(mask) = mask {
+            scores = self.graph.node("Add", &[&scores, mask], vec![]);
+        }
+        let weights = self.graph.node("Softmax", &[&scores], vec![Attribute::int("axis", -1)]);
+        let mixed = self.graph.node("MatMul", &[&weights, &values], vec![]);
+        let mixed = self.graph.node("Transpose", &[&mixed], turned([0, 2, 1, 3]));
+        let joined = self.graph.ints("joined_shape", &[1, -1, shape.dim as i64]);
+        self.graph.node("Reshape", &[&mixed, &joined], vec![])
+    }
+
+    /// Query (0), key (1) or value (2) as `[1, len, heads, head_dim]`; `scale` is folded in.
+    fn projection(
+        &mut self,
+        block_name: &str,
+        name: &str,
+        x: &str,
+        block: &BlockLayout,
+        part: usize,
+        scale: f32,
+    ) -> Value {
+        let shape = self.weights.shape;
+        let dim = shape.dim;
+        let columns = part * dim..(part + 1) * dim;
+        let all = self.slice_of(&block.qkv);
+        let weight: Vec<f32> =
+            all.chunks_exact(3 * dim).flat_map(|row| row[columns.clone()].iter().map(|w| w * scale)).collect();
+        let bias: Vec<f32> = self.slice_of(&block.qkv_bias)[columns].iter().map(|b| b * scale).collect();
+        let flat = self.linear(&format!("{block_name}_{name}"), x, [dim, dim], &weight, &bias);
+        let split = [1, -1, shape.heads as i64, (dim / shape.heads) as i64];
+        let split = self.graph.ints("split_shape", &split);
+        self.graph.node("Reshape", &[&flat, &split], vec![])
+    }
+
+    fn feed_forward(&mut self, name: &str, x: &str, block: &BlockLayout) -> Value {
+        let (dim, hidden) = (self.weights.shape.dim, self.weights.shape.hidden);
+        let normed = self.norm(&format!("{name}_norm2"), x, &block.norm2);
+        let (up, up_bias) = (self.slice_of(&block.up), self.slice_of(&block.up_bias));
+        let wide = self.linear(&format!("{name}_up"), &normed, [dim, hidden], &up, &up_bias);
+        let gate = self.graph.node("Sigmoid", &[&wide], vec![]);
+        let active = self.graph.node("Mul", &[&wide, &gate], vec![]);
+        let (down, down_bias) = (self.slice_of(&block.down), self.slice_of(&block.down_bias));
+        self.linear(&format!("{name}_down"), &active, [hidden, dim], &down, &down_bias)
+    }
+}

@@ -1,0 +1,105 @@
+//! A small builder for ONNX graphs: every method adds a node and names its output.
+
+use prost::Message;
+
+use super::proto::{
+    Attribute, Dimension, DimensionValue, Graph, Model, Node, OperatorSet, Tensor, TensorShape, TensorType,
+    Type, ValueInfo,
+};
+
+/// Opset of every exported model: the first with `LayerNormalization`.
+const OPSET: i64 = 17;
+const IR_VERSION: i64 = 8;
+
+/// A dimension of an input or output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Dim<'a> {
+    Fixed(usize),
+    Symbol(&'a str),
+}
+
+/// Name of a value in the graph.
+pub(crate) type Value = String;
+
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    graph: Graph,
+}
+
+impl Builder {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { graph: Graph { name: name.to_owned(), ..Graph::default() } }
+    }
+
+    pub(crate) fn input(&mut self, name: &str, dims: &[Dim<'_>]) -> Value {
+        self.graph.input.push(value_info(name, dims));
+        name.to_owned()
+    }
+
+    /// A float constant, row-major.
+    pub(crate) fn floats(&mut self, name: &str, dims: &[usize], data: &[f32]) -> Value {
+        debug_assert_eq!(dims.iter().product::<usize>(), data.len());
+        let raw = data.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(name, dims, Tensor::FLOAT, raw)
+    }
+
+    /// A vector of integers.
+    pub(crate) fn ints(&mut self, name: &str, data: &[i64]) -> Value {
+        let raw = data.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(name, &[data.len()], Tensor::INT64, raw)
+    }
+
+    fn constant(&mut self, name: &str, dims: &[usize], data_type: i32, raw_data: Vec<u8>) -> Value {
+        if !self.graph.initializer.iter().any(|tensor| tensor.name == name) {
+            let dims = dims.iter().map(|&dim| dim as i64).collect();
+            self.graph.initializer.push(Tensor { dims, data_type, name: name.to_owned(), raw_data });
+        }
+        name.to_owned()
+    }
+
+    pub(crate) fn node(&mut self, op_type: &str, inputs: &[&str], attribute: Vec<Attribute>) -> Value {
+        let name = format!("{}_{}", op_type.to_lowercase(), self.graph.node.len());
+        self.graph.node.push(Node {
+            input: inputs.iter().map(|&input| input.to_owned()).collect(),
+            output: vec![name.clone()],
+            name: name.clone(),
+            op_type: op_type.to_owned(),
+            attribute,
+        });
+        name
+    }
+
+    /// Ends the graph: `value` becomes the output `name`. Returns the encoded model.
+    pub(crate) fn finish(mut self, value: &str, name: &str, dims: &[Dim<'_>]) -> Vec<u8> {
+        for node in &mut self.graph.node {
+            for output in node.output.iter_mut().chain(&mut node.input) {
+                if output == value {
+                    name.clone_into(output);
+                }
+            }
+        }
+        self.graph.output.push(value_info(name, dims));
+        Model {
+            ir_version: IR_VERSION,
+            producer_name: "sanderling".to_owned(),
+            graph: Some(self.graph),
+            opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
+        }
+        .encode_to_vec()
+    }
+}
+
+fn value_info(name: &str, dims: &[Dim<'_>]) -> ValueInfo {
+    let dim = dims
+        .iter()
+        .map(|dim| {
+            let value = match dim {
+                Dim::Fixed(size) => DimensionValue::Fixed(*size as i64),
+                Dim::Symbol(symbol) => DimensionValue::Symbol((*symbol).to_owned()),
+            };
+            Dimension { value: Some(value) }
+        })
+        .collect();
+    let tensor_type = TensorType { elem_type: Tensor::FLOAT, shape: Some(TensorShape { dim }) };
+    ValueInfo { name: name.to_owned(), r#type: Some(Type { tensor_type: Some(tensor_type) }) }
+}

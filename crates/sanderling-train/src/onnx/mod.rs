@@ -1,0 +1,9 @@
+//! The ONNX writer: exactly the operators that the trainer's models need.
+
+mod encoder;
+mod graph;
+mod proto;
+mod ranker;
+
+pub use encoder::encoder;
+pub use ranker::linear_ranker;

@@ -1,0 +1,270 @@
+//! The recipe (`sanderling.toml`): what to train, how, within which bounds.
+
+use std::path::Path;
+
+use sanderling_types::{Code, Error, Result, Sha256Hash, TelemetryConstants};
+use serde::{Deserialize, Serialize};
+
+use crate::sequence::{FitOptions, Shape};
+use crate::split::{Split, SplitKind};
+
+/// Everything that decides a bundle beside the data. Every key has a default; unknown keys are
+/// refused. `docs/formats/recipe.md` lists them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Name of the bundle.
+    pub name: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// How the data is divided.
+    pub split: SplitKind,
+    /// Leave items of the history out of lists; by default only where users hardly ever repeat.
+    pub exclude_seen: Option<bool>,
+    /// Most items of one first category in a list.
+    pub category_cap: Option<u32>,
+    /// Largest bundle.
+    pub max_bundle_bytes: Option<u64>,
+    /// The sequence model.
+    pub model: ModelRecipe,
+    /// Bounds on requests.
+    pub limits: LimitsRecipe,
+    /// Privacy constants of reports.
+    pub telemetry: TelemetryRecipe,
+    /// When a challenger replaces a champion.
+    pub gate: GateRecipe,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            name: "recommender".to_owned(),
+            seed: 1,
+            split: SplitKind::Time,
+            exclude_seen: None,
+            category_cap: None,
+            max_bundle_bytes: None,
+            model: ModelRecipe::default(),
+            limits: LimitsRecipe::default(),
+            telemetry: TelemetryRecipe::default(),
+            gate: GateRecipe::default(),
+        }
+    }
+}
+
+/// The sequence model and its training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelRecipe {
+    /// Elements of an item vector, 8 to 512.
+    pub dim: usize,
+    /// Transformer blocks, 1 to 8.
+    pub layers: usize,
+    /// Attention heads; divides `dim`.
+    pub heads: usize,
+    /// Longest history that the encoder reads; by default the 95th percentile of training
+    /// histories, between 20 and 200.
+    pub max_session_len: Option<usize>,
+    /// Dropout probability, 0 to 0.9.
+    pub dropout: f32,
+    /// Peak learning rate.
+    pub learning_rate: f32,
+    /// Shared negatives of a batch.
+    pub num_negatives: usize,
+    /// Passes over the data; by default what makes about 24 million training tokens, 10 to 80.
+    pub max_epochs: Option<usize>,
+    /// Epochs without a better validation NDCG@10 before stopping.
+    pub patience: usize,
+}
+
+impl Default for ModelRecipe {
+    fn default() -> Self {
+        Self {
+            dim: 64,
+            layers: 2,
+            heads: 2,
+            max_session_len: None,
+            dropout: 0.2,
+            learning_rate: 2e-3,
+            num_negatives: 1024,
+            max_epochs: None,
+            patience: 8,
+        }
+    }
+}
+
+/// Bounds on requests, stated in the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsRecipe {
+    /// Most candidates that retrieval hands to the ranker.
+    pub max_candidates: u32,
+    /// Most recommendations in one response.
+    pub max_limit: u32,
+}
+
+impl Default for LimitsRecipe {
+    fn default() -> Self {
+        Self { max_candidates: 200, max_limit: 100 }
+    }
+}
+
+/// Privacy constants of reports, stated in the manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryRecipe {
+    /// Local differential privacy budget of one device and window.
+    pub epsilon: f64,
+    /// Fields that one report answers.
+    pub fields_per_report: u32,
+    /// Length of a window.
+    pub window_seconds: u32,
+}
+
+impl Default for TelemetryRecipe {
+    fn default() -> Self {
+        let constants = TelemetryConstants::default();
+        Self {
+            epsilon: constants.epsilon,
+            fields_per_report: constants.fields_per_report,
+            window_seconds: constants.window_seconds,
+        }
+    }
+}
+
+/// When a challenger replaces a champion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateRecipe {
+    /// The lower end of the 95 % interval of the paired difference in NDCG@10 must exceed this.
+    pub min_gain: f64,
+    /// Smallest share of the champion's coverage@10 that the challenger may have.
+    pub min_coverage_ratio: f64,
+    /// Largest bundle in bytes as a multiple of the champion's.
+    pub max_size_ratio: f64,
+}
+
+impl Default for GateRecipe {
+    fn default() -> Self {
+        Self { min_gain: 0.0, min_coverage_ratio: 0.5, max_size_ratio: 1.5 }
+    }
+}
+
+impl Recipe {
+    /// Reads and checks a recipe file.
+    ///
+    /// # Errors
+    /// [`Code::Io`] when the file cannot be read, [`Code::RecipeInvalid`] for everything else.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Error::new(Code::Io, format!("recipe {} cannot be read", path.display())).source_error(error)
+        })?;
+        Self::parse(&text)
+    }
+
+    /// Parses and checks a recipe.
+    ///
+    /// # Errors
+    /// [`Code::RecipeInvalid`] with the line of an unknown key or the range of a bad value.
+    pub fn parse(text: &str) -> Result<Self> {
+        let recipe: Self = toml::from_str(text)
+            .map_err(|error| Error::new(Code::RecipeInvalid, "the recipe cannot be read").found(error))?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`Code::RecipeInvalid`].
+    pub fn check(&self) -> Result<()> {
+        let m = &self.model;
+        let range = |key: &str, ok: bool, expected: &str, found: String| {
+            if ok {
+                return Ok(());
+            }
+            Err(Error::new(Code::RecipeInvalid, format!("{key} is out of range")).expected(expected).found(found))
+        };
+        range("model.dim", (8..=512).contains(&m.dim), "8 to 512", m.dim.to_string())?;
+        range("model.layers", (1..=8).contains(&m.layers), "1 to 8", m.layers.to_string())?;
+        let heads_ok = m.heads > 0 && m.dim.is_multiple_of(m.heads);
+        range("model.heads", heads_ok, "a divisor of model.dim", m.heads.to_string())?;
+        range("model.dropout", (0.0..=0.9).contains(&m.dropout), "0 to 0.9", m.dropout.to_string())?;
+        let rate_ok = m.learning_rate > 0.0 && m.learning_rate <= 1.0;
+        range("model.learning_rate", rate_ok, "above 0, at most 1", m.learning_rate.to_string())?;
+        range("model.num_negatives", m.num_negatives >= 1, "at least 1", m.num_negatives.to_string())?;
+        let len = m.max_session_len.unwrap_or(1);
+        range("model.max_session_len", (1..=4096).contains(&len), "1 to 4096", len.to_string())?;
+        let epochs = m.max_epochs.unwrap_or(1);
+        range("model.max_epochs", (1..=10_000).contains(&epochs), "1 to 10000", epochs.to_string())?;
+        let epsilon = self.telemetry.epsilon;
+        range("telemetry.epsilon", epsilon > 0.0 && epsilon <= 10.0, "above 0, at most 10", epsilon.to_string())?;
+        let name_ok = !self.name.is_empty() && self.name.len() <= 64;
+        range("name", name_ok, "1 to 64 characters", self.name.clone())
+    }
+
+    /// Canonical bytes' hash, stated in the manifest.
+    ///
+    /// # Panics
+    /// Never: a recipe holds only JSON-encodable values.
+    #[must_use]
+    pub fn hash(&self) -> Sha256Hash {
+        // Unwrap safety: strings and finite numbers always encode.
+        Sha256Hash::of(&serde_json::to_vec(self).expect("recipe encodes"))
+    }
+
+    /// The privacy constants that the manifest states.
+    #[must_use]
+    pub fn telemetry_constants(&self) -> TelemetryConstants {
+        TelemetryConstants {
+            epsilon: self.telemetry.epsilon,
+            fields_per_report: self.telemetry.fields_per_report,
+            window_seconds: self.telemetry.window_seconds,
+            ..TelemetryConstants::default()
+        }
+    }
+
+    /// Fills in what depends on the data.
+    #[must_use]
+    pub fn fit_options(&self, split: &Split) -> FitOptions {
+        let m = &self.model;
+        let mut lengths: Vec<usize> =
+            split.training().map(<[_]>::len).filter(|&len| len >= 2).collect();
+        lengths.sort_unstable();
+        let tokens: usize = lengths.iter().map(|len| len - 1).sum::<usize>().max(1);
+        let typical = lengths.get(lengths.len() * 95 / 100).copied().unwrap_or(20);
+        let shape = Shape {
+            dim: m.dim,
+            layers: m.layers,
+            heads: m.heads,
+            hidden: 4 * m.dim,
+            max_len: m.max_session_len.unwrap_or(typical.clamp(20, 200)),
+        };
+        FitOptions {
+            shape,
+            learning_rate: m.learning_rate,
+            dropout: m.dropout,
+            num_negatives: m.num_negatives,
+            batch_tokens: (tokens / 100).clamp(1024, 8192),
+            max_epochs: m.max_epochs.unwrap_or((24_000_000 / tokens).clamp(10, 80)),
+            patience: m.patience,
+            seed: self.seed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_recipe_is_the_default_and_mistakes_are_named() {
+        assert_eq!(Recipe::parse("").expect("parses"), Recipe::default());
+        let error = Recipe::parse("[model]\ndimm = 3\n").expect_err("unknown key");
+        assert_eq!(error.code(), Code::RecipeInvalid);
+        assert!(error.to_string().contains("dimm"), "{error}");
+        let error = Recipe::parse("[model]\nheads = 3\n").expect_err("not a divisor");
+        assert!(error.to_string().contains("model.heads"), "{error}");
+        assert_ne!(Recipe::default().hash(), Recipe { seed: 2, ..Recipe::default() }.hash());
+    }
+}

@@ -1,0 +1,322 @@
+//! Fitting: batches, learning-rate schedule, early stopping on validation NDCG@10.
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+use sanderling_types::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::network::{self, Dropout, Pack, Workspace};
+use super::params::{Shape, Weights};
+use super::step::{StepOptions, Trainer};
+
+/// How to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FitOptions {
+    /// Shape of the encoder.
+    pub shape: Shape,
+    /// Peak learning rate, reached after a linear warm-up and followed by a cosine decay.
+    pub learning_rate: f32,
+    /// Dropout probability after embedding, attention and feed-forward.
+    pub dropout: f32,
+    /// Shared negatives of a batch; the softmax is exact when the catalogue is not much larger.
+    pub num_negatives: usize,
+    /// Tokens of a batch.
+    pub batch_tokens: usize,
+    /// Passes over the data; the schedule ends here.
+    pub max_epochs: usize,
+    /// Epochs without a better validation NDCG@10 before stopping.
+    pub patience: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+/// A question with a known answer, in vocabulary rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FitCase {
+    /// What the user did before, oldest first.
+    pub history: Vec<u32>,
+    /// What the user did next.
+    pub target: u32,
+}
+
+/// State after an epoch, for progress lines and learning curves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Planned passes.
+    pub max_epochs: usize,
+    /// Mean training loss of a token.
+    pub loss: f64,
+    /// NDCG@10 of the f32 weights on the validation cases.
+    pub validation_ndcg10: f64,
+    /// Training tokens so far.
+    pub tokens: u64,
+}
+
+/// The best weights and the way there.
+#[derive(Debug)]
+pub struct Fitted {
+    /// Weights of the best validation epoch.
+    pub weights: Weights,
+    /// Every epoch.
+    pub curve: Vec<Epoch>,
+}
+
+/// What to learn from.
+#[derive(Debug, Clone, Copy)]
+pub struct FitData<'a> {
+    /// Training sequences in vocabulary rows.
+    pub sequences: &'a [Vec<u32>],
+    /// Rows of the vocabulary.
+    pub num_items: usize,
+    /// Factor of the loss of each item as a target (importance weights); empty for 1 throughout.
+    pub target_weights: &'a [f32],
+    /// Cases to stop by.
+    pub validation: &'a [FitCase],
+    /// Whether items of the history are left out of the validation ranking.
+    pub exclude_seen: bool,
+}
+
+/// Fits the sequence model. `watch` sees every epoch and stops the fit by returning `false`.
+///
+/// # Errors
+/// [`Code::EmptyData`] without a sequence of two items, [`Code::TrainingFailed`] when the loss stops
+/// being finite, [`Code::Cancelled`] when `watch` says so.
+pub fn fit(
+    data: &FitData<'_>,
+    options: &FitOptions,
+    watch: &mut dyn FnMut(&Epoch) -> bool,
+) -> Result<Fitted> {
+    let FitData { sequences, num_items, target_weights, validation, exclude_seen } = *data;
+    if !sequences.iter().any(|sequence| sequence.len() >= 2) || num_items < 2 {
+        return Err(Error::new(Code::EmptyData, "there is no sequence of at least two interactions to learn from"));
+    }
+    let mut rng = ChaCha20Rng::seed_from_u64(options.seed);
+    let mut weights = Weights::init(options.shape, num_items, &mut rng);
+    let mut trainer = Trainer::new(&weights);
+    let mut best: Option<(f64, Weights)> = None;
+    let mut curve: Vec<Epoch> = Vec::new();
+    let (mut tokens, mut steps, mut since_best) = (0u64, 0usize, 0usize);
+    for epoch in 1..=options.max_epochs {
+        let windows = cut_windows(sequences, options.shape.max_len, &mut rng);
+        let batches = make_batches(&windows, options.batch_tokens, &mut rng);
+        let planned = batches.len() * options.max_epochs;
+        let (mut loss, mut weight) = (0.0, 0u64);
+        for batch in &batches {
+            let batch: Vec<&[u32]> = batch.iter().map(|&window| windows[window]).collect();
+            let step = StepOptions {
+                target_weights,
+                rate: rate_at(options.learning_rate, steps, planned),
+                dropout: options.dropout,
+                num_negatives: options.num_negatives,
+            };
+            let batch_tokens = batch.iter().map(|window| window.len() as u64 - 1).sum::<u64>();
+            loss += trainer.step(&mut weights, &batch, step, &mut rng) * batch_tokens as f64;
+            weight += batch_tokens;
+            steps += 1;
+        }
+        tokens += weight;
+        let loss = loss / weight as f64;
+        if !loss.is_finite() {
+            return Err(Error::new(Code::TrainingFailed, format!("the loss of epoch {epoch} is not finite"))
+                .hint("lower training.learning_rate in the recipe"));
+        }
+        let ndcg = ndcg10(&weights, validation, exclude_seen);
+        let state = Epoch { epoch, max_epochs: options.max_epochs, loss, validation_ndcg10: ndcg, tokens };
+        curve.push(state);
+        if !watch(&state) {
+            return Err(Error::new(Code::Cancelled, "training was stopped"));
+        }
+        since_best += 1;
+        if best.as_ref().is_none_or(|(value, _)| ndcg > *value) {
+            best = Some((ndcg, weights.clone()));
+            since_best = 0;
+        }
+        if since_best >= options.patience {
+            break;
+        }
+    }
+    let weights = best.map_or(weights, |(_, best)| best);
+    Ok(Fitted { weights, curve })
+}
+
+/// Linear warm-up over the first 200 steps (or a tenth), then half a cosine down to 2 %.
+fn rate_at(peak: f32, step: usize, planned: usize) -> f32 {
+    let warm_up = (planned / 10).clamp(1, 200);
+    let ramp = ((step + 1) as f32 / warm_up as f32).min(1.0);
+    let progress = (step as f32 / planned.max(1) as f32).min(1.0);
+    peak * ramp * (0.49 * (1.0 + (std::f32::consts::PI * progress).cos()) + 0.02)
+}
+
+/// Windows of at most `max_len + 1` items that overlap by one, so that every transition is a target
+/// once; where the first cut lies changes from epoch to epoch.
+fn cut_windows<'a>(sequences: &'a [Vec<u32>], max_len: usize, rng: &mut ChaCha20Rng) -> Vec<&'a [u32]> {
+    let mut windows = Vec::new();
+    for sequence in sequences.iter().filter(|sequence| sequence.len() >= 2) {
+        if sequence.len() <= max_len + 1 {
+            windows.push(sequence.as_slice());
+            continue;
+        }
+        let mut end = sequence.len();
+        if rng.next_u32() & 1 == 0 {
+            let cut = end - below(rng, max_len);
+            if end - cut >= 1 && cut >= 2 {
+                windows.push(&sequence[cut - 1..end]);
+                end = cut;
+            }
+        }
+        while end >= 2 {
+            windows.push(&sequence[end.saturating_sub(max_len + 1)..end]);
+            end = end.saturating_sub(max_len);
+        }
+    }
+    windows
+}
+
+/// Batches of windows of similar length, in random order.
+fn make_batches(windows: &[&[u32]], batch_tokens: usize, rng: &mut ChaCha20Rng) -> Vec<Vec<usize>> {
+    let mut order: Vec<(u64, usize)> = windows
+        .iter()
+        .enumerate()
+        .map(|(i, window)| {
+            let jitter = 900 + below(rng, 200) as u64; // lengths shuffled within about 10 %
+            ((window.len() as u64 * jitter) << 20 | below(rng, 1 << 20) as u64, i)
+        })
+        .collect();
+    order.sort_unstable();
+    let mut batches: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut tokens = 0;
+    for (_, window) in order {
+        // Unwrap safety: the list starts with one batch and only grows.
+        batches.last_mut().expect("has a batch").push(window);
+        tokens += windows[window].len() - 1;
+        if tokens >= batch_tokens {
+            batches.push(Vec::new());
+            tokens = 0;
+        }
+    }
+    batches.retain(|batch| !batch.is_empty());
+    for i in (1..batches.len()).rev() {
+        batches.swap(i, below(rng, i + 1));
+    }
+    batches
+}
+
+/// Uniform below `n` (Lemire's multiply-shift; the bias at 32 bits is below `n / 2^32`).
+fn below(rng: &mut ChaCha20Rng, n: usize) -> usize {
+    (u64::from(rng.next_u32()) * n as u64 >> 32) as usize
+}
+
+/// NDCG@10 of the f32 weights over the whole catalogue, one relevant item a case.
+pub(crate) fn ndcg10(weights: &Weights, cases: &[FitCase], exclude_seen: bool) -> f64 {
+    if cases.is_empty() {
+        return 0.0;
+    }
+    let total: f64 = cases
+        .par_chunks(64)
+        .map(|chunk| {
+            let histories: Vec<&[u32]> = chunk.iter().map(|case| case.history.as_slice()).collect();
+            let queries = encode(weights, &histories);
+            let dim = weights.shape.dim;
+            let mut scores = vec![0.0; chunk.len() * weights.num_items()];
+            super::linalg::product(
+                &mut scores,
+                weights.num_items(),
+                super::linalg::View::dense(&queries, chunk.len(), dim),
+                super::linalg::View::dense(&weights.items, weights.num_items(), dim).t(),
+                false,
+                1.0,
+            );
+            chunk
+                .iter()
+                .zip(scores.chunks_exact_mut(weights.num_items()))
+                .map(|(case, scores)| gain_at_10(case, scores, exclude_seen))
+                .sum::<f64>()
+        })
+        .collect::<Vec<f64>>()
+        .iter()
+        .sum();
+    total / cases.len() as f64
+}
+
+fn gain_at_10(case: &FitCase, scores: &mut [f32], exclude_seen: bool) -> f64 {
+    let target = scores[case.target as usize];
+    if exclude_seen {
+        case.history.iter().for_each(|&item| scores[item as usize] = f32::NEG_INFINITY);
+    }
+    let better = scores.iter().filter(|&&score| score > target).count();
+    if better < 10 { 1.0 / (better as f64 + 2.0).log2() } else { 0.0 }
+}
+
+/// Queries `[histories, dim]` of the newest `max_len` items of each history (at least one item).
+pub(crate) fn encode(weights: &Weights, histories: &[&[u32]]) -> Vec<f32> {
+    let (shape, layout) = (&weights.shape, weights.shape.layout());
+    let mut pack = Pack::default();
+    for history in histories {
+        let newest = &history[history.len().saturating_sub(shape.max_len)..];
+        pack.push(newest.iter().copied());
+    }
+    let mut work = Workspace::default();
+    network::forward(shape, &layout, &weights.dense, &weights.items, &pack, Dropout::OFF, &mut work);
+    pack.offsets[1..]
+        .iter()
+        .flat_map(|end| work.hidden[(end - 1) * shape.dim..end * shape.dim].iter().copied())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_make_every_transition_a_target_exactly_once() {
+        let sequences = vec![(0..1003).collect::<Vec<u32>>(), vec![5, 6], vec![9]];
+        let mut rng = ChaCha20Rng::seed_from_u64(0);
+        for _ in 0..20 {
+            let windows = cut_windows(&sequences, 50, &mut rng);
+            assert!(windows.iter().all(|window| (2..=51).contains(&window.len())));
+            let mut targets: Vec<u32> =
+                windows.iter().filter(|w| w[0] != 5).flat_map(|w| w[1..].iter().copied()).collect();
+            targets.sort_unstable();
+            assert_eq!(targets, (1..1003).collect::<Vec<u32>>());
+        }
+    }
+
+    #[test]
+    fn learns_a_cycle_and_stops_on_validation() {
+        let sequences: Vec<Vec<u32>> =
+            (0..200u32).map(|s| (0..12).map(|i| (s + i * 3) % 40).collect()).collect();
+        let validation: Vec<FitCase> =
+            (0..40u32).map(|s| FitCase { history: vec![s, (s + 3) % 40], target: (s + 6) % 40 }).collect();
+        let options = FitOptions {
+            shape: Shape { dim: 16, layers: 1, heads: 2, hidden: 32, max_len: 16 },
+            learning_rate: 1e-2,
+            dropout: 0.1,
+            num_negatives: 16,
+            batch_tokens: 256,
+            max_epochs: 30,
+            patience: 30,
+            seed: 5,
+        };
+        let mut seen = 0;
+        let data = FitData {
+            sequences: &sequences,
+            num_items: 40,
+            target_weights: &[],
+            validation: &validation,
+            exclude_seen: true,
+        };
+        let fitted = fit(&data, &options, &mut |_| {
+            seen += 1;
+            true
+        })
+        .expect("fits");
+        assert_eq!(seen, fitted.curve.len());
+        let value = ndcg10(&fitted.weights, &validation, true);
+        assert!(value > 0.95, "NDCG@10 {value} after {} epochs", fitted.curve.len());
+        let stopped = fit(&data, &options, &mut |_| false);
+        assert_eq!(stopped.expect_err("stops").code(), Code::Cancelled);
+    }
+}

@@ -1,0 +1,16 @@
+//! The sequence model: a causal transformer over item vectors, trained on the CPU with a softmax
+//! over shared negatives.
+
+mod attention;
+mod fit;
+pub(crate) mod kernels;
+mod linalg;
+mod loss;
+mod network;
+mod params;
+mod step;
+
+pub use fit::{Epoch, FitCase, FitData, FitOptions, Fitted, fit};
+pub(crate) use fit::{encode, ndcg10};
+pub(crate) use params::BlockLayout;
+pub use params::{Shape, Weights};

@@ -1,0 +1,342 @@
+//! One optimiser step: batch to shards, shards to gradients, gradients to weights.
+//!
+//! A batch is always cut into the same number of shards and their gradients are added in the same
+//! order, so the result is the same on any number of threads.
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::Rng;
+use rayon::prelude::*;
+
+use super::kernels;
+use super::loss::{self, Negatives};
+use super::network::{self, Dropout, Pack, Workspace};
+use super::params::{Layout, Weights};
+
+/// Shards of a batch.
+const SHARDS: usize = 4;
+
+/// Part of a batch with its buffers.
+#[derive(Debug, Default)]
+struct Shard {
+    pack: Pack,
+    targets: Vec<u32>,
+    /// Factor of each target's loss.
+    weights: Vec<f32>,
+    work: Workspace,
+    grad_hidden: Vec<f32>,
+    grad_dense: Vec<f32>,
+    grad_table: Vec<f32>,
+    logits: Vec<f32>,
+    loss: f64,
+}
+
+/// Adam with its moments; item rows are updated only when a batch touches them.
+#[derive(Debug)]
+pub(crate) struct Trainer {
+    layout: Layout,
+    shards: Vec<Shard>,
+    /// Local row of an item in this batch, `u32::MAX` when absent.
+    local_of: Vec<u32>,
+    /// Item of each local row; negatives first.
+    rows: Vec<u32>,
+    table: Vec<f32>,
+    moments_dense: [Vec<f32>; 2],
+    moments_items: [Vec<f32>; 2],
+    permutation: Vec<u32>,
+    steps: u64,
+}
+
+/// What a step needs to know beside weights and sequences.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepOptions<'a> {
+    /// Factor of the loss of each item as a target; empty for 1 throughout.
+    pub(crate) target_weights: &'a [f32],
+    pub(crate) rate: f32,
+    pub(crate) dropout: f32,
+    pub(crate) num_negatives: usize,
+}
+
+impl Trainer {
+    pub(crate) fn new(weights: &Weights) -> Self {
+        let zeros = |len: usize| [vec![0.0; len], vec![0.0; len]];
+        Self {
+            layout: weights.shape.layout(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            local_of: vec![u32::MAX; weights.num_items()],
+            rows: Vec::new(),
+            table: Vec::new(),
+            moments_dense: zeros(weights.dense.len()),
+            moments_items: zeros(weights.items.len()),
+            permutation: (0..weights.num_items() as u32).collect(),
+            steps: 0,
+        }
+    }
+
+    /// One step over `batch`, sequences of at least two items, each at most `max_len + 1` long.
+    /// Returns the mean loss of a token.
+    pub(crate) fn step(
+        &mut self,
+        weights: &mut Weights,
+        batch: &[&[u32]],
+        options: StepOptions<'_>,
+        rng: &mut ChaCha20Rng,
+    ) -> f64 {
+        let negatives = self.draw_negatives(options.num_negatives, rng);
+        self.gather(weights, batch);
+        self.weigh(options.target_weights);
+        let tokens: usize = batch.iter().map(|sequence| sequence.len() - 1).sum();
+        let seed = rng.next_u32();
+        self.gradients(weights, negatives, options.dropout, seed);
+        self.update(weights, options.rate);
+        for &item in &self.rows {
+            self.local_of[item as usize] = u32::MAX;
+        }
+        self.shards.iter().map(|shard| shard.loss).sum::<f64>() / tokens as f64
+    }
+
+    /// Puts distinct uniform items into the first local rows (partial Fisher-Yates).
+    fn draw_negatives(&mut self, wanted: usize, rng: &mut ChaCha20Rng) -> Negatives {
+        let num_items = self.permutation.len();
+        let exact = wanted * 3 / 2 >= num_items;
+        let len = if exact { num_items } else { wanted };
+        if !exact {
+            for i in 0..len {
+                let j = i + (u64::from(rng.next_u32()) * (num_items - i) as u64 >> 32) as usize;
+                self.permutation.swap(i, j);
+            }
+        }
+        self.rows.clear();
+        self.rows.extend_from_slice(&self.permutation[..len]);
+        for (row, &item) in self.rows.iter().enumerate() {
+            self.local_of[item as usize] = row as u32;
+        }
+        let correction = if exact { 0.0 } else { ((num_items - 1) as f32 / len as f32).ln() };
+        Negatives { len, correction }
+    }
+
+    /// Assigns local rows to the batch's items and cuts it into shards of similar token counts.
+    fn gather(&mut self, weights: &Weights, batch: &[&[u32]]) {
+        for shard in &mut self.shards {
+            shard.pack.inputs.clear();
+            shard.pack.offsets.clear();
+            shard.targets.clear();
+        }
+        for sequence in batch {
+            for &item in *sequence {
+                let local = &mut self.local_of[item as usize];
+                if *local == u32::MAX {
+                    *local = self.rows.len() as u32;
+                    self.rows.push(item);
+                }
+            }
+            // Unwrap safety: there is always at least one shard.
+            let shard = self.shards.iter_mut().min_by_key(|shard| shard.pack.tokens()).expect("has shards");
+            let local_of = &self.local_of;
+            let local = |item: &u32| local_of[*item as usize];
+            shard.pack.push(sequence[..sequence.len() - 1].iter().map(local));
+            shard.targets.extend(sequence[1..].iter().map(local));
+        }
+        let dim = weights.shape.dim;
+        self.table.clear();
+        for &item in &self.rows {
+            self.table.extend_from_slice(&weights.items[item as usize * dim..][..dim]);
+        }
+    }
+
+    /// Gives every token its share of the batch's mean loss.
+    fn weigh(&mut self, target_weights: &[f32]) {
+        let mut total = 0.0;
+        for shard in &mut self.shards {
+            let factor = |&row: &u32| target_weights.get(self.rows[row as usize] as usize).copied().unwrap_or(1.0);
+            shard.weights.clear();
+            shard.weights.extend(shard.targets.iter().map(factor));
+            total += shard.weights.iter().sum::<f32>();
+        }
+        for shard in &mut self.shards {
+            kernels::scale(&mut shard.weights, 1.0 / total);
+        }
+    }
+
+    fn gradients(&mut self, weights: &Weights, negatives: Negatives, dropout: f32, seed: u32) {
+        let (layout, table, shape) = (&self.layout, &self.table, &weights.shape);
+        let threshold = (f64::from(dropout) * 4_294_967_296.0) as u32;
+        self.shards.par_iter_mut().enumerate().for_each(|(i, shard)| {
+            let dropout = Dropout { threshold, seed: seed ^ (i as u32).wrapping_mul(0x9E37_79B1) };
+            for (buffer, len) in
+                [(&mut shard.grad_dense, weights.dense.len()), (&mut shard.grad_table, table.len())]
+            {
+                buffer.clear();
+                buffer.resize(len, 0.0);
+            }
+            shard.loss = 0.0;
+            if shard.targets.is_empty() {
+                return;
+            }
+            network::forward(shape, layout, &weights.dense, table, &shard.pack, dropout, &mut shard.work);
+            shard.loss = loss::softmax(
+                shape.dim,
+                &shard.work.hidden,
+                &shard.targets,
+                table,
+                negatives,
+                &shard.weights,
+                &mut shard.grad_hidden,
+                &mut shard.grad_table,
+                &mut shard.logits,
+            );
+            network::backward(
+                shape,
+                layout,
+                &weights.dense,
+                &shard.pack,
+                dropout,
+                &mut shard.work,
+                &shard.grad_hidden,
+                &mut shard.grad_dense,
+                &mut shard.grad_table,
+            );
+        });
+    }
+
+    /// Adds the shards' gradients into the first and applies Adam.
+    fn update(&mut self, weights: &mut Weights, rate: f32) {
+        self.steps += 1;
+        let t = self.steps as i32;
+        let (correct1, correct2) = (1.0 - 0.9f64.powi(t), 1.0 - 0.98f64.powi(t));
+        let rate = (f64::from(rate) * correct2.sqrt() / correct1) as f32;
+        let epsilon = (1e-8 * correct2.sqrt()) as f32;
+        // Unwrap safety: there is always at least one shard.
+        let (first, others) = self.shards.split_first_mut().expect("has shards");
+        for shard in others {
+            kernels::add_scaled(&mut first.grad_dense, &shard.grad_dense, 1.0);
+            kernels::add_scaled(&mut first.grad_table, &shard.grad_table, 1.0);
+        }
+        let [m, v] = &mut self.moments_dense;
+        kernels::adam(&mut weights.dense, &first.grad_dense, m, v, rate, epsilon);
+        let dim = weights.shape.dim;
+        let [m, v] = &mut self.moments_items;
+        for (&item, grad) in self.rows.iter().zip(first.grad_table.chunks_exact(dim)) {
+            let row = item as usize * dim..(item as usize + 1) * dim;
+            kernels::adam(
+                &mut weights.items[row.clone()],
+                grad,
+                &mut m[row.clone()],
+                &mut v[row],
+                rate,
+                epsilon,
+            );
+        }
+    }
+
+    /// Gradients of one batch without an update, for tests against finite differences.
+    #[cfg(test)]
+    pub(crate) fn probe(&mut self, weights: &Weights, batch: &[&[u32]]) -> (f64, Vec<f32>, Vec<f32>) {
+        let num_items = weights.num_items();
+        self.rows = (0..num_items as u32).collect();
+        self.local_of = self.rows.clone();
+        self.gather(weights, batch);
+        let tokens: usize = batch.iter().map(|sequence| sequence.len() - 1).sum();
+        let negatives = Negatives { len: num_items, correction: 0.0 };
+        self.weigh(&[]);
+        self.gradients(weights, negatives, 0.0, 0);
+        let mut dense = vec![0.0; weights.dense.len()];
+        let mut items = vec![0.0; weights.items.len()];
+        let mut loss = 0.0;
+        for shard in &self.shards {
+            kernels::add_scaled(&mut dense, &shard.grad_dense, 1.0);
+            kernels::add_scaled(&mut items, &shard.grad_table, 1.0);
+            loss += shard.loss;
+        }
+        (loss / tokens as f64, dense, items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+    use crate::sequence::params::Shape;
+
+    /// Central differences on the whole model: every kind of weight, three sequences of different
+    /// length, more rows than one attention block.
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let shape = Shape { dim: 8, layers: 2, heads: 2, hidden: 12, max_len: 80 };
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let mut weights = Weights::init(shape, 13, &mut rng);
+        weights.items.iter_mut().for_each(|w| *w *= 10.0);
+        let long: Vec<u32> = (0..70).map(|i| (i * 7 + i / 3) % 13).collect();
+        let batch: [&[u32]; 3] = [&long, &[1, 2, 3], &[5, 5]];
+        let mut trainer = Trainer::new(&weights);
+        let (_, dense, items) = trainer.probe(&weights, &batch);
+        let layout = shape.layout();
+        let block = &layout.blocks[1];
+        let mut sites = vec![
+            layout.positions.start,
+            layout.positions.start + 5,
+            layout.norm[0].start + 1,
+            layout.norm[1].start + 2,
+        ];
+        for range in [
+            &block.norm1[0],
+            &block.norm1[1],
+            &block.qkv,
+            &block.qkv_bias,
+            &block.out,
+            &block.out_bias,
+            &block.norm2[0],
+            &block.norm2[1],
+            &block.up,
+            &block.up_bias,
+            &block.down,
+            &block.down_bias,
+        ] {
+            sites.extend([range.start, range.start + range.len() / 2, range.end - 1]);
+        }
+        sites.push(layout.blocks[0].qkv.start + 7);
+        let h = 1e-2;
+        let mut check = |name: &str, site: usize, analytic: f32, nudge: &mut dyn FnMut(&mut Weights, f32)| {
+            let mut loss_at = |delta: f32| {
+                let mut moved = weights.clone();
+                nudge(&mut moved, delta);
+                trainer.probe(&moved, &batch).0
+            };
+            let numeric = (loss_at(h) - loss_at(-h)) / (2.0 * f64::from(h));
+            let error = (numeric - f64::from(analytic)).abs();
+            assert!(
+                error < 2e-4 + 2e-2 * numeric.abs(),
+                "{name}[{site}]: analytic {analytic}, numeric {numeric}"
+            );
+        };
+        for site in sites {
+            check("dense", site, dense[site], &mut |w, delta| w.dense[site] += delta);
+        }
+        for site in [0, 9, 40, 103] {
+            check("items", site, items[site], &mut |w, delta| w.items[site] += delta);
+        }
+    }
+
+    #[test]
+    fn the_thread_count_does_not_change_a_single_bit() {
+        let shape = Shape { dim: 16, layers: 1, heads: 2, hidden: 32, max_len: 20 };
+        let sequences: Vec<Vec<u32>> =
+            (0..40u32).map(|s| (0..3 + s % 17).map(|i| (i * 31 + s * 7) % 500).collect()).collect();
+        let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let run = |threads: usize| {
+            // Unwrap safety: a small thread pool always builds in a test.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("pool");
+            pool.install(|| {
+                let mut rng = ChaCha20Rng::seed_from_u64(1);
+                let mut weights = Weights::init(shape, 500, &mut rng);
+                let mut trainer = Trainer::new(&weights);
+                let options = StepOptions { target_weights: &[], rate: 1e-2, dropout: 0.2, num_negatives: 64 };
+                for _ in 0..5 {
+                    trainer.step(&mut weights, &batch, options, &mut rng);
+                }
+                (weights.dense, weights.items)
+            })
+        };
+        assert_eq!(run(1), run(3));
+    }
+}

@@ -1,0 +1,311 @@
+//! Splits: which interactions train, which choose, and which report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sanderling_types::{
+    Code, Error, FORMAT_VERSION, Item, ItemId, Result, SplitPart, TimeKind, UserId, Vocabulary,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::data::Dataset;
+
+/// Row of an item that training has not seen.
+pub const UNKNOWN: u32 = u32::MAX;
+/// Most validation cases used to choose between models; more say nothing new.
+const MAX_VALIDATION_CASES: usize = 2000;
+
+/// How the data is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SplitKind {
+    /// The last tenth of the time tests, the tenth before validates, everything earlier trains.
+    /// Every later interaction with a history is a case, and histories roll forward.
+    Time,
+    /// Each user's last interaction tests, the one before validates.
+    LeaveOneOut,
+    /// Every prefix of a test session is a case. Uses the `split` column where the data has one,
+    /// else the last tenth of the sessions; the last tenth of the remaining ones validates.
+    NextClick,
+}
+
+impl SplitKind {
+    /// The name in recipes, on the command line and in manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SplitKind::Time => "time",
+            SplitKind::LeaveOneOut => "leave-one-out",
+            SplitKind::NextClick => "next-click",
+        }
+    }
+}
+
+/// One interaction in vocabulary rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// Row of the item, or [`UNKNOWN`].
+    pub item: u32,
+    /// Unix seconds or a position.
+    pub timestamp: i64,
+}
+
+/// A question with a known answer: after the first `prefix` events of sequence `user`, what is the
+/// next one?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// Index of the sequence.
+    pub user: u32,
+    /// Number of events that are known.
+    pub prefix: u32,
+}
+
+/// Divided data in vocabulary rows.
+#[derive(Debug)]
+pub struct Split {
+    /// How it was divided.
+    pub kind: SplitKind,
+    /// Items with at least one training interaction, most popular first.
+    pub vocabulary: Vocabulary,
+    /// Everything each user (or session) did, oldest first; training part, then the rest.
+    pub sequences: Vec<Vec<Event>>,
+    /// How many events of each sequence are for training.
+    pub train_len: Vec<u32>,
+    /// Cases to choose models by.
+    pub validation: Vec<Case>,
+    /// Cases to report.
+    pub test: Vec<Case>,
+    /// Whether items of the history are left out of lists: true where users hardly ever repeat.
+    pub exclude_seen: bool,
+    /// What timestamps mean.
+    pub time: TimeKind,
+}
+
+impl Split {
+    /// What is known in a case, oldest first.
+    #[must_use]
+    pub fn history(&self, case: Case) -> &[Event] {
+        &self.sequences[case.user as usize][..case.prefix as usize]
+    }
+
+    /// What happened next in a case.
+    #[must_use]
+    pub fn target(&self, case: Case) -> Event {
+        self.sequences[case.user as usize][case.prefix as usize]
+    }
+
+    /// Training sequences in rows, empty ones included.
+    pub fn training(&self) -> impl Iterator<Item = &[Event]> {
+        self.sequences.iter().zip(&self.train_len).map(|(sequence, &len)| &sequence[..len as usize])
+    }
+
+    /// Earliest and latest training timestamp and the numbers of training users and interactions.
+    #[must_use]
+    pub fn training_counts(&self) -> (i64, i64, u64, u64) {
+        let times = || self.training().flatten().map(|event| event.timestamp);
+        let users = self.training().filter(|sequence| !sequence.is_empty()).count() as u64;
+        let interactions = self.training().map(|sequence| sequence.len() as u64).sum();
+        (times().min().unwrap_or(0), times().max().unwrap_or(0), users, interactions)
+    }
+}
+
+/// One user's interactions with the part that each belongs to.
+struct UserLog<'a> {
+    events: Vec<(&'a ItemId, i64, SplitPart)>,
+}
+
+/// Divides `dataset`.
+///
+/// # Errors
+/// [`Code::SplitUnsupported`] when the data cannot be divided this way, [`Code::EmptyData`] when
+/// nothing is left to train, validate or test on.
+pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
+    let mut logs = user_logs(dataset);
+    match kind {
+        SplitKind::Time => divide_by_time(&mut logs, dataset.time)?,
+        SplitKind::LeaveOneOut => divide_leave_one_out(&mut logs),
+        SplitKind::NextClick => divide_sessions(&mut logs, dataset),
+    }
+    let vocabulary = build_vocabulary(&logs, &dataset.items)?;
+    let rows: BTreeMap<&str, u32> =
+        vocabulary.item_ids.iter().enumerate().map(|(row, id)| (id.as_str(), row as u32)).collect();
+    let mut out = Split {
+        kind,
+        sequences: Vec::with_capacity(logs.len()),
+        train_len: Vec::with_capacity(logs.len()),
+        validation: Vec::new(),
+        test: Vec::new(),
+        exclude_seen: repeats_are_rare(&logs),
+        time: dataset.time,
+        vocabulary: Vocabulary { ..vocabulary.clone() },
+    };
+    for (user, log) in logs.iter().enumerate() {
+        for (prefix, (_, _, part)) in log.events.iter().enumerate().skip(1) {
+            let case = Case { user: user as u32, prefix: prefix as u32 };
+            match part {
+                SplitPart::Train => {}
+                SplitPart::Validation => out.validation.push(case),
+                SplitPart::Test => out.test.push(case),
+            }
+        }
+        out.train_len.push(log.events.iter().filter(|(_, _, part)| *part == SplitPart::Train).count() as u32);
+        let to_event = |&(id, timestamp, _): &(&ItemId, i64, SplitPart)| Event {
+            item: rows.get(id.as_str()).copied().unwrap_or(UNKNOWN),
+            timestamp,
+        };
+        out.sequences.push(log.events.iter().map(to_event).collect());
+    }
+    thin(&mut out.validation, MAX_VALIDATION_CASES);
+    for (cases, what) in [(&out.validation, "validation"), (&out.test, "test")] {
+        if cases.is_empty() {
+            return Err(Error::new(Code::EmptyData, format!("the {} split leaves no {what} case", kind.as_str()))
+                .expected("users with several interactions, or sessions with several clicks"));
+        }
+    }
+    Ok(out)
+}
+
+/// Keeps at most `max` evenly spaced cases.
+fn thin(cases: &mut Vec<Case>, max: usize) {
+    let len = cases.len();
+    if len > max {
+        *cases = (0..max).map(|i| cases[i * len / max]).collect();
+    }
+}
+
+/// Interactions of each user in time order, users in order of first appearance.
+fn user_logs(dataset: &Dataset) -> Vec<UserLog<'_>> {
+    let mut index: BTreeMap<&UserId, usize> = BTreeMap::new();
+    let mut logs: Vec<UserLog<'_>> = Vec::new();
+    for interaction in &dataset.interactions {
+        let user = *index.entry(&interaction.user_id).or_insert_with(|| {
+            logs.push(UserLog { events: Vec::new() });
+            logs.len() - 1
+        });
+        let part = interaction.split.unwrap_or(SplitPart::Train);
+        logs[user].events.push((&interaction.item_id, interaction.timestamp, part));
+    }
+    for log in &mut logs {
+        log.events.sort_by_key(|(_, timestamp, _)| *timestamp);
+    }
+    logs
+}
+
+fn divide_by_time(logs: &mut [UserLog<'_>], time: TimeKind) -> Result<()> {
+    if time == TimeKind::Order {
+        return Err(Error::new(Code::SplitUnsupported, "the time split needs timestamps")
+            .expected("Unix seconds")
+            .found("order only")
+            .hint("use --split leave-one-out for user histories or --split next-click for sessions"));
+    }
+    let mut times: Vec<i64> =
+        logs.iter().flat_map(|log| log.events.iter().map(|(_, timestamp, _)| *timestamp)).collect();
+    times.sort_unstable();
+    let at = |tenths: usize| times.get(times.len() * tenths / 10).copied().unwrap_or(i64::MAX);
+    let (validation_start, test_start) = (at(8), at(9));
+    for (_, timestamp, part) in logs.iter_mut().flat_map(|log| &mut log.events) {
+        *part = match *timestamp {
+            t if t >= test_start => SplitPart::Test,
+            t if t >= validation_start => SplitPart::Validation,
+            _ => SplitPart::Train,
+        };
+    }
+    Ok(())
+}
+
+fn divide_leave_one_out(logs: &mut [UserLog<'_>]) {
+    for log in logs {
+        let len = log.events.len();
+        for (i, (_, _, part)) in log.events.iter_mut().enumerate() {
+            *part = match len - i {
+                1 if len >= 3 => SplitPart::Test,
+                2 if len >= 3 => SplitPart::Validation,
+                _ => SplitPart::Train,
+            };
+        }
+    }
+}
+
+/// Whole sessions are divided, by their first timestamp.
+fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) {
+    let declared = |part| dataset.interactions.iter().any(|interaction| interaction.split == Some(part));
+    let (has_test, has_validation) = (declared(SplitPart::Test), declared(SplitPart::Validation));
+    let start = |log: &UserLog<'_>| log.events.first().map_or(i64::MAX, |event| event.1);
+    let assign = |logs: &mut [UserLog<'_>], part: SplitPart| {
+        let mut open: Vec<usize> =
+            (0..logs.len()).filter(|&i| logs[i].events.iter().all(|e| e.2 == SplitPart::Train)).collect();
+        open.sort_by_key(|&i| (start(&logs[i]), i));
+        let first = open.len() - open.len() / 10;
+        for &i in &open[first..] {
+            logs[i].events.iter_mut().for_each(|event| event.2 = part);
+        }
+    };
+    if !has_test {
+        assign(logs, SplitPart::Test);
+    }
+    if !has_validation {
+        assign(logs, SplitPart::Validation);
+    }
+}
+
+/// Whether fewer than one in twenty training interactions repeats an item of the same user.
+fn repeats_are_rare(logs: &[UserLog<'_>]) -> bool {
+    let (mut repeats, mut total) = (0usize, 0usize);
+    for log in logs {
+        let mut seen = BTreeSet::new();
+        for (id, _, _) in log.events.iter().filter(|(_, _, part)| *part == SplitPart::Train) {
+            repeats += usize::from(!seen.insert(id));
+            total += 1;
+        }
+    }
+    repeats * 20 < total
+}
+
+fn build_vocabulary(logs: &[UserLog<'_>], items: &[Item]) -> Result<Vocabulary> {
+    let mut counts: BTreeMap<&ItemId, u32> = BTreeMap::new();
+    for (id, _, _) in
+        logs.iter().flat_map(|log| &log.events).filter(|(_, _, part)| *part == SplitPart::Train)
+    {
+        *counts.entry(id).or_default() += 1;
+    }
+    if counts.len() < 2 {
+        return Err(Error::new(Code::EmptyData, "there are too few items to learn from")
+            .expected("at least 2 items with training interactions")
+            .found(counts.len()));
+    }
+    let mut ranked: Vec<(&ItemId, u32)> = counts.into_iter().collect();
+    ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    let facts: BTreeMap<&ItemId, &Item> = items.iter().map(|item| (&item.item_id, item)).collect();
+    let names: BTreeSet<&str> = ranked
+        .iter()
+        .filter_map(|(id, _)| facts.get(id))
+        .flat_map(|item| item.categories.iter().map(String::as_str))
+        .take(usize::from(u16::MAX))
+        .collect();
+    let categories: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let category_of: BTreeMap<&str, u16> =
+        names.iter().enumerate().map(|(i, &name)| (name, i as u16)).collect();
+    let fact = |id: &ItemId| facts.get(id).copied();
+    let column = |known: bool| if known { ranked.as_slice() } else { &[] };
+    let has_price = ranked.iter().any(|(id, _)| fact(id).is_some_and(|item| item.price.is_some()));
+    let has_age = ranked.iter().any(|(id, _)| fact(id).is_some_and(|item| item.published_at.is_some()));
+    Ok(Vocabulary {
+        format_version: FORMAT_VERSION,
+        item_ids: ranked.iter().map(|(id, _)| (*id).clone()).collect(),
+        item_categories: ranked
+            .iter()
+            .map(|(id, _)| {
+                let names = fact(id).map_or(&[][..], |item| &item.categories);
+                let set: BTreeSet<u16> =
+                    names.iter().filter_map(|name| category_of.get(name.as_str()).copied()).collect();
+                set.into_iter().collect()
+            })
+            .collect(),
+        categories,
+        popularity: ranked.iter().map(|(_, count)| *count).collect(),
+        prices: column(has_price).iter().map(|(id, _)| fact(id).and_then(|item| item.price)).collect(),
+        published_at: column(has_age)
+            .iter()
+            .map(|(id, _)| fact(id).and_then(|item| item.published_at))
+            .collect(),
+    })
+}

@@ -1,0 +1,278 @@
+//! From a dataset and a recipe to a measured bundle.
+
+use std::collections::BTreeMap;
+
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, TractRuntime};
+use sanderling_types::{
+    Baseline, Code, Error, FeatureSpec, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result,
+    Sha256Hash, Shapes, TrainingWindow,
+};
+
+use crate::baselines::{self, ItemKnn, Popular};
+use crate::bundle::{self, Contents, Facts};
+use crate::data::Dataset;
+use crate::metrics::{self, CaseResult, Metrics};
+use crate::ranker::{self, LinearRanker};
+use crate::recipe::Recipe;
+use crate::sequence::{self, Epoch, FitCase, FitData, Weights};
+use crate::split::{self, Case, Split, UNKNOWN};
+use crate::{baseline, card, evaluate, onnx};
+
+/// Name of the recommender that this module trains.
+pub const RECOMMENDER: &str = "sequence";
+
+/// Where the new bundle comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Lineage {
+    /// The champion's hash and version.
+    pub parent: Option<(Sha256Hash, u64)>,
+    /// What devices reported since: share of interactions by first category. Training examples are
+    /// weighted so that target categories have these shares (importance weighting under covariate
+    /// shift, Shimodaira 2000), each weight bounded to [0.5, 2].
+    pub category_shares: BTreeMap<String, f64>,
+}
+
+/// A step of training, for progress lines.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step {
+    /// An epoch of the sequence model ended.
+    Epoch(Epoch),
+    /// What is being done now.
+    Doing(&'static str),
+}
+
+/// Metrics of the packed bundle and of the baselines on one split.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// Number of cases.
+    pub num_cases: usize,
+    /// The bundle, run by the engine.
+    pub metrics: Metrics,
+    /// Every baseline by name.
+    pub baselines: BTreeMap<String, Metrics>,
+    /// The bundle's answers, for paired comparisons.
+    pub results: Vec<CaseResult>,
+}
+
+/// A finished bundle with what was measured on the way.
+#[derive(Debug)]
+pub struct Trained {
+    /// All files, manifest included.
+    pub files: BundleFiles,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Test metrics.
+    pub evaluation: Evaluation,
+    /// Every epoch.
+    pub curve: Vec<Epoch>,
+    /// NDCG@10 that the ranker adds to retrieval order on held-out validation users.
+    pub ranker_gain_ndcg10: f64,
+}
+
+/// Trains, packs and measures. `watch` sees every step and stops the work by returning `false`.
+///
+/// # Errors
+/// [`Code::EmptyData`], [`Code::SplitUnsupported`], [`Code::RecipeInvalid`],
+/// [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`].
+pub fn train(
+    dataset: &Dataset,
+    recipe: &Recipe,
+    lineage: &Lineage,
+    watch: &mut dyn FnMut(Step) -> bool,
+) -> Result<Trained> {
+    recipe.check()?;
+    let mut split = split::split(dataset, recipe.split)?;
+    split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
+    let fitted = fit(&split, recipe, lineage, watch)?;
+    let doing = |what, watch: &mut dyn FnMut(Step) -> bool| {
+        if watch(Step::Doing(what)) { Ok(()) } else { Err(Error::new(Code::Cancelled, "training was stopped")) }
+    };
+    doing("packing the bundle", watch)?;
+    let mut packer = Packer::new(&split, recipe, lineage, &fitted.weights)?;
+    doing("fitting the ranker", watch)?;
+    let ranker = packer.fit_ranker(&split)?;
+    doing("measuring the baseline", watch)?;
+    packer.measure_baseline(&split)?;
+    doing("evaluating on the test part", watch)?;
+    let engine = packer.engine()?;
+    let validation = evaluate::answer(&engine, &split, &split.validation, split.exclude_seen);
+    packer.facts.quantisation.ndcg10_packed = round(mean_ndcg10(&validation));
+    let evaluation = evaluate_all(&engine, &split);
+    packer.facts.metrics = evaluation.metrics.clone();
+    packer.contents.card = card::card(&packer.facts, &evaluation);
+    let (files, manifest) = bundle::assemble(&packer.contents, &packer.facts);
+    if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
+        return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
+            .expected(format!("at most {max} bytes"))
+            .found(format!("{} bytes", manifest.bundle_bytes()))
+            .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
+    }
+    Bundle::open(files.clone(), None)?;
+    Ok(Trained { files, manifest, evaluation, curve: fitted.curve, ranker_gain_ndcg10: ranker.gain_ndcg10 })
+}
+
+/// Answers the test cases of `split` with `engine` and with every baseline.
+#[must_use]
+pub fn evaluate_all(engine: &Engine, split: &Split) -> Evaluation {
+    let seed = engine.bundle().manifest().training.seed;
+    let results = evaluate::answer(engine, split, &split.test, split.exclude_seen);
+    let (popular, knn) = (Popular::fit(split), ItemKnn::fit(split));
+    let all: [&dyn baselines::Baseline; 2] = [&popular, &knn];
+    let num_items = split.vocabulary.len();
+    let baselines = all
+        .into_iter()
+        .map(|baseline| {
+            let results = baselines::answer(baseline, split, &split.test);
+            (baseline.name().to_owned(), metrics::metrics(&results, num_items, seed))
+        })
+        .collect();
+    let num_items = engine.bundle().vocabulary().len();
+    Evaluation {
+        num_cases: results.len(),
+        metrics: metrics::metrics(&results, num_items, seed),
+        baselines,
+        results,
+    }
+}
+
+fn mean_ndcg10(results: &[CaseResult]) -> f64 {
+    results.iter().map(|result| metrics::gain_at_10(result.rank)).sum::<f64>() / results.len().max(1) as f64
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+fn fit(
+    split: &Split,
+    recipe: &Recipe,
+    lineage: &Lineage,
+    watch: &mut dyn FnMut(Step) -> bool,
+) -> Result<sequence::Fitted> {
+    let sequences: Vec<Vec<u32>> =
+        split.training().map(|events| events.iter().map(|event| event.item).collect()).collect();
+    let validation: Vec<FitCase> =
+        split.validation.iter().filter_map(|&case| fit_case(split, case)).collect();
+    let data = FitData {
+        sequences: &sequences,
+        num_items: split.vocabulary.len(),
+        target_weights: &target_weights(split, &lineage.category_shares),
+        validation: &validation,
+        exclude_seen: split.exclude_seen,
+    };
+    sequence::fit(&data, &recipe.fit_options(split), &mut |epoch| watch(Step::Epoch(*epoch)))
+}
+
+/// A case that the model can be asked: known history and known target.
+fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
+    let history: Vec<u32> =
+        split.history(case).iter().map(|event| event.item).filter(|&item| item != UNKNOWN).collect();
+    let target = split.target(case).item;
+    (target != UNKNOWN && !history.is_empty()).then_some(FitCase { history, target })
+}
+
+/// Importance weight of every item as a target, see [`Lineage::category_shares`].
+fn target_weights(split: &Split, shares: &BTreeMap<String, f64>) -> Vec<f32> {
+    if shares.is_empty() {
+        return Vec::new();
+    }
+    let vocabulary = &split.vocabulary;
+    let first = |row: usize| vocabulary.item_categories[row].first().map(|&c| &vocabulary.categories[usize::from(c)]);
+    let mut trained: BTreeMap<&String, f64> = BTreeMap::new();
+    let total: f64 = vocabulary.popularity.iter().map(|&count| f64::from(count)).sum();
+    for (row, &count) in vocabulary.popularity.iter().enumerate() {
+        if let Some(category) = first(row) {
+            *trained.entry(category).or_default() += f64::from(count) / total;
+        }
+    }
+    (0..vocabulary.len())
+        .map(|row| {
+            let weight = first(row).and_then(|category| Some(shares.get(category)? / trained.get(category)?));
+            weight.map_or(1.0, |weight| weight.clamp(0.5, 2.0) as f32)
+        })
+        .collect()
+}
+
+/// A bundle in the making: contents and facts that later steps replace one by one.
+struct Packer {
+    contents: Contents,
+    facts: Facts,
+}
+
+impl Packer {
+    fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, weights: &Weights) -> Result<Self> {
+        let features = FeatureSpec::standard();
+        let names = baseline::numeric_names(&features);
+        let contents = Contents {
+            encoder: onnx::encoder(weights),
+            items: ItemTable::quantise(&weights.items, weights.shape.dim)?.encode(),
+            ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
+            vocabulary: split.vocabulary.clone(),
+            baseline: baseline::draft(&names, &split.vocabulary),
+            features,
+            card: String::new(),
+        };
+        let shapes = Shapes {
+            dim: weights.shape.dim as u32,
+            num_features: contents.features.features.len() as u32,
+            num_items: weights.num_items() as u32,
+        };
+        let validation: Vec<FitCase> =
+            split.validation.iter().filter_map(|&case| fit_case(split, case)).collect();
+        let known = validation.len() as f64 / split.validation.len().max(1) as f64;
+        let ndcg10_f32 = round(sequence::ndcg10(weights, &validation, split.exclude_seen) * known);
+        let facts = Facts {
+            name: recipe.name.clone(),
+            version: lineage.parent.map_or(1, |(_, version)| version + 1),
+            parent: lineage.parent.map(|(hash, _)| hash),
+            recommender: RECOMMENDER.to_owned(),
+            shapes,
+            limits: Limits {
+                max_candidates: recipe.limits.max_candidates,
+                max_limit: recipe.limits.max_limit,
+                max_session_len: weights.shape.max_len as u32,
+            },
+            policy: PolicyDefaults { category_cap: recipe.category_cap, exclude_seen: split.exclude_seen },
+            telemetry: recipe.telemetry_constants(),
+            training: training_window(split, recipe),
+            quantisation: Quantisation { item_bits: 8, ndcg10_f32, ndcg10_packed: 0.0 },
+            metrics: BTreeMap::<String, Metric>::new(),
+        };
+        Ok(Self { contents, facts })
+    }
+
+    /// The bundle as it is now, opened and loaded the way a device does it.
+    fn engine(&self) -> Result<Engine> {
+        let (files, _) = bundle::assemble(&self.contents, &self.facts);
+        Engine::new(Bundle::open(files, None)?, &TractRuntime)
+    }
+
+    fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {
+        let engine = self.engine()?;
+        let lists = ranker::candidate_lists(&engine, split, &split.validation, split.exclude_seen);
+        let ranker = ranker::fit(&lists, &self.contents.features);
+        self.contents.ranker = onnx::linear_ranker(&ranker.weights, 0.0);
+        Ok(ranker)
+    }
+
+    fn measure_baseline(&mut self, split: &Split) -> Result<()> {
+        let engine = self.engine()?;
+        let measured: Baseline = baseline::measure(&engine, split, &split.validation, split.exclude_seen);
+        self.contents.baseline = measured;
+        Ok(())
+    }
+}
+
+fn training_window(split: &Split, recipe: &Recipe) -> TrainingWindow {
+    let (start_timestamp, last_timestamp, num_users, num_interactions) = split.training_counts();
+    TrainingWindow {
+        last_timestamp,
+        num_interactions,
+        num_users,
+        recipe_sha256: recipe.hash(),
+        seed: recipe.seed,
+        split: split.kind.as_str().to_owned(),
+        start_timestamp,
+        time: split.time,
+    }
+}

@@ -1,0 +1,163 @@
+//! The class `WasmEngine`.
+
+use sanderling_core::{Bundle, Engine, Telemetry, TractRuntime, operations};
+use sanderling_types::{ItemId, Request};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::convert::{files, fixed, from_js, public_key, to_js};
+use crate::error::{thrown, wrong_argument};
+
+/// One loaded bundle with its telemetry.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct WasmEngine {
+    engine: Engine,
+    telemetry: Telemetry,
+}
+
+#[wasm_bindgen]
+impl WasmEngine {
+    /// Opens a bundle from its files (`Record<string, Uint8Array>`), verified with `publicKey` when
+    /// one is given.
+    ///
+    /// # Errors
+    /// Every code of opening a bundle and loading its models.
+    #[wasm_bindgen(constructor)]
+    #[expect(clippy::needless_pass_by_value, reason = "an optional slice can only cross the boundary owned")]
+    pub fn new(
+        #[wasm_bindgen(js_name = files)] bundle_files: &JsValue,
+        #[wasm_bindgen(js_name = publicKey)] key: Option<Box<[u8]>>,
+    ) -> Result<WasmEngine, JsValue> {
+        let key = key.as_deref().map(public_key).transpose()?;
+        let bundle = Bundle::open(files(bundle_files)?, key.as_ref()).map_err(|error| thrown(&error))?;
+        let telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
+        let engine = Engine::new(bundle, &TractRuntime).map_err(|error| thrown(&error))?;
+        Ok(Self { engine, telemetry })
+    }
+
+    /// The manifest.
+    ///
+    /// # Errors
+    /// None in practice: a manifest always converts.
+    pub fn manifest(&self) -> Result<JsValue, JsValue> {
+        to_js(self.engine.bundle().manifest())
+    }
+
+    /// The bundle hash as 64 hex digits.
+    #[must_use]
+    #[wasm_bindgen(js_name = bundleHash)]
+    pub fn bundle_hash(&self) -> String {
+        self.engine.bundle().hash().to_string()
+    }
+
+    /// Whether the bundle knows an item.
+    #[must_use]
+    #[wasm_bindgen(js_name = hasItem)]
+    pub fn has_item(&self, id: String) -> bool {
+        self.engine.bundle().item_index(&ItemId(id)).is_some()
+    }
+
+    /// Number of items.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.engine.bundle().items().len()
+    }
+
+    /// Recommends and counts what was shown.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a request of another shape; nothing else is ever thrown.
+    pub fn recommend(&mut self, request: JsValue) -> Result<JsValue, JsValue> {
+        let request: Request = from_js("the request", request)?;
+        let outcome = self.engine.recommend(&request);
+        self.telemetry.record(&outcome);
+        to_js(&outcome.response)
+    }
+
+    /// The items most similar to one.
+    ///
+    /// # Errors
+    /// `unknown_item`.
+    pub fn similar(
+        &self,
+        #[wasm_bindgen(js_name = itemId)] item_id: String,
+        limit: u32,
+    ) -> Result<JsValue, JsValue> {
+        let listed = self.engine.similar(&ItemId(item_id), limit).map_err(|error| thrown(&error))?;
+        to_js(&listed)
+    }
+
+    /// Counts an interaction; an item that the bundle does not know is not counted.
+    #[wasm_bindgen(js_name = recordInteraction)]
+    pub fn record_interaction(&mut self, #[wasm_bindgen(js_name = itemId)] item_id: String) {
+        let bundle = self.engine.bundle();
+        if let Some(item) = bundle.item_index(&ItemId(item_id)) {
+            self.telemetry.record_interaction(&bundle.category_names(item));
+        }
+    }
+
+    /// Counts what became of a list: nothing, or the 1-based position of the item that was chosen.
+    #[wasm_bindgen(js_name = recordOutcome)]
+    pub fn record_outcome(&mut self, position: Option<u32>) {
+        self.telemetry.record_outcome(position);
+    }
+
+    /// Everything that telemetry remembers, for the host to store on the device.
+    ///
+    /// # Errors
+    /// None in practice: a state always converts.
+    #[wasm_bindgen(js_name = telemetryState)]
+    pub fn telemetry_state(&self) -> Result<JsValue, JsValue> {
+        to_js(&self.telemetry.state())
+    }
+
+    /// Takes back what [`WasmEngine::telemetry_state`] gave.
+    ///
+    /// # Errors
+    /// `invalid_argument` or `unsupported_format_version`; nothing is changed then.
+    #[wasm_bindgen(js_name = restoreTelemetry)]
+    pub fn restore_telemetry(&mut self, state: JsValue) -> Result<(), JsValue> {
+        let state = from_js("the telemetry state", state)?;
+        self.telemetry.restore(state).map_err(|error| thrown(&error))
+    }
+
+    /// Forgets every count.
+    #[wasm_bindgen(js_name = clearTelemetry)]
+    pub fn clear_telemetry(&mut self) {
+        self.telemetry.clear();
+    }
+
+    /// The report of a window as the bytes that are sent.
+    ///
+    /// # Errors
+    /// `invalid_argument` or `report_too_large`.
+    #[wasm_bindgen(js_name = buildReport)]
+    pub fn build_report(
+        &self,
+        #[wasm_bindgen(js_name = windowStart)] window_start: JsValue,
+        seed: &[u8],
+        #[wasm_bindgen(js_name = reportId)] report_id: &[u8],
+    ) -> Result<Vec<u8>, JsValue> {
+        let window_start: i64 = from_js("windowStart", window_start)?;
+        let (seed, report_id) = (fixed("the seed", seed)?, fixed("the report id", report_id)?);
+        let report =
+            self.telemetry.build_report(window_start, seed, report_id).map_err(|error| thrown(&error))?;
+        Ok(report.encode())
+    }
+
+    /// Runs one conformance operation, as `sanderling_core::operations` describes.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a value that is not JSON; errors of the operation are in the result.
+    #[wasm_bindgen(js_name = runOperation)]
+    pub fn run_operation(&self, operation: &JsValue) -> Result<JsValue, JsValue> {
+        let text = js_sys::JSON::stringify(operation).ok().and_then(|text| text.as_string());
+        let parsed = text.as_deref().map(serde_json::from_str);
+        match parsed {
+            Some(Ok(operation)) => to_js(&operations::run(&self.engine, &operation)),
+            _ => Err(thrown(&wrong_argument("the operation", "a value that is not JSON"))),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach, test } from 'node:test';
+
+import { startCollector } from './lib/collector.mjs';
+import { browse, openFixture } from './lib/fixture.mjs';
+
+let fixture;
+let collector;
+
+before(async () => {
+  fixture = await openFixture();
+});
+
+beforeEach(async () => {
+  collector = await startCollector();
+});
+
+afterEach(async () => {
+  delete globalThis.navigator;
+  await collector.close();
+});
+
+after(() => fixture.engine.free());
+
+/** A storage that notes every write. */
+function watchedStorage(records) {
+  const storage = new fixture.sanderling.MemoryStorage(records);
+  const writes = [];
+  const update = storage.update.bind(storage);
+  storage.update = (key, change) => {
+    writes.push(key);
+    return update(key, change);
+  };
+  return { storage, writes };
+}
+
+function browserSignals(signals) {
+  Object.defineProperty(globalThis, 'navigator', { value: signals, configurable: true });
+}
+
+test('the default keeps on the device and sends nothing', async () => {
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, collectorUrl: collector.url, autoSend: true });
+  browse(recommender, fixture.itemIds);
+  assert.equal(recommender.consent, 'device');
+  assert.equal((await recommender.telemetry.flush()).notReportable, 'consent');
+  assert.equal((await storage.get('session')).length, 3);
+  assert.equal(collector.received.length, 0);
+});
+
+test('without consent nothing is written, and recommending works', async () => {
+  const { storage, writes } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'none', collectorUrl: collector.url, autoSend: true });
+  const { recommendations } = browse(recommender, fixture.itemIds);
+  recommender.recordOutcome({ position: 1 });
+  await recommender.telemetry.flush();
+  await recommender.settled();
+  assert.equal(recommendations.length, 5);
+  assert.deepEqual(writes, []);
+  assert.equal(collector.received.length, 0);
+});
+
+test('loading without consent removes what an earlier consent had stored', async () => {
+  const { storage } = watchedStorage({ session: [{ item_id: fixture.itemIds[0], kind: 'view', timestamp: 1 }] });
+  const recommender = await fixture.load({ storage, consent: 'none' });
+  assert.deepEqual(recommender.session, []);
+  assert.deepEqual(await storage.entries(), {});
+});
+
+test('taking consent back erases storage and keeps the page working', async () => {
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'share', collectorUrl: collector.url });
+  browse(recommender, fixture.itemIds);
+  await recommender.settled();
+  assert.ok(Object.keys(await storage.entries()).length > 0);
+  await recommender.setConsent('none');
+  assert.deepEqual(await storage.entries(), {});
+  browse(recommender, fixture.itemIds);
+  await recommender.settled();
+  assert.deepEqual(await storage.entries(), {});
+  assert.equal((await recommender.telemetry.flush()).notReportable, 'consent');
+});
+
+test('giving consent stores from then on', async () => {
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'none' });
+  browse(recommender, fixture.itemIds);
+  await recommender.setConsent('device');
+  await recommender.settled();
+  assert.equal((await storage.get('session')).length, 3);
+});
+
+test('going back from share to device discards what waits', async () => {
+  await collector.close();
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'share', collectorUrl: collector.url });
+  browse(recommender, fixture.itemIds);
+  assert.equal((await recommender.telemetry.flush()).waiting, 1);
+  await recommender.setConsent('device');
+  assert.equal((await recommender.telemetry.preview()).outbox.length, 0);
+  collector = await startCollector();
+});
+
+for (const [signal, navigator] of [['gpc', { globalPrivacyControl: true }], ['dnt', { doNotTrack: '1' }]]) {
+  test(`${signal} caps consent before the first write, and nothing is ever sent`, async () => {
+    browserSignals(navigator);
+    const recommender = await fixture.load({ consent: 'share', collectorUrl: collector.url, autoSend: true });
+    assert.equal(recommender.consent, 'device');
+    assert.equal(recommender.privacySignal, signal);
+    browse(recommender, fixture.itemIds);
+    const preview = await recommender.telemetry.preview();
+    assert.deepEqual([preview.report, preview.notReportable, preview.privacySignal], [null, 'privacy_signal', signal]);
+    await recommender.setConsent('share');
+    assert.equal((await recommender.telemetry.flush()).notReportable, 'privacy_signal');
+    await recommender.settled();
+    assert.equal(collector.received.length, 0);
+  });
+}
+
+test('a signal that appears later stops reports that already wait', async () => {
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'share', collectorUrl: collector.url });
+  browse(recommender, fixture.itemIds);
+  await storage.update('reports', () => ({ lastWindowStart: 0, outbox: [{ reportId: 'a', windowStart: 0, body: '{}', attempts: 0, notBefore: 0 }] }));
+  browserSignals({ globalPrivacyControl: true });
+  await recommender.telemetry.flush();
+  assert.equal(collector.received.length, 0);
+});
+
+test('a consent that does not exist is refused', async () => {
+  await assert.rejects(fixture.load({ consent: 'yes' }), { name: 'RecommenderError', code: 'invalid_argument' });
+});

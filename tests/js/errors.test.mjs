@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { mutated } from './lib/execute.mjs';
+import { openFixture } from './lib/fixture.mjs';
+import { REPO } from './lib/paths.mjs';
+
+let fixture;
+let engineFiles;
+
+before(async () => {
+  fixture = await openFixture();
+  const manifest = JSON.parse(new TextDecoder().decode(fixture.files['manifest.json']));
+  engineFiles = Object.values(manifest.files).map(({ path }) => path);
+});
+
+after(() => fixture.engine.free());
+
+const load = (files, options = {}) => fixture.sanderling.Recommender.load({ files, consent: 'none', ...options });
+
+test('the codes and their sentences are those of the Rust crates', async () => {
+  const source = await readFile(join(REPO, 'crates/sanderling-types/src/error.rs'), 'utf8');
+  const declared = [...source.slice(source.indexOf('codes! {')).matchAll(/\w+ = "(\w+)", "([^"]*)";/g)];
+  assert.ok(declared.length > 30);
+  assert.deepEqual(Object.entries(fixture.sanderling.ERROR_CODES), declared.map(([, code, text]) => [code, text]));
+});
+
+test('a flipped byte in any file is a typed error', async () => {
+  for (const file of engineFiles) {
+    const { length } = fixture.files[file];
+    for (const flip_byte of [0, length >> 1, length - 1]) {
+      await assert.rejects(load(mutated(fixture.files, { file, flip_byte })), (error) => {
+        assert.ok(error instanceof fixture.sanderling.RecommenderError, String(error));
+        assert.equal(error.code, 'hash_mismatch', `${file} byte ${flip_byte}: ${error.message}`);
+        assert.ok(error.message.includes(file));
+        assert.match(error.details.expected, /[0-9a-f]{64}/);
+        return true;
+      });
+    }
+  }
+});
+
+test('a truncated, an empty and an overlong file are typed errors', async () => {
+  for (const file of engineFiles) {
+    for (const truncate_to of [0, fixture.files[file].length - 1]) {
+      await assert.rejects(load(mutated(fixture.files, { file, truncate_to })), { name: 'RecommenderError', code: 'file_truncated' });
+    }
+    const longer = new Uint8Array([...fixture.files[file], 0]);
+    await assert.rejects(load({ ...fixture.files, [file]: longer }), { code: 'file_truncated' });
+    await assert.rejects(load(mutated(fixture.files, { file, remove: true })), { code: 'file_missing' });
+  }
+});
+
+test('a manifest of another version, and one that is no manifest, are typed errors', async () => {
+  for (const version of [0, 2, 99]) {
+    await assert.rejects(load(mutated(fixture.files, { replace_format_version: version })), { code: 'unsupported_format_version' });
+  }
+  for (const text of ['', '{', 'null', '[]', '{"format_version":1}', '<html>']) {
+    const files = { ...fixture.files, 'manifest.json': new TextEncoder().encode(text) };
+    await assert.rejects(load(files), (error) => ['manifest_invalid', 'unsupported_format_version'].includes(error.code));
+  }
+  await assert.rejects(load(mutated(fixture.files, { remove: true })), { code: 'file_missing' });
+});
+
+test('a key without a signature is a typed error', async () => {
+  const { 'manifest.sig': _, ...unsigned } = fixture.files;
+  await assert.rejects(load(unsigned, { publicKey: '00'.repeat(32) }), { code: 'signature_missing' });
+  await assert.rejects(load(unsigned, { publicKey: 'not a key' }), { code: 'invalid_argument' });
+});
+
+test('load refuses arguments that cannot be meant', async () => {
+  const { Recommender } = fixture.sanderling;
+  for (const options of [{}, { baseUrl: 'x', files: {} }, null, 7, { files: { 'manifest.json': 'text' } }, { baseUrl: 'http://[' }]) {
+    await assert.rejects(Recommender.load(options), { name: 'RecommenderError', code: 'invalid_argument' });
+  }
+});
+
+test('a folder that is not there, a stopped load and a bundle over the limit are typed errors', async () => {
+  const { Recommender } = fixture.sanderling;
+  const load = (options) => Recommender.load({ consent: 'none', ...options });
+  await assert.rejects(load({ baseUrl: '/no/such/folder' }), { code: 'file_missing' });
+  await assert.rejects(load({ baseUrl: 'http://127.0.0.1:9/bundle/' }), { code: 'io' });
+  await assert.rejects(load({ baseUrl: fixture.bundle, maxBundleBytes: 10 }), { code: 'limit_exceeded' });
+  const server = await startFiles(() => new Promise(() => {}));
+  await assert.rejects(load({ baseUrl: server.url, signal: AbortSignal.timeout(50) }), { code: 'cancelled' });
+  await server.close();
+});
+
+test('a bundle folder is read over HTTP with content-addressed URLs, in one round after the manifest', async () => {
+  const server = await startFiles((name) => fixture.files[name]);
+  const recommender = await fixture.sanderling.Recommender.load({ baseUrl: server.url, consent: 'none' });
+  const manifest = JSON.parse(new TextDecoder().decode(fixture.files['manifest.json']));
+  assert.equal(server.requests[0], '/manifest.json');
+  const expected = Object.values(manifest.files).map(({ path, sha256 }) => `/${path}?sha256=${sha256.slice(0, 16)}`);
+  assert.deepEqual(server.requests.slice(1).toSorted(), expected.toSorted());
+  recommender.free();
+  await server.close();
+});
+
+test('a damaged copy on the way is fetched once more, and refused when it stays damaged', async () => {
+  let damaged = 1;
+  const answer = (name) => {
+    if (name !== 'items.bin' || damaged <= 0) return fixture.files[name];
+    damaged -= 1;
+    return mutated(fixture.files, { file: 'items.bin', flip_byte: 9 })['items.bin'];
+  };
+  const server = await startFiles(answer);
+  const recommender = await fixture.sanderling.Recommender.load({ baseUrl: server.url, consent: 'none' });
+  assert.equal(recommender.recommend({ limit: 3 }).recommendations.length, 3);
+  recommender.free();
+  damaged = Infinity;
+  await assert.rejects(fixture.sanderling.Recommender.load({ baseUrl: server.url, consent: 'none' }), { code: 'hash_mismatch' });
+  await server.close();
+});
+
+test('a body that never ends is cut at the length that the manifest states', async () => {
+  const server = await startFiles((name, response) => {
+    if (name !== 'items.bin') return fixture.files[name];
+    const more = () => response.write(Buffer.alloc(1 << 16), (error) => error || more());
+    more();
+    return undefined;
+  });
+  await assert.rejects(fixture.sanderling.Recommender.load({ baseUrl: server.url, consent: 'none' }), { code: 'file_truncated' });
+  await server.close();
+});
+
+test('a damaged file on disk is a typed error too', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'sanderling-damaged-'));
+  await cp(fixture.bundle, folder, { recursive: true });
+  await writeFile(join(folder, 'encoder.onnx'), mutated(fixture.files, { file: 'encoder.onnx', flip_byte: 40 })['encoder.onnx']);
+  await assert.rejects(fixture.sanderling.Recommender.load(folder), { code: 'hash_mismatch' });
+  await rm(folder, { recursive: true });
+});
+
+/** A static server; `answer` gives the bytes of a name, or answers by itself. */
+async function startFiles(answer) {
+  const requests = [];
+  const server = createServer(async (request, response) => {
+    requests.push(request.url);
+    const bytes = await answer(request.url.slice(1).split('?')[0], response);
+    if (bytes !== undefined) response.end(bytes);
+    else if (!response.writableNeedDrain) setTimeout(() => response.writableLength === 0 && !response.headersSent && response.writeHead(404).end(), 50);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const close = () =>
+    new Promise((resolve) => {
+      server.close(resolve);
+      server.closeAllConnections();
+    });
+  return { url: `http://127.0.0.1:${server.address().port}/`, requests, close };
+}

@@ -1,0 +1,43 @@
+/**
+ * Runs operations against the packed package; the same module runs in Node, Chromium and workerd.
+ * `sanderling` is the package's module, `files` the bundle's files by name.
+ */
+export async function execute(sanderling, files, operations) {
+  const recommender = await sanderling.Recommender.load({ files, consent: 'none' });
+  const outcomes = [];
+  for (const operation of operations) {
+    outcomes.push(operation.op === 'load' ? await load(sanderling, files, operation.mutate) : recommender.engine.runOperation(operation));
+  }
+  recommender.free();
+  return outcomes;
+}
+
+/** Loads a bundle with one file changed: `{"ok": null}`, or the typed error. */
+async function load(sanderling, files, mutate) {
+  try {
+    const recommender = await sanderling.Recommender.load({ files: mutated(files, mutate ?? {}), consent: 'none' });
+    recommender.free();
+    return { ok: null };
+  } catch (error) {
+    if (error instanceof sanderling.RecommenderError) return { error: error.toJSON() };
+    throw error;
+  }
+}
+
+/** `flip_byte` and `truncate_to` count bytes, `replace_format_version` writes another version. */
+export function mutated(files, { file = 'manifest.json', flip_byte, truncate_to, replace_format_version, remove }) {
+  const copy = { ...files };
+  if (remove) {
+    delete copy[file];
+    return copy;
+  }
+  let bytes = copy[file]?.slice() ?? new Uint8Array();
+  if (flip_byte !== undefined) bytes[flip_byte] ^= 0x01;
+  if (truncate_to !== undefined) bytes = bytes.slice(0, truncate_to);
+  if (replace_format_version !== undefined) {
+    const text = new TextDecoder().decode(bytes);
+    bytes = new TextEncoder().encode(text.replace(/"format_version":\d+/, `"format_version":${replace_format_version}`));
+  }
+  copy[file] = bytes;
+  return copy;
+}

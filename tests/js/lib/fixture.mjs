@@ -1,0 +1,26 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { readBundle, testBundle } from './bundle.mjs';
+import { importPacked } from './node.mjs';
+import { installPacked } from './packed.mjs';
+
+/** The installed package, its module in Node, and the bundle that the suites run on. */
+export async function openFixture() {
+  const bundle = testBundle();
+  const project = await installPacked();
+  const sanderling = await importPacked(project);
+  const files = await readBundle(bundle);
+  const { item_ids: itemIds } = JSON.parse(await readFile(join(bundle, 'vocabulary.json'), 'utf8'));
+  // One engine for all tests of a file: loading a model takes longer than most tests.
+  const first = await sanderling.Recommender.load({ files, consent: 'none' });
+  const { engine } = first;
+  const load = (options = {}) => sanderling.Recommender.load({ engine, storage: new sanderling.MemoryStorage(), autoSend: false, ...options });
+  return { bundle, project, sanderling, files, itemIds, engine, load, windowSeconds: first.bundle.telemetry.windowSeconds };
+}
+
+/** Makes one list from a short session, so that there is something to report. */
+export function browse(recommender, itemIds, options = {}) {
+  for (const itemId of itemIds.slice(0, 3)) recommender.observe({ itemId, kind: 'view' });
+  return recommender.recommend({ limit: 5, ...options });
+}

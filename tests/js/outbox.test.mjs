@@ -1,0 +1,225 @@
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, afterEach, test } from 'node:test';
+
+import { accept, refuse, startCollector } from './lib/collector.mjs';
+import { browse, openFixture } from './lib/fixture.mjs';
+
+let fixture;
+let collector;
+let storage;
+/** The start of today's window: earlier than every clock reading, so retries can be dated from it. */
+let today;
+
+before(async () => {
+  fixture = await openFixture();
+});
+
+beforeEach(async () => {
+  collector = await startCollector();
+  storage = new fixture.sanderling.MemoryStorage();
+  const clock = Math.floor(Date.now() / 1000);
+  today = clock - (clock % fixture.windowSeconds);
+});
+
+afterEach(() => collector.close());
+after(() => fixture.engine.free());
+
+const share = (options = {}) => fixture.load({ storage, consent: 'share', collectorUrl: collector.url, ...options });
+
+test('a report is what the preview showed, and nothing that identifies anybody', async () => {
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  const preview = await recommender.telemetry.preview();
+  const result = await recommender.telemetry.flush();
+  assert.deepEqual({ ...result, nextAttemptAt: null }, {
+    closed: true, notReportable: null, accepted: 1, duplicate: 0, dropped: [], waiting: 0, nextAttemptAt: null,
+  });
+  const [{ body, headers, url, method, report }] = collector.received;
+  assert.equal(body, preview.body);
+  assert.equal(Buffer.byteLength(body), recommender.bundle.telemetry.reportBytes);
+  assert.equal(`${method} ${url}`, 'POST /v1/reports');
+  assert.match(headers['content-type'], /^text\/plain/);
+  assert.equal(headers.cookie, undefined);
+  assert.deepEqual(Object.keys(report).sort(), [
+    'bundle_sha256', 'epsilon', 'format_version', 'observations', 'padding', 'report_id', 'window_seconds', 'window_start',
+  ]);
+  assert.equal(report.window_start, today);
+  assert.equal(report.observations.length, recommender.bundle.telemetry.fieldsPerReport);
+  for (const itemId of fixture.itemIds.slice(0, 3)) assert.ok(!body.includes(`"${itemId}"`));
+});
+
+test('a window is reported once, by whatever recommender of a device', async () => {
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  await recommender.telemetry.flush();
+  browse(recommender, fixture.itemIds);
+  assert.equal((await recommender.telemetry.flush()).notReportable, 'already_reported');
+  const reloaded = await share();
+  browse(reloaded, fixture.itemIds);
+  assert.equal((await reloaded.telemetry.preview()).report, null);
+  assert.equal((await reloaded.telemetry.flush()).notReportable, 'already_reported');
+  assert.equal(collector.received.length, 1);
+});
+
+test('a window that has ended is reported when the next one begins, under its own start', async () => {
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  browse(recommender, fixture.itemIds, { now: today + fixture.windowSeconds });
+  await recommender.telemetry.flush({ now: today + fixture.windowSeconds });
+  assert.deepEqual(collector.received.map(({ report }) => report.window_start), [today, today + fixture.windowSeconds]);
+});
+
+test('a window that ended between two visits is reported on the second', async () => {
+  const yesterday = today - fixture.windowSeconds;
+  const first = await share();
+  for (const itemId of fixture.itemIds.slice(0, 3)) first.observe({ itemId, kind: 'view', timestamp: yesterday });
+  first.recommend({ now: yesterday + 60 });
+  await first.settled();
+  const second = await share({ autoSend: true });
+  await second.settled();
+  assert.deepEqual(collector.received.map(({ report }) => report.window_start), [yesterday]);
+  second.free();
+});
+
+test('a failing collector is asked again later, never sooner than the stated time', async () => {
+  collector.steps.push((response) => refuse(response, 500, 'storage'));
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  const failed = await recommender.telemetry.flush({ now: today });
+  assert.equal(failed.waiting, 1);
+  assert.ok(failed.nextAttemptAt >= today + 15 && failed.nextAttemptAt <= today + 30, `${failed.nextAttemptAt - today}`);
+  assert.equal((await recommender.telemetry.flush({ now: failed.nextAttemptAt - 1 })).waiting, 1);
+  assert.equal(collector.received.length, 1);
+  const sent = await recommender.telemetry.flush({ now: failed.nextAttemptAt });
+  assert.equal(sent.accepted, 1);
+  assert.equal(sent.waiting, 0);
+  assert.equal(collector.received[0].body, collector.received[1].body);
+});
+
+test('waits grow with every failure and differ between devices', async () => {
+  const waits = [];
+  for (let device = 0; device < 6; device += 1) {
+    collector.steps.push(...Array.from({ length: 3 }, () => (response) => refuse(response, 503, 'overloaded')));
+    const recommender = await share({ storage: new fixture.sanderling.MemoryStorage() });
+    browse(recommender, fixture.itemIds);
+    let now = today;
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      const { nextAttemptAt } = await recommender.telemetry.flush({ now });
+      const most = 30 * 2 ** attempt;
+      assert.ok(nextAttemptAt - now >= most / 2 && nextAttemptAt - now <= most, `attempt ${attempt}: ${nextAttemptAt - now}`);
+      if (attempt === 2) waits.push(nextAttemptAt - now);
+      now = nextAttemptAt;
+    }
+  }
+  assert.ok(new Set(waits).size > 1, `no jitter: ${waits}`);
+});
+
+test('Retry-After is honoured, in seconds and as a date', async () => {
+  collector.steps.push((response) => refuse(response, 429, 'overloaded', { 'retry-after': '600' }));
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  const { nextAttemptAt } = await recommender.telemetry.flush({ now: today });
+  assert.ok(nextAttemptAt >= today + 600 && nextAttemptAt <= today + 661, `${nextAttemptAt - today}`);
+  const date = new Date(Date.now() + 900_000).toUTCString();
+  collector.steps.push((response) => refuse(response, 503, 'overloaded', { 'retry-after': date }));
+  const again = await recommender.telemetry.flush({ now: nextAttemptAt });
+  assert.ok(again.nextAttemptAt - nextAttemptAt >= 890, `${again.nextAttemptAt - nextAttemptAt}`);
+});
+
+test('a lost answer is repeated and counted as a duplicate', async () => {
+  collector.steps.push((response) => response.destroy(), (response, report) => accept(response, report, 'duplicate'));
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  const lost = await recommender.telemetry.flush({ now: today });
+  assert.equal(lost.waiting, 1);
+  const found = await recommender.telemetry.flush({ now: lost.nextAttemptAt });
+  assert.deepEqual([found.duplicate, found.waiting], [1, 0]);
+  assert.equal(collector.received[0].report.report_id, collector.received[1].report.report_id);
+});
+
+test('an answer that does not come in time leaves the report in the outbox', async () => {
+  collector.steps.push((response, report) => setTimeout(() => accept(response, report), 1500).unref());
+  const recommender = await share({ sendTimeoutSeconds: 0.2 });
+  browse(recommender, fixture.itemIds);
+  const result = await recommender.telemetry.flush({ now: today });
+  assert.deepEqual([result.accepted, result.waiting], [0, 1]);
+});
+
+test('a friendly 200 that is no receipt does not acknowledge', async () => {
+  collector.steps.push((response) => response.end('<h1>Welcome to our network</h1>'));
+  collector.steps.push((response) => response.end(JSON.stringify({ report_id: '0'.repeat(32), status: 'accepted' })));
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  const first = await recommender.telemetry.flush({ now: today });
+  assert.deepEqual([first.accepted, first.waiting], [0, 1]);
+  const second = await recommender.telemetry.flush({ now: first.nextAttemptAt });
+  assert.deepEqual([second.accepted, second.waiting], [0, 1]);
+});
+
+test('a final refusal drops the report and counts its code', async () => {
+  collector.steps.push((response) => refuse(response, 400, 'unknown_bundle'));
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  const result = await recommender.telemetry.flush();
+  assert.deepEqual([result.dropped, result.waiting], [['unknown_bundle'], 0]);
+  assert.deepEqual((await recommender.telemetry.preview()).counters.dropped, { unknown_bundle: 1 });
+  await recommender.telemetry.flush();
+  assert.equal(collector.received.length, 1);
+});
+
+test('the outbox outlives the recommender', async () => {
+  await collector.close();
+  const first = await share();
+  browse(first, fixture.itemIds);
+  const { waiting, nextAttemptAt } = await first.telemetry.flush({ now: today });
+  assert.equal(waiting, 1);
+  collector = await startCollector();
+  const second = await share();
+  assert.equal((await second.telemetry.flush({ now: nextAttemptAt })).accepted, 1);
+  assert.equal(collector.received.length, 1);
+});
+
+test('two recommenders on one storage make one report of one window', async () => {
+  const [left, right] = await Promise.all([share(), share()]);
+  browse(left, fixture.itemIds);
+  await left.settled();
+  const results = await Promise.all([left.telemetry.flush(), right.telemetry.flush()]);
+  assert.equal(results.reduce((sum, { accepted }) => sum + accepted, 0), 1);
+  assert.equal(new Set(collector.received.map(({ report }) => report.report_id)).size, 1);
+});
+
+test('after "later", the rest of the outbox is not tried in the same round', async () => {
+  collector.steps.push((response) => refuse(response, 503, 'overloaded', { 'retry-after': '60' }));
+  const recommender = await share();
+  const waiting = (reportId) => ({ reportId, windowStart: 0, body: JSON.stringify({ report_id: reportId }), attempts: 0, notBefore: 0 });
+  await storage.update('reports', () => ({ lastWindowStart: 0, outbox: ['a', 'b', 'c'].map(waiting), counters: {} }));
+  const result = await recommender.telemetry.flush({ now: today });
+  assert.equal(result.waiting, 3);
+  assert.equal(collector.received.length, 1);
+  assert.equal((await recommender.telemetry.flush({ now: today + 120 })).accepted, 3);
+});
+
+test('without a collector nothing is queued', async () => {
+  const recommender = await fixture.load({ storage, consent: 'share' });
+  browse(recommender, fixture.itemIds);
+  assert.equal((await recommender.telemetry.flush()).notReportable, 'no_collector');
+});
+
+test('a window without a list made from a session is not reported', async () => {
+  const recommender = await share();
+  recommender.recommend();
+  assert.equal((await recommender.telemetry.flush()).notReportable, 'nothing_observed');
+  assert.equal(collector.received.length, 0);
+});
+
+test('a time far in the future counts nothing and closes nothing', async () => {
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  const { state } = await recommender.telemetry.preview();
+  recommender.recommend({ now: Number.MAX_SAFE_INTEGER });
+  recommender.observe({ itemId: fixture.itemIds[0], kind: 'view', timestamp: today + 400 * fixture.windowSeconds });
+  const after = await recommender.telemetry.preview();
+  assert.equal(after.windowStart, today);
+  assert.equal(after.state.current.num_lists, state.current.num_lists);
+  assert.notEqual(after.report, null);
+});

@@ -1,0 +1,27 @@
+// Runs operations through the packed npm package in one runtime:
+// `node run-operations.mjs --runtime node|chromium|workerd --bundle DIR --operations FILE.json`.
+// Prints the outcomes as one JSON array on stdout; exits 1 when the runtime itself fails.
+import { readFile } from 'node:fs/promises';
+
+import { readFlags } from '../../www/tools/flags.mjs';
+import { openChromium } from './lib/chromium.mjs';
+import { openNode } from './lib/node.mjs';
+import { installPacked } from './lib/packed.mjs';
+import { openWorkerd } from './lib/workerd.mjs';
+
+const RUNTIMES = { node: openNode, chromium: openChromium, workerd: openWorkerd };
+
+const required = { required: true };
+const { runtime, bundle, operations } = readFlags({ runtime: required, bundle: required, operations: required });
+const open = RUNTIMES[runtime];
+if (open === undefined) {
+  console.error(`--runtime is ${runtime}; expected one of ${Object.keys(RUNTIMES).join(', ')}`);
+  process.exit(2);
+}
+const opened = await open({ project: await installPacked(), bundle });
+try {
+  const outcomes = await opened.run(JSON.parse(await readFile(operations, 'utf8')));
+  process.stdout.write(`${JSON.stringify(outcomes)}\n`);
+} finally {
+  await opened.close();
+}

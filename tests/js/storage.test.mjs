@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { browse, openFixture } from './lib/fixture.mjs';
+
+let fixture;
+
+before(async () => {
+  fixture = await openFixture();
+});
+
+after(() => fixture.engine.free());
+
+const memory = (records) => new fixture.sanderling.MemoryStorage(records);
+
+test('a session is remembered between visits, oldest first and capped', async () => {
+  const storage = memory();
+  const first = await fixture.load({ storage, maxSessionLength: 4 });
+  for (const [step, itemId] of fixture.itemIds.slice(0, 6).entries()) first.observe({ itemId, kind: 'view', timestamp: 100 + step });
+  await first.settled();
+  const second = await fixture.load({ storage, maxSessionLength: 4 });
+  const expected = fixture.itemIds.slice(2, 6).map((itemId, step) => ({ itemId, kind: 'view', timestamp: 102 + step }));
+  assert.deepEqual(second.session, expected);
+});
+
+test('two recommenders on one storage add to one session and to one window', async () => {
+  const storage = memory();
+  const left = await fixture.load({ storage });
+  left.observe({ itemId: fixture.itemIds[0], kind: 'view' });
+  await left.settled();
+  const right = await fixture.load({ storage });
+  right.observe({ itemId: fixture.itemIds[1], kind: 'view' });
+  left.observe({ itemId: fixture.itemIds[2], kind: 'view' });
+  await Promise.all([left.settled(), right.settled()]);
+  const stored = (await storage.get('session')).map((interaction) => interaction.item_id);
+  assert.deepEqual(stored.toSorted(), fixture.itemIds.slice(0, 3).toSorted());
+});
+
+test('an erase is not undone by another recommender', async () => {
+  const storage = memory();
+  const left = await fixture.load({ storage });
+  browse(left, fixture.itemIds);
+  await left.settled();
+  const right = await fixture.load({ storage });
+  assert.equal(right.session.length, 3);
+  await left.erase();
+  right.observe({ itemId: fixture.itemIds[5], kind: 'view' });
+  await right.settled();
+  assert.deepEqual(right.session.map(({ itemId }) => itemId), [fixture.itemIds[5]]);
+  assert.equal((await storage.get('session')).length, 1);
+});
+
+test('erase clears session, state and outbox; export shows everything that is kept', async () => {
+  const storage = memory();
+  const recommender = await fixture.load({ storage, consent: 'share', collectorUrl: 'http://127.0.0.1:9/' });
+  browse(recommender, fixture.itemIds);
+  await recommender.telemetry.flush();
+  browse(recommender, fixture.itemIds);
+  const before = await recommender.export();
+  assert.equal(before.session.length, 6);
+  assert.equal(before.records.reports.outbox.length, 1);
+  assert.deepEqual(before.records, await storage.entries());
+  await recommender.erase();
+  const { records, session } = await recommender.export();
+  assert.deepEqual(session, []);
+  // What stays keeps the window from being reported twice, and says nothing about the user.
+  assert.deepEqual(records, { reports: { lastWindowStart: before.records.reports.lastWindowStart } });
+  const { state, outbox } = await recommender.telemetry.preview();
+  assert.equal(outbox.length, 0);
+  assert.ok(state.current.fields.every(({ counts }) => counts.every((count) => count === 0)));
+});
+
+test('counts go on after a reload', async () => {
+  const storage = memory();
+  const first = await fixture.load({ storage });
+  browse(first, fixture.itemIds);
+  const { state } = await first.telemetry.preview();
+  assert.ok(state.current.num_lists > 0);
+  const second = await fixture.load({ storage });
+  assert.deepEqual((await second.telemetry.preview()).state, state);
+});
+
+test('damaged records count as absent', async () => {
+  const damage = [null, 7, 'text', [], [1, { item_id: 5 }], { outbox: 'no', lastWindowStart: 'x' }, { windowStart: 0, state: {} }];
+  for (const broken of damage) {
+    const plain = await fixture.load();
+    const key = `telemetry/${plain.bundle.hash}`;
+    const recommender = await fixture.load({ storage: memory({ session: broken, reports: broken, [key]: broken }) });
+    assert.equal(browse(recommender, fixture.itemIds).recommendations.length, 5, JSON.stringify(broken));
+    assert.equal((await recommender.telemetry.preview()).outbox.length, 0);
+  }
+});
+
+test('a storage that fails never stops recommending', async () => {
+  const fail = async () => {
+    throw new Error('the disk is gone');
+  };
+  const storage = { description: 'broken', get: fail, update: fail, entries: fail, clear: fail };
+  const recommender = await fixture.load({ storage });
+  assert.equal(browse(recommender, fixture.itemIds).recommendations.length, 5);
+  await recommender.telemetry.flush();
+  await recommender.erase();
+  assert.equal((await recommender.export()).storage, 'memory');
+});
+
+test('a storage that starts to fail later never stops recommending', async () => {
+  const storage = memory();
+  const recommender = await fixture.load({ storage, consent: 'share', collectorUrl: 'http://127.0.0.1:9/' });
+  storage.update = async () => {
+    throw new Error('quota exceeded');
+  };
+  assert.equal(browse(recommender, fixture.itemIds).recommendations.length, 5);
+  assert.equal((await recommender.telemetry.flush()).accepted, 0);
+  await recommender.erase();
+  assert.deepEqual(recommender.session, []);
+});

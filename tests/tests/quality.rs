@@ -1,0 +1,28 @@
+//! Quality on real data, where `SANDERLING_DATA` says it is.
+
+use std::path::PathBuf;
+
+use sanderling_train::data::{ImportOptions, import};
+use sanderling_train::recipe::Recipe;
+use sanderling_train::train::{Lineage, train};
+
+#[test]
+fn the_sequence_model_beats_both_baselines_on_ml_100k_by_time() {
+    let Some(data) = std::env::var_os("SANDERLING_DATA").map(PathBuf::from) else {
+        eprintln!("SANDERLING_DATA is not set: nothing to measure on");
+        return;
+    };
+    let (dataset, _) = import("ml-100k", &data.join("ml-100k"), &ImportOptions::default(), &mut |_| {})
+        .expect("ml-100k imports");
+    let trained = train(&dataset, &Recipe::default(), &Lineage::default(), &mut |_| true).expect("trains");
+    let ours = trained.evaluation.metrics["ndcg@10"];
+    for (name, metrics) in &trained.evaluation.baselines {
+        let theirs = metrics["ndcg@10"];
+        assert!(
+            ours.low > theirs.high,
+            "NDCG@10 {ours:?} does not clear {name} {theirs:?} with intervals apart"
+        );
+    }
+    let packed = trained.manifest.quantisation;
+    assert!(packed.ndcg10_packed > 0.9 * packed.ndcg10_f32, "packing lost too much: {packed:?}");
+}

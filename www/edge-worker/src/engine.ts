@@ -1,0 +1,40 @@
+import { Recommender, type LoadOptions } from 'sanderling';
+
+/** What the worker is configured with; see `wrangler.jsonc`. */
+export interface Env {
+  /** The files beside the worker. */
+  ASSETS?: { fetch(input: string, init?: RequestInit): Promise<Response> };
+  /** Folder of the bundle: a path inside ASSETS, or an absolute URL. */
+  BUNDLE_URL?: string;
+  /** 64 hex digits; empty accepts an unsigned bundle. */
+  PUBLIC_KEY?: string;
+  /** Origin of the pages that may call from a browser. */
+  ALLOWED_ORIGIN?: string;
+}
+
+let loading: Promise<Recommender> | undefined;
+
+/**
+ * The isolate's one engine, loaded by the first request that needs it. A load outlives the request
+ * that started it, so a visitor who leaves cannot strand the others; a failed load is tried again
+ * by the next request.
+ */
+export function engine(env: Env, waitUntil: (work: Promise<unknown>) => void): Promise<Recommender> {
+  if (loading === undefined) {
+    loading = Recommender.load(loadOptions(env));
+    loading.catch(() => {
+      loading = undefined;
+    });
+    waitUntil(loading.catch(() => {}));
+  }
+  return loading;
+}
+
+function loadOptions(env: Env): LoadOptions {
+  const { ASSETS: assets, BUNDLE_URL: folder = '/bundle/', PUBLIC_KEY: publicKey } = env;
+  // The host of an assets request is never resolved; only the path counts.
+  const options: LoadOptions = { baseUrl: new URL(folder, 'https://assets.invalid/'), consent: 'none' };
+  if (assets !== undefined && folder.startsWith('/')) options.fetch = (url, init) => assets.fetch(url, init);
+  if (publicKey) options.publicKey = publicKey;
+  return options;
+}

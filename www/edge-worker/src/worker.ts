@@ -1,0 +1,120 @@
+import { decodeRequest, encodeResponse, RecommenderError } from 'sanderling';
+
+import { engine, type Env } from './engine.js';
+import { Problem } from './problem.js';
+
+/** Largest accepted request body. */
+const MAX_BODY_BYTES = 64 * 1024;
+/** When to come back after the bundle could not be loaded. */
+const RETRY_AFTER_SECONDS = 5;
+
+/** The part of the host's execution context that is used here. */
+interface ExecutionContext {
+  waitUntil(work: Promise<unknown>): void;
+}
+
+export default {
+  async fetch(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
+    const response = await route(request, env, context).catch(refusal);
+    return withCors(response, request, env);
+  },
+};
+
+async function route(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
+  const { pathname } = new URL(request.url);
+  switch (pathname) {
+    case '/recommend':
+      if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: { allow: 'POST, OPTIONS' } });
+      allow(request, ['POST', 'OPTIONS']);
+      return recommend(request, env, context);
+    case '/healthz':
+      allow(request, ['GET', 'HEAD']);
+      return health(env, context);
+    default:
+      throw Problem.of(404, 'not_found', `there is nothing at ${pathname}`);
+  }
+}
+
+/** Recommends for the session in the body; nothing of it is kept. */
+async function recommend(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
+  const options = decodeRequest(parse(await readBody(request)));
+  const recommender = await load(env, context);
+  return json(encodeResponse(recommender.recommend(options)));
+}
+
+async function health(env: Env, context: ExecutionContext): Promise<Response> {
+  const { hash, name, version } = (await load(env, context)).bundle;
+  return json({ status: 'ok', bundle: { sha256: hash, name, version } });
+}
+
+async function load(env: Env, context: ExecutionContext): ReturnType<typeof engine> {
+  try {
+    return await engine(env, (work) => context.waitUntil(work));
+  } catch (thrown) {
+    const cause = thrown instanceof RecommenderError ? thrown : unexpected(thrown);
+    throw new Problem(503, cause, { 'retry-after': String(RETRY_AFTER_SECONDS) });
+  }
+}
+
+/** Reads the body, and stops at the first chunk beyond the limit. */
+async function readBody(request: Request): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = '';
+  let length = 0;
+  const reader = request.body?.getReader();
+  for (let step = await reader?.read(); step !== undefined && !step.done; step = await reader?.read()) {
+    length += step.value.byteLength;
+    if (length > MAX_BODY_BYTES) {
+      await reader?.cancel();
+      throw new Problem(413, new RecommenderError('limit_exceeded', 'the request body is too large', {
+        expected: `at most ${MAX_BODY_BYTES} bytes`,
+      }));
+    }
+    text += decoder.decode(step.value, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (thrown) {
+    throw new RecommenderError('invalid_argument', 'the request body is not JSON', {}, thrown);
+  }
+}
+
+function allow(request: Request, methods: readonly string[]): void {
+  if (methods.includes(request.method)) return;
+  const message = `${request.method} is not allowed here`;
+  throw Problem.of(405, 'invalid_argument', message, { allow: methods.join(', ') });
+}
+
+function refusal(thrown: unknown): Response {
+  if (thrown instanceof Problem) return thrown.toResponse();
+  if (thrown instanceof RecommenderError && thrown.code === 'invalid_argument') return new Problem(400, thrown).toResponse();
+  return new Problem(500, thrown instanceof RecommenderError ? thrown : unexpected(thrown)).toResponse();
+}
+
+/** Says nothing about the inside to the outside; the worker's log has the cause. */
+function unexpected(thrown: unknown): RecommenderError {
+  console.error(thrown);
+  return new RecommenderError('internal', 'the worker failed', {}, thrown);
+}
+
+function json(body: unknown): Response {
+  // Answers depend on the session in the body and belong to one visitor.
+  return new Response(JSON.stringify(body), {
+    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' },
+  });
+}
+
+function withCors(response: Response, request: Request, env: Env): Response {
+  const allowed = env.ALLOWED_ORIGIN;
+  if (!allowed) return response;
+  response.headers.append('vary', 'origin');
+  if (request.headers.get('origin') !== allowed) return response;
+  response.headers.set('access-control-allow-origin', allowed);
+  response.headers.set('access-control-allow-methods', 'POST, GET');
+  response.headers.set('access-control-allow-headers', 'content-type');
+  return response;
+}

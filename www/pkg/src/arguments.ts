@@ -1,0 +1,191 @@
+/**
+ * Checks of arguments. A wrong type is the caller's mistake and throws `invalid_argument`; a
+ * number that makes no sense is brought into range, so that data can never stop a page.
+ */
+
+import { interactionToWire, rulesToWire } from './boundary.js';
+import type { WireInteraction, WireRequest, WireRules } from './engine.js';
+import { RecommenderError, toRecommenderError } from './errors.js';
+import type { Consent, Filter, ObserveOptions, RecommendOptions, Rules, SessionInteraction } from './types.js';
+
+/** Longest accepted item id, in UTF-16 units. */
+export const MAX_ITEM_ID_LENGTH = 512;
+/** Longest accepted interaction kind, in UTF-16 units. */
+export const MAX_KIND_LENGTH = 64;
+
+const DEFAULT_LIMIT = 10;
+const MAX_U32 = 0xffff_ffff;
+
+/** The device's clock in Unix seconds. */
+export function clockSeconds(): number {
+  return Math.floor(Date.now() / 1000);
+}
+
+/** Checks the options of `recommend`; `session` answers for a request that carries none. */
+export function checkRequest(options: RecommendOptions, session: WireInteraction[]): WireRequest {
+  return guarded('the options of recommend', () => {
+    const from = record(options, 'options');
+    const now = timeOf(from['now'], 'now');
+    return {
+      session: from['session'] === undefined ? session : checkSession(from['session']),
+      context: checkContext(from['context']),
+      rules: checkRules(from['rules']),
+      limit: checkLimit(from['limit']),
+      now,
+      seed: count(from['seed'], 'seed', Number.MAX_SAFE_INTEGER) ?? Math.abs(now),
+    };
+  });
+}
+
+/** Checks one observed interaction. */
+export function checkInteraction(options: ObserveOptions): WireInteraction {
+  return guarded('the options of observe', () => {
+    const from = record(options, 'options');
+    return interactionToWire({
+      itemId: boundedText(from['itemId'], 'itemId', MAX_ITEM_ID_LENGTH),
+      kind: boundedText(from['kind'], 'kind', MAX_KIND_LENGTH),
+      timestamp: timeOf(from['timestamp'], 'timestamp'),
+    });
+  });
+}
+
+/** How many items are wanted. */
+export function checkLimit(value: unknown): number {
+  return count(value, 'limit', MAX_U32) ?? DEFAULT_LIMIT;
+}
+
+/** Unix seconds; the clock where nothing usable is given. */
+export function timeOf(value: unknown, name: string): number {
+  if (value === undefined) return clockSeconds();
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value);
+  if (!Number.isFinite(value)) return clockSeconds();
+  return clamp(Math.trunc(value), Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+}
+
+/** A position of `recordOutcome`. */
+export function checkPosition(value: unknown): number | undefined {
+  const position = count(value, 'position', MAX_U32);
+  return position === 0 ? undefined : position;
+}
+
+/** One of the consent levels. */
+export function checkConsent(value: unknown): Consent {
+  if (value === undefined) return 'device';
+  if (value === 'none' || value === 'device' || value === 'share') return value;
+  throw wrongType('consent', '"none", "device" or "share"', value);
+}
+
+/** Text that is neither empty nor longer than `max`. */
+export function boundedText(value: unknown, name: string, max: number): string {
+  if (typeof value !== 'string') throw wrongType(name, 'a string', value);
+  if (value.length === 0 || value.length > max) {
+    throw new RecommenderError('invalid_argument', `${name} has a length out of range`, {
+      expected: `1 to ${max} characters`,
+      found: `${value.length} characters`,
+    });
+  }
+  return value;
+}
+
+/** The error for an argument of another type. */
+export function wrongType(name: string, expected: string, found: unknown): RecommenderError {
+  return new RecommenderError('invalid_argument', `${name} has the wrong type`, { expected, found: describe(found) });
+}
+
+/** Any object but an array. */
+export function record(value: unknown, name: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrongType(name, 'an object', value);
+  return value as Record<string, unknown>;
+}
+
+/** Any array. */
+export function list(value: unknown, name: string): unknown[] {
+  if (!Array.isArray(value)) throw wrongType(name, 'an array', value);
+  return value;
+}
+
+/** What an object's own code throws, such as a getter, is the caller's mistake too. */
+function guarded<T>(what: string, check: () => T): T {
+  try {
+    return check();
+  } catch (thrown) {
+    throw toRecommenderError(thrown, 'invalid_argument', `${what} cannot be read`);
+  }
+}
+
+function checkSession(value: unknown): WireInteraction[] {
+  return list(value, 'session').map((entry, index) => checkInteraction(record(entry, `session[${index}]`) as never));
+}
+
+function checkContext(value: unknown): Record<string, string> {
+  if (value === undefined) return {};
+  const entries = Object.entries(record(value, 'context'));
+  for (const [key, entry] of entries) {
+    if (typeof entry !== 'string') throw wrongType(`context.${key}`, 'a string', entry);
+  }
+  return Object.fromEntries(entries) as Record<string, string>;
+}
+
+function checkRules(value: unknown): WireRules {
+  if (value === undefined) return {};
+  const from = record(value, 'rules');
+  const rules: Rules = {};
+  if (from['exclude'] !== undefined) rules.exclude = texts(from['exclude'], 'rules.exclude');
+  if (from['excludeSeen'] !== undefined) {
+    if (typeof from['excludeSeen'] !== 'boolean') throw wrongType('rules.excludeSeen', 'a boolean', from['excludeSeen']);
+    rules.excludeSeen = from['excludeSeen'];
+  }
+  const cap = count(from['categoryCap'], 'rules.categoryCap', MAX_U32);
+  if (cap !== undefined) rules.categoryCap = cap;
+  if (from['filter'] !== undefined) rules.filter = checkFilter(from['filter']);
+  return rulesToWire(rules);
+}
+
+function checkFilter(value: unknown): Filter {
+  const from = record(value, 'rules.filter');
+  const filter: Filter = {};
+  if (from['categories'] !== undefined) filter.categories = texts(from['categories'], 'rules.filter.categories');
+  for (const name of ['minPrice', 'maxPrice'] as const) {
+    const price = from[name];
+    if (price === undefined) continue;
+    if (typeof price !== 'number') throw wrongType(`rules.filter.${name}`, 'a number', price);
+    if (!Number.isNaN(price)) filter[name] = price;
+  }
+  return filter;
+}
+
+function texts(value: unknown, name: string): string[] {
+  return list(value, name).map((entry, index) => {
+    if (typeof entry !== 'string') throw wrongType(`${name}[${index}]`, 'a string', entry);
+    return entry;
+  });
+}
+
+/** A whole number from 0 to `max`, or `undefined` for none and for NaN. */
+function count(value: unknown, name: string, max: number): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value);
+  return Number.isNaN(value) ? undefined : clamp(Math.floor(value), 0, max);
+}
+
+function clamp(value: number, min: number, max: number): number {
+  return Math.min(Math.max(value, min), max);
+}
+
+function describe(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'an array';
+  return typeof value === 'string' ? `the string ${JSON.stringify(value.slice(0, 40))}` : typeof value;
+}
+
+/** Interactions that were read back from storage; whatever is not one is left out. */
+export function readStoredSession(value: unknown): WireInteraction[] {
+  if (!Array.isArray(value)) return [];
+  return value.flatMap((entry: unknown) => {
+    try {
+      return [checkInteraction(record(entry, 'interaction') as unknown as SessionInteraction)];
+    } catch {
+      return [];
+    }
+  });
+}

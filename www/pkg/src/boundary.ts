@@ -1,0 +1,98 @@
+/** The only place where camelCase meets the wasm boundary's snake_case. */
+
+import type { WireManifest, WireInteraction, WireReason, WireRecommendation, WireResponse, WireRules } from './engine.js';
+import type {
+  BundleInfo,
+  Fault,
+  Reason,
+  Recommendation,
+  RecommendResponse,
+  Rules,
+  SessionInteraction,
+  Source,
+} from './types.js';
+
+export function interactionToWire({ itemId, kind, timestamp }: SessionInteraction): WireInteraction {
+  return { item_id: itemId, kind, timestamp };
+}
+
+export function interactionFromWire({ item_id, kind, timestamp }: WireInteraction): SessionInteraction {
+  return { itemId: item_id, kind, timestamp };
+}
+
+export function rulesToWire(rules: Rules): WireRules {
+  const wire: WireRules = {};
+  if (rules.exclude !== undefined) wire.exclude = [...rules.exclude];
+  if (rules.excludeSeen !== undefined) wire.exclude_seen = rules.excludeSeen;
+  if (rules.categoryCap !== undefined) wire.category_cap = rules.categoryCap;
+  if (rules.filter !== undefined) {
+    const { categories, minPrice, maxPrice } = rules.filter;
+    wire.filter = {};
+    if (categories !== undefined) wire.filter.categories = [...categories];
+    if (minPrice !== undefined) wire.filter.min_price = minPrice;
+    if (maxPrice !== undefined) wire.filter.max_price = maxPrice;
+  }
+  return wire;
+}
+
+export function recommendationFromWire(wire: WireRecommendation): Recommendation {
+  return {
+    itemId: wire.item_id,
+    position: wire.position,
+    score: wire.score,
+    source: wire.source as Source,
+    reasons: wire.reasons.flatMap(reasonFromWire),
+  };
+}
+
+/** A reason of a kind that this release does not know is left out rather than shown half. */
+function reasonFromWire(wire: WireReason): Reason[] {
+  switch (wire.kind) {
+    case 'similar_to':
+      return [{ kind: 'similar_to', itemId: wire.item_id ?? '', similarity: wire.similarity ?? 0 }];
+    case 'category':
+      return [{ kind: 'category', category: wire.category ?? '' }];
+    case 'popular':
+      return [{ kind: 'popular' }];
+    default:
+      return [];
+  }
+}
+
+export function responseFromWire(wire: WireResponse): RecommendResponse {
+  return { recommendations: wire.recommendations.map(recommendationFromWire), faults: wire.faults as Fault[] };
+}
+
+export function recommendationToWire(recommendation: Recommendation): WireRecommendation {
+  const { itemId, position, score, source, reasons } = recommendation;
+  return { item_id: itemId, position, score, source, reasons: reasons.map(reasonToWire) };
+}
+
+function reasonToWire(reason: Reason): WireReason {
+  return reason.kind === 'similar_to'
+    ? { kind: reason.kind, item_id: reason.itemId, similarity: reason.similarity }
+    : reason;
+}
+
+export function bundleInfoFromWire(manifest: WireManifest, hash: string): BundleInfo {
+  const { limits, telemetry, shapes } = manifest;
+  return {
+    hash,
+    name: manifest.name,
+    version: manifest.version,
+    recommender: manifest.recommender,
+    numItems: shapes.num_items,
+    bytes: Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0),
+    limits: {
+      maxCandidates: limits.max_candidates,
+      maxLimit: limits.max_limit,
+      maxSessionLen: limits.max_session_len,
+    },
+    telemetry: {
+      epsilon: telemetry.epsilon,
+      fieldsPerReport: telemetry.fields_per_report,
+      reportBytes: telemetry.report_bytes,
+      windowSeconds: telemetry.window_seconds,
+    },
+  };
+}

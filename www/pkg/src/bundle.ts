@@ -1,0 +1,143 @@
+import type { WireManifest } from './engine.js';
+import { RecommenderError, toRecommenderError } from './errors.js';
+import type { Platform } from './platform.js';
+import type { Fetch } from './types.js';
+
+/** Largest manifest and signature that are read. */
+const MAX_MANIFEST_BYTES = 256 * 1024;
+const MANIFEST = 'manifest.json';
+const SIGNATURE = 'manifest.sig';
+
+/** Where a bundle's files come from and how much of them is accepted. */
+export interface BundleSource {
+  folder: URL;
+  fetch: Fetch;
+  platform: Platform;
+  signed: boolean;
+  maxBundleBytes: number;
+  signal: AbortSignal | undefined;
+  /** Whether caches are passed by, after a load that met a damaged or outdated copy. */
+  reload: boolean;
+}
+
+/**
+ * Fetches the manifest, then every file that it names, in parallel and under a URL that changes
+ * with the content. Nothing is judged here: lengths and hashes are the engine's to verify, and a
+ * manifest that cannot be read is handed to it for its typed refusal.
+ */
+export async function fetchBundle(source: BundleSource): Promise<Record<string, Uint8Array>> {
+  const manifest = await fetchFile(source, MANIFEST, MAX_MANIFEST_BYTES, source.platform.freshRequest);
+  const files: Record<string, Uint8Array> = { [MANIFEST]: manifest };
+  const named = namedFiles(manifest);
+  const total = named.reduce((sum, file) => sum + file.bytes, 0);
+  if (total > source.maxBundleBytes) {
+    throw new RecommenderError('limit_exceeded', 'the bundle is too large', {
+      expected: `at most ${source.maxBundleBytes} bytes`,
+      found: `${total} bytes`,
+    });
+  }
+  const stop = new AbortController();
+  const together = { ...source, signal: anySignal(source.signal, stop.signal) };
+  const jobs = named.map(async ({ path, bytes, sha256 }) => {
+    files[path] = await fetchFile(together, path, bytes, source.platform.immutableRequest, sha256.slice(0, 16));
+  });
+  if (source.signed) jobs.push(fetchSignature(together, files));
+  try {
+    await Promise.all(jobs);
+  } catch (thrown) {
+    stop.abort();
+    throw thrown;
+  }
+  return files;
+}
+
+async function fetchSignature(source: BundleSource, files: Record<string, Uint8Array>): Promise<void> {
+  try {
+    files[SIGNATURE] = await fetchFile(source, SIGNATURE, MAX_MANIFEST_BYTES, source.platform.freshRequest);
+  } catch (thrown) {
+    // The engine reports a missing signature under its own code.
+    if (!(thrown instanceof RecommenderError && thrown.code === 'file_missing')) throw thrown;
+  }
+}
+
+/** The plainly named files of a manifest; none of a manifest that the engine will refuse. */
+function namedFiles(manifest: Uint8Array): { path: string; bytes: number; sha256: string }[] {
+  try {
+    const decoded = JSON.parse(new TextDecoder().decode(manifest)) as Partial<WireManifest> | null;
+    const files = Object.values(decoded?.files ?? {});
+    return decoded?.format_version === 1 && files.every(isPlain) ? files : [];
+  } catch {
+    return [];
+  }
+}
+
+function isPlain(file: unknown): boolean {
+  const { path, bytes, sha256 } = (file ?? {}) as Record<string, unknown>;
+  return (
+    typeof path === 'string' && /^[A-Za-z0-9_-][A-Za-z0-9._-]*$/.test(path) &&
+    Number.isSafeInteger(bytes) && (bytes as number) >= 0 &&
+    typeof sha256 === 'string'
+  );
+}
+
+async function fetchFile(
+  source: BundleSource, name: string, maxBytes: number, request: RequestInit, key?: string,
+): Promise<Uint8Array> {
+  const url = new URL(name, source.folder);
+  if (key !== undefined && url.protocol !== 'file:') url.searchParams.set('sha256', key);
+  const init: RequestInit = { ...request };
+  if (source.reload && init.cache !== undefined) init.cache = 'reload';
+  if (source.signal !== undefined) init.signal = source.signal;
+  try {
+    const response = await source.fetch(url.href, init);
+    if (!response.ok) throw refusal(name, url, response.status);
+    return await readBounded(response, name, maxBytes);
+  } catch (thrown) {
+    if (source.signal?.aborted) throw toRecommenderError(thrown, 'cancelled', 'the load was stopped');
+    throw toRecommenderError(thrown, 'io', `cannot fetch ${url.href}`);
+  }
+}
+
+function refusal(name: string, url: URL, status: number): RecommenderError {
+  const missing = status === 404 || status === 410;
+  return new RecommenderError(missing ? 'file_missing' : 'io', `cannot fetch ${name}`, {
+    found: `HTTP status ${status} at ${url.href}`,
+  });
+}
+
+/** Reads a body, and stops at the first byte beyond what the manifest allows. */
+async function readBounded(response: Response, name: string, maxBytes: number): Promise<Uint8Array> {
+  if (response.body === null) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+  for (let step = await reader.read(); !step.done; step = await reader.read()) {
+    chunks.push(step.value);
+    length += step.value.byteLength;
+    if (length > maxBytes) {
+      await reader.cancel().catch(() => {});
+      throw new RecommenderError(name === MANIFEST ? 'limit_exceeded' : 'file_truncated', `${name} has the wrong length`, {
+        expected: name === MANIFEST ? `at most ${maxBytes} bytes` : `${maxBytes} bytes`,
+        found: `at least ${length} bytes`,
+        hint: 'fetch it again',
+      });
+    }
+  }
+  const bytes = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return bytes;
+}
+
+function anySignal(first: AbortSignal | undefined, second: AbortSignal): AbortSignal {
+  if (first === undefined) return second;
+  const either = new AbortController();
+  for (const signal of [first, second]) {
+    if (signal.aborted) either.abort(signal.reason);
+    else signal.addEventListener('abort', () => either.abort(signal.reason), { once: true });
+  }
+  return either.signal;
+}

@@ -1,0 +1,100 @@
+/**
+ * The wasm boundary in its own snake_case terms. Everything else in this package speaks
+ * camelCase; `boundary.ts` is the only place that converts.
+ */
+
+/** A value that survives `JSON.stringify`. */
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+
+export interface WireInteraction {
+  item_id: string;
+  kind: string;
+  timestamp: number;
+}
+
+export interface WireRules {
+  exclude?: string[];
+  exclude_seen?: boolean;
+  filter?: { categories?: string[]; min_price?: number; max_price?: number };
+  category_cap?: number;
+}
+
+export interface WireRequest {
+  session: WireInteraction[];
+  context: Record<string, string>;
+  rules: WireRules;
+  limit: number;
+  now: number;
+  seed: number;
+}
+
+export interface WireReason {
+  kind: string;
+  item_id?: string;
+  similarity?: number;
+  category?: string;
+}
+
+export interface WireRecommendation {
+  item_id: string;
+  position: number;
+  score: number;
+  source: string;
+  reasons: WireReason[];
+}
+
+export interface WireResponse {
+  recommendations: WireRecommendation[];
+  faults: { code: string; detail: string }[];
+}
+
+export interface WireManifest {
+  format_version: number;
+  name: string;
+  version: number;
+  recommender: string;
+  files: Record<string, { path: string; bytes: number; sha256: string }>;
+  limits: { max_candidates: number; max_limit: number; max_session_len: number };
+  shapes: { dim: number; num_features: number; num_items: number };
+  telemetry: { epsilon: number; fields_per_report: number; report_bytes: number; window_seconds: number };
+}
+
+/** The counts of one window, in the order of the bundle's baseline. */
+export interface WireWindow {
+  /** Unix seconds; absent until the first list. */
+  window_start?: number | null;
+  /** Lists that were made from a session. */
+  num_lists: number;
+  fields: { name: string; counts: number[] }[];
+}
+
+export interface WireTelemetryState {
+  format_version: number;
+  bundle_sha256: string;
+  current: WireWindow;
+  closed?: WireWindow | null;
+}
+
+/**
+ * One loaded bundle inside the wasm instance. Applications use `Recommender`; conformance runners
+ * and hosts that multiplex many users over one engine use this.
+ */
+export interface Engine {
+  manifest(): WireManifest;
+  bundleHash(): string;
+  hasItem(itemId: string): boolean;
+  len(): number;
+  recommend(request: WireRequest): WireResponse;
+  similar(itemId: string, limit: number): WireRecommendation[];
+  recordInteraction(itemId: string): void;
+  recordOutcome(position?: number): void;
+  telemetryState(): WireTelemetryState;
+  restoreTelemetry(state: WireTelemetryState): void;
+  clearTelemetry(): void;
+  buildReport(windowStart: bigint, seed: Uint8Array, reportId: Uint8Array): Uint8Array;
+  runOperation(operation: Json): Json;
+  free(): void;
+}
+
+/** How the wasm module makes an {@link Engine}; throws objects that carry a stable `code`. */
+export type EngineConstructor = new (files: Record<string, Uint8Array>, publicKey?: Uint8Array) => Engine;

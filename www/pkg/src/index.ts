@@ -1,0 +1,9 @@
+/** What every entry file shares: everything but `Recommender`, which knows its platform. */
+export { ERROR_CODES, RecommenderError, type ErrorCode, type ErrorDetails } from './errors.js';
+export { MemoryStorage, type DeviceStorage } from './storage.js';
+export { IndexedDbStorage } from './indexed-db.js';
+export { decodeRequest, encodeResponse } from './wire.js';
+export type { Engine, Json } from './engine.js';
+export type { RecommenderBase } from './recommender.js';
+export type { Telemetry } from './telemetry.js';
+export type * from './types.js';

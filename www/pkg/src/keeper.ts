@@ -1,0 +1,42 @@
+import type { DeviceStorage } from './storage.js';
+
+/**
+ * The one door to storage: runs writes one after another behind the caller's back. A write that
+ * fails is dropped and counted, because remembering must never stop recommending.
+ */
+export class Keeper {
+  storage: DeviceStorage;
+  /** Writes that failed. */
+  numFailures = 0;
+  #tail: Promise<unknown> = Promise.resolve();
+  #background = new Set<Promise<unknown>>();
+
+  constructor(storage: DeviceStorage) {
+    this.storage = storage;
+  }
+
+  /** Queues work; resolves to its result, or to `undefined` when it failed. */
+  enqueue<T>(work: (storage: DeviceStorage) => Promise<T>): Promise<T | undefined> {
+    const done = this.#tail.then(() => work(this.storage)).catch((): undefined => {
+      this.numFailures += 1;
+      return undefined;
+    });
+    this.#tail = done;
+    return done;
+  }
+
+  /** Lets work that is not a write, such as a send, count for {@link Keeper.settled}. */
+  track(work: Promise<unknown>): void {
+    const done: Promise<unknown> = work.catch(() => {}).finally(() => this.#background.delete(done));
+    this.#background.add(done);
+  }
+
+  /** Resolves when everything queued and tracked so far is done. */
+  async settled(): Promise<void> {
+    let tail;
+    do {
+      tail = this.#tail;
+      await Promise.all([tail, ...this.#background]);
+    } while (tail !== this.#tail || this.#background.size > 0);
+  }
+}

@@ -1,0 +1,159 @@
+import { checkConsent, record, wrongType } from './arguments.js';
+import { bundleInfoFromWire } from './boundary.js';
+import { fetchBundle } from './bundle.js';
+import { effectiveConsent } from './consent.js';
+import type { Engine, EngineConstructor } from './engine.js';
+import { RecommenderError, toRecommenderError } from './errors.js';
+import type { Platform } from './platform.js';
+import { reportsUrl, type Sender } from './sender.js';
+import { MemoryStorage, type DeviceStorage } from './storage.js';
+import type { BundleInfo, Consent, Fetch, LoadOptions } from './types.js';
+import { engineConstructor } from './wasm.js';
+
+const DEFAULT_MAX_BUNDLE_BYTES = 256 * 1024 * 1024;
+const DEFAULT_MAX_SESSION_LENGTH = 200;
+const DEFAULT_SEND_TIMEOUT_SECONDS = 10;
+
+/** Everything that a recommender is made of. */
+export interface OpenedRecommender {
+  engine: Engine;
+  /** Whether the recommender frees the engine. */
+  ownsEngine: boolean;
+  bundle: BundleInfo;
+  /** The consent that was given, before privacy signals. */
+  consent: Consent;
+  storage: DeviceStorage;
+  /** Opens the storage that outlives the page, once consent allows it. */
+  openStorage: () => Promise<DeviceStorage>;
+  sender: Sender | undefined;
+  maxSessionLength: number;
+  autoSend: boolean;
+}
+
+/** Loads the engine and the bundle, and opens the storage that consent allows. */
+export async function openRecommender(source: string | URL | LoadOptions, platform: Platform): Promise<OpenedRecommender> {
+  const options = readOptions(source);
+  const consent = checkConsent(options.consent);
+  const fetch = options.fetch ?? platform.fetch;
+  const engine = options.engine ?? (await loadEngine(options, platform, fetch));
+  const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
+  return {
+    engine,
+    ownsEngine: options.engine === undefined,
+    bundle: bundleInfoFromWire(engine.manifest(), engine.bundleHash()),
+    consent,
+    storage: effectiveConsent(consent) === 'none' ? await forgottenStorage(options, platform) : await openStorage(),
+    openStorage,
+    sender: senderOf(options, platform, fetch),
+    maxSessionLength: options.maxSessionLength ?? DEFAULT_MAX_SESSION_LENGTH,
+    autoSend: options.autoSend ?? true,
+  };
+}
+
+function readOptions(source: string | URL | LoadOptions): LoadOptions {
+  if (typeof source === 'string' || source instanceof URL) return { baseUrl: source };
+  const options = record(source, 'options') as LoadOptions;
+  const given = [options.baseUrl, options.files, options.engine].filter((way) => way !== undefined);
+  if (given.length === 1) return options;
+  throw new RecommenderError('invalid_argument', 'load needs exactly one source', {
+    expected: 'one of baseUrl, files and engine',
+    found: `${given.length} of them`,
+  });
+}
+
+async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch): Promise<Engine> {
+  const publicKey = options.publicKey === undefined ? undefined : readKey(options.publicKey);
+  // The engine and the bundle travel at the same time.
+  const constructor = engineConstructor(platform, fetch, options.wasm);
+  constructor.catch(() => {});
+  const [first, Engine] = await Promise.all([readFiles(options, platform, fetch, false), constructor]);
+  try {
+    return construct(Engine, first, publicKey);
+  } catch (thrown) {
+    const error = toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
+    const stale = error.code === 'hash_mismatch' || error.code === 'file_truncated';
+    if (!stale || options.baseUrl === undefined) throw error;
+  }
+  // A cache may hold a damaged or outdated copy; the second refusal is final.
+  return construct(Engine, await readFiles(options, platform, fetch, true), publicKey);
+}
+
+function construct(Engine: EngineConstructor, files: Record<string, Uint8Array>, publicKey?: Uint8Array): Engine {
+  try {
+    return new Engine(files, publicKey);
+  } catch (thrown) {
+    throw toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
+  }
+}
+
+async function readFiles(
+  options: LoadOptions, platform: Platform, fetch: Fetch, reload: boolean,
+): Promise<Record<string, Uint8Array>> {
+  if (options.baseUrl === undefined) return givenFiles(options.files);
+  return fetchBundle({
+    folder: resolveFolder(platform, options.baseUrl),
+    fetch,
+    platform,
+    signed: options.publicKey !== undefined,
+    maxBundleBytes: options.maxBundleBytes ?? DEFAULT_MAX_BUNDLE_BYTES,
+    signal: options.signal,
+    reload,
+  });
+}
+
+function givenFiles(files: LoadOptions['files']): Record<string, Uint8Array> {
+  const entries = Object.entries(record(files, 'files'));
+  return Object.fromEntries(
+    entries.map(([name, bytes]) => {
+      if (bytes instanceof Uint8Array) return [name, bytes];
+      if (bytes instanceof ArrayBuffer) return [name, new Uint8Array(bytes)];
+      throw wrongType(`files[${JSON.stringify(name)}]`, 'a Uint8Array or an ArrayBuffer', bytes);
+    }),
+  );
+}
+
+function resolveFolder(platform: Platform, baseUrl: string | URL): URL {
+  try {
+    return platform.resolve(baseUrl);
+  } catch (thrown) {
+    throw new RecommenderError('invalid_argument', 'baseUrl is not a URL', { found: String(baseUrl) }, thrown);
+  }
+}
+
+function readKey(key: Uint8Array | string): Uint8Array {
+  if (key instanceof Uint8Array && key.length === 32) return key;
+  if (typeof key === 'string' && /^[0-9a-f]{64}$/i.test(key)) {
+    return Uint8Array.from(key.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+  }
+  throw wrongType('publicKey', '32 bytes or 64 hex digits', key);
+}
+
+/** The caller's storage, or the platform's where it works, or memory. */
+async function persistentStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
+  const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
+  if (storage === undefined) return new MemoryStorage();
+  try {
+    await storage.entries();
+    return storage;
+  } catch {
+    return new MemoryStorage();
+  }
+}
+
+/** Without consent nothing is kept, and what an earlier visit was allowed to keep is removed. */
+async function forgottenStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
+  const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
+  await (storage?.destroy?.() ?? storage?.clear())?.catch(() => {});
+  return new MemoryStorage();
+}
+
+function senderOf(options: LoadOptions, platform: Platform, fetch: Fetch): Sender | undefined {
+  if (options.collectorUrl === undefined) return undefined;
+  try {
+    const url = reportsUrl(options.collectorUrl, (globalThis as { location?: { href: string } }).location?.href);
+    const timeoutSeconds = options.sendTimeoutSeconds ?? DEFAULT_SEND_TIMEOUT_SECONDS;
+    return { url, fetch, request: platform.reportRequest, timeoutSeconds };
+  } catch (thrown) {
+    throw new RecommenderError('invalid_argument', 'collectorUrl is not a URL', { found: String(options.collectorUrl) }, thrown);
+  }
+}

@@ -1,0 +1,142 @@
+import type { Json } from './engine.js';
+import type { Keeper } from './keeper.js';
+import type { QueuedReport, ReportCounters } from './types.js';
+
+/** Key of the record that holds the outbox and the ledger of reported windows. */
+export const REPORTS_KEY = 'reports';
+
+/** Most reports that wait; the oldest give way, and are counted as dropped. */
+const MAX_QUEUED = 16;
+/** How long a claimed report is left to the tab that sends it. */
+const CLAIM_SECONDS = 60;
+
+/** One record, so that "this window was reported" and "this report waits" are one atomic write. */
+export interface Reports {
+  /** Start of the last reported window; no window up to it is reported again. */
+  lastWindowStart: number | null;
+  outbox: QueuedReport[];
+  counters: ReportCounters;
+}
+
+/** What became of one send. */
+export type Verdict =
+  | { kind: 'accepted' }
+  | { kind: 'duplicate' }
+  | { kind: 'dropped'; code: string }
+  | { kind: 'retry'; retryAfterSeconds: number };
+
+/** The durable queue of reports; an entry leaves it only on an acknowledgement or a final refusal. */
+export class Outbox {
+  readonly #keeper: Keeper;
+
+  constructor(keeper: Keeper) {
+    this.#keeper = keeper;
+  }
+
+  /** The current record. */
+  async read(): Promise<Reports> {
+    return readReports(await this.#keeper.enqueue((storage) => storage.get(REPORTS_KEY)));
+  }
+
+  /** Queues the report of a window, unless that window was reported before by any tab. */
+  async add(report: QueuedReport): Promise<boolean> {
+    let added = false;
+    await this.#update((reports) => {
+      if (reports.lastWindowStart !== null && reports.lastWindowStart >= report.windowStart) return reports;
+      added = true;
+      const waiting = [...reports.outbox, report];
+      const outbox = waiting.slice(-MAX_QUEUED);
+      const counters = countDropped(reports.counters, 'overloaded', waiting.length - outbox.length);
+      return { lastWindowStart: report.windowStart, outbox, counters };
+    });
+    return added;
+  }
+
+  /** Takes the reports that are due, so that no other tab sends them at the same time. */
+  async claim(now: number): Promise<QueuedReport[]> {
+    let due: QueuedReport[] = [];
+    await this.#update((reports) => {
+      due = reports.outbox.filter((report) => report.notBefore <= now);
+      if (due.length === 0) return reports;
+      const claimed = new Set(due.map((report) => report.reportId));
+      const outbox = reports.outbox.map((report) =>
+        claimed.has(report.reportId)
+          ? { ...report, attempts: report.attempts + 1, notBefore: now + CLAIM_SECONDS }
+          : report,
+      );
+      return { ...reports, outbox };
+    });
+    return due;
+  }
+
+  /** Applies the verdict on one report; `notBefore` is the time of the next attempt. */
+  async settle(reportId: string, verdict: Verdict, notBefore: number): Promise<void> {
+    await this.#update((reports) => {
+      // Erased while it was on its way: nothing is left to note.
+      if (!reports.outbox.some((report) => report.reportId === reportId)) return reports;
+      if (verdict.kind === 'retry') {
+        const outbox = reports.outbox.map((report) => (report.reportId === reportId ? { ...report, notBefore } : report));
+        return { ...reports, outbox };
+      }
+      const outbox = reports.outbox.filter((report) => report.reportId !== reportId);
+      if (verdict.kind === 'dropped') {
+        return { ...reports, outbox, counters: countDropped(reports.counters, verdict.code, 1) };
+      }
+      const counters = { ...reports.counters, [verdict.kind]: reports.counters[verdict.kind] + 1 };
+      return { ...reports, outbox, counters };
+    });
+  }
+
+  /** Empties the outbox and the counters. The last window stays: erasing is no way to report twice. */
+  async erase(): Promise<void> {
+    await this.#keeper.enqueue((storage) =>
+      storage.update(REPORTS_KEY, (stored) => {
+        const { lastWindowStart } = readReports(stored);
+        return lastWindowStart === null ? undefined : ({ lastWindowStart } as Json);
+      }),
+    );
+  }
+
+  async #update(change: (reports: Reports) => Reports): Promise<void> {
+    await this.#keeper.enqueue((storage) =>
+      storage.update(REPORTS_KEY, (stored) => {
+        const before = readReports(stored);
+        const after = change(before);
+        return after === before ? stored : (after as unknown as Json);
+      }),
+    );
+  }
+}
+
+function countDropped(counters: ReportCounters, code: string, times: number): ReportCounters {
+  if (times <= 0) return counters;
+  return { ...counters, dropped: { ...counters.dropped, [code]: (counters.dropped[code] ?? 0) + times } };
+}
+
+/** Reads the record back; whatever is damaged counts as absent. */
+function readReports(stored: Json | undefined): Reports {
+  const from = (typeof stored === 'object' && stored !== null ? stored : {}) as Record<string, unknown>;
+  const counters = (from['counters'] ?? {}) as Record<string, unknown>;
+  const queued = Array.isArray(from['outbox']) ? (from['outbox'] as unknown[]) : [];
+  return {
+    lastWindowStart: Number.isSafeInteger(from['lastWindowStart']) ? (from['lastWindowStart'] as number) : null,
+    outbox: queued.filter(isQueuedReport),
+    counters: {
+      accepted: wholeNumber(counters['accepted']),
+      duplicate: wholeNumber(counters['duplicate']),
+      dropped: { ...(counters['dropped'] as Record<string, number> | undefined) },
+    },
+  };
+}
+
+function wholeNumber(value: unknown): number {
+  return Number.isSafeInteger(value) ? (value as number) : 0;
+}
+
+function isQueuedReport(value: unknown): value is QueuedReport {
+  const report = (value ?? {}) as Record<string, unknown>;
+  return (
+    typeof report['reportId'] === 'string' && typeof report['body'] === 'string' &&
+    ['windowStart', 'attempts', 'notBefore'].every((key) => Number.isFinite(report[key]))
+  );
+}

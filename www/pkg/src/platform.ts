@@ -1,0 +1,29 @@
+import type { DeviceStorage } from './storage.js';
+import type { Fetch, WasmSource } from './types.js';
+
+/** What differs between the places where the package runs; each entry file brings one. */
+export interface Platform {
+  /** Where the compiled engine is when the caller brings none. */
+  defaultWasm(): WasmSource | Promise<WasmSource>;
+  /** Makes an absolute URL of what a caller calls a folder. */
+  resolve(folder: string | URL): URL;
+  /** `fetch`, with what the platform adds or lacks. */
+  readonly fetch: Fetch;
+  /** Request settings for a file that never changes under its URL. */
+  readonly immutableRequest: RequestInit;
+  /** Request settings for a file that may have changed. */
+  readonly freshRequest: RequestInit;
+  /** Request settings that keep cookies, referrers and redirects out of reports. */
+  readonly reportRequest: RequestInit;
+  /** The storage that outlives the page, where there is one. */
+  openStorage(name: string): DeviceStorage | undefined;
+}
+
+/** A folder's URL without file name, query and fragment. */
+export function folderUrl(text: string | URL, base?: string): URL {
+  const url = new URL(text, base);
+  url.search = '';
+  url.hash = '';
+  url.pathname = url.pathname.replace(/\/?(manifest\.json)?$/, '/');
+  return url;
+}

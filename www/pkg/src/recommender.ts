@@ -1,0 +1,231 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import {
+  boundedText, checkConsent, checkInteraction, checkLimit, checkPosition, checkRequest, clockSeconds, MAX_ITEM_ID_LENGTH,
+  record,
+} from './arguments.js';
+import { interactionFromWire, recommendationFromWire, responseFromWire } from './boundary.js';
+import { effectiveConsent, privacySignal } from './consent.js';
+import type { Engine } from './engine.js';
+import { RecommenderError, toRecommenderError } from './errors.js';
+import { Keeper } from './keeper.js';
+import type { OpenedRecommender } from './open.js';
+import { Session } from './session.js';
+import { MemoryStorage } from './storage.js';
+import { Telemetry } from './telemetry.js';
+import type {
+  BundleInfo, Consent, DeviceExport, ObserveOptions, OutcomeOptions, PrivacySignal, Recommendation, RecommendOptions,
+  RecommendResponse, SessionInteraction, SimilarOptions,
+} from './types.js';
+
+/** Browsers without the symbol get a stand-in, so that the class can be declared everywhere. */
+const disposeSymbol: typeof Symbol.dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
+
+/**
+ * A loaded bundle with the current user's session. `observe` and `recommend` answer at once, from
+ * memory; storage and network follow behind and can never make them fail.
+ */
+export abstract class RecommenderBase {
+  /** What is loaded. */
+  readonly bundle: BundleInfo;
+  /** What is counted, and what the next report contains. */
+  readonly telemetry: Telemetry;
+  readonly #opened: OpenedRecommender;
+  readonly #keeper: Keeper;
+  readonly #session: Session;
+  #consent: Consent;
+  #freed = false;
+
+  /** Use `Recommender.load`. */
+  protected constructor(opened: OpenedRecommender) {
+    this.#opened = opened;
+    this.#consent = opened.consent;
+    this.bundle = opened.bundle;
+    this.#keeper = new Keeper(opened.storage);
+    this.#session = new Session(this.#keeper, opened.maxSessionLength);
+    this.telemetry = new Telemetry({
+      engine: opened.engine,
+      bundle: opened.bundle,
+      keeper: this.#keeper,
+      sender: opened.sender,
+      consent: () => this.#consent,
+      autoSend: opened.autoSend,
+    });
+  }
+
+  /** @internal Takes up what earlier visits left. */
+  protected async restore(): Promise<void> {
+    if (this.consent === 'none') return;
+    await this.#session.restore();
+    await this.telemetry.restore(clockSeconds());
+  }
+
+  /** The consent in force: what the user gave, capped by {@link RecommenderBase.privacySignal}. */
+  get consent(): Consent {
+    return effectiveConsent(this.#consent);
+  }
+
+  /** The browser's Global Privacy Control or Do Not Track, where it is on. */
+  get privacySignal(): PrivacySignal | null {
+    return privacySignal();
+  }
+
+  /** The remembered interactions, oldest first. */
+  get session(): SessionInteraction[] {
+    return this.#session.interactions.map(interactionFromWire);
+  }
+
+  /** The low-level engine, in the wasm boundary's own terms. */
+  get engine(): Engine {
+    this.#checkAlive();
+    return this.#opened.engine;
+  }
+
+  /** Whether the bundle knows an item. */
+  hasItem(itemId: string): boolean {
+    return this.engine.hasItem(boundedText(itemId, 'itemId', MAX_ITEM_ID_LENGTH));
+  }
+
+  /**
+   * Remembers what the user did. Items that the bundle does not know are remembered too: a later
+   * bundle may.
+   *
+   * @throws RecommenderError `invalid_argument` for a wrong type, and for an empty or overlong id or kind.
+   */
+  observe(options: ObserveOptions): void {
+    this.#checkAlive();
+    const interaction = checkInteraction(options);
+    this.#session.append(interaction);
+    this.#count(interaction.timestamp, () => this.#opened.engine.recordInteraction(interaction.item_id));
+  }
+
+  /**
+   * Recommends for the session. Data never makes it throw: what was degraded is listed in
+   * `faults`, and the list may be short or empty.
+   *
+   * @throws RecommenderError `invalid_argument` for an option of a wrong type.
+   */
+  recommend(options: RecommendOptions = {}): RecommendResponse {
+    this.#checkAlive();
+    const request = checkRequest(options, this.#session.interactions);
+    try {
+      const wire = this.telemetry.counting(request.now, () => this.#opened.engine.recommend(request));
+      this.telemetry.changed();
+      return responseFromWire(wire);
+    } catch (thrown) {
+      const { message } = toRecommenderError(thrown, 'internal', 'the engine failed');
+      return { recommendations: [], faults: [{ code: 'engine_failed', detail: message }] };
+    }
+  }
+
+  /**
+   * The items that are most similar to one item.
+   *
+   * @throws RecommenderError `unknown_item`, `invalid_argument`.
+   */
+  similar(itemId: string, options: SimilarOptions = {}): Recommendation[] {
+    this.#checkAlive();
+    const id = boundedText(itemId, 'itemId', MAX_ITEM_ID_LENGTH);
+    const limit = checkLimit(record(options, 'options')['limit']);
+    try {
+      return this.#opened.engine.similar(id, limit).map(recommendationFromWire);
+    } catch (thrown) {
+      throw toRecommenderError(thrown, 'internal', 'the engine failed');
+    }
+  }
+
+  /** Counts which position of the shown list the user chose, or that none was chosen. */
+  recordOutcome(options: OutcomeOptions = {}): void {
+    this.#checkAlive();
+    const position = checkPosition(record(options, 'options')['position']);
+    this.#count(clockSeconds(), () => this.#opened.engine.recordOutcome(position));
+  }
+
+  /**
+   * Changes what the user allows. `none` erases everything that is stored; anything less than
+   * `share` discards reports that wait.
+   */
+  async setConsent(consent: Consent): Promise<void> {
+    this.#checkAlive();
+    const before = this.consent;
+    this.#consent = checkConsent(consent);
+    const after = this.consent;
+    if (after === before) return;
+    if (after === 'none') await this.#stopStoring();
+    else if (before === 'none') await this.#startStoring();
+    if (after === 'device') await this.telemetry.discardReports();
+    this.telemetry.sendSoon();
+  }
+
+  /** Forgets the session, the histograms and every waiting report, in memory and in storage. */
+  async erase(): Promise<void> {
+    this.#checkAlive();
+    await Promise.all([this.#session.erase(), this.telemetry.erase()]);
+  }
+
+  /** Everything that is stored, in the form in which it is stored. */
+  async export(): Promise<DeviceExport> {
+    this.#checkAlive();
+    await this.settled();
+    const { hash, name, version } = this.bundle;
+    const records = await this.#keeper.enqueue((storage) => storage.entries());
+    return {
+      bundle: { hash, name, version },
+      consent: this.consent,
+      storage: this.#keeper.storage.description,
+      session: this.session,
+      records: records ?? {},
+    };
+  }
+
+  /** Resolves when everything observed so far is stored and every started send is over. */
+  async settled(): Promise<void> {
+    await this.#keeper.settled();
+  }
+
+  /** Gives the engine's memory back. What is stored stays; any other call throws afterwards. */
+  free(): void {
+    if (this.#freed) return;
+    this.#freed = true;
+    this.telemetry.stop();
+    const { engine, ownsEngine } = this.#opened;
+    // Writes that are under way still read the engine's counts.
+    void this.#keeper.settled().finally(() => {
+      this.#keeper.storage.close?.();
+      if (ownsEngine) engine.free();
+    });
+  }
+
+  /** `using recommender = await Recommender.load(url)`. */
+  [disposeSymbol](): void {
+    this.free();
+  }
+
+  async #stopStoring(): Promise<void> {
+    await this.telemetry.erase();
+    const { storage } = this.#keeper;
+    this.#keeper.storage = new MemoryStorage();
+    await (storage.destroy?.() ?? storage.clear()).catch(() => {});
+  }
+
+  async #startStoring(): Promise<void> {
+    await this.telemetry.erase();
+    this.#keeper.storage = await this.#opened.openStorage();
+    this.#session.saveAll();
+  }
+
+  /** Telemetry may never hurt its host: what cannot be counted is not. */
+  #count(now: number, count: () => void): void {
+    try {
+      void this.telemetry.enter(now);
+      count();
+      this.telemetry.changed();
+    } catch {
+      this.#keeper.numFailures += 1;
+    }
+  }
+
+  #checkAlive(): void {
+    if (!this.#freed) return;
+    throw new RecommenderError('invalid_argument', 'the recommender was freed', { hint: 'load it again' });
+  }
+}

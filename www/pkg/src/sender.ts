@@ -1,0 +1,71 @@
+import type { Verdict } from './outbox.js';
+import type { Fetch, QueuedReport } from './types.js';
+
+/** First wait after a failed send; doubles with every further one. */
+const FIRST_RETRY_SECONDS = 30;
+/** Longest wait that a device chooses by itself. */
+const MAX_RETRY_SECONDS = 6 * 3600;
+/** Longest `Retry-After` that is believed. */
+const MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600;
+/** Statuses below 500 that say "later" rather than "never". */
+const RETRYABLE = new Set([408, 425, 429]);
+
+/** How reports travel. */
+export interface Sender {
+  url: string;
+  fetch: Fetch;
+  request: RequestInit;
+  timeoutSeconds: number;
+}
+
+/** The address that reports are posted to; a collector is given by its base URL. */
+export function reportsUrl(collectorUrl: string | URL, base?: string): string {
+  const url = new URL(collectorUrl, base);
+  url.pathname = `${url.pathname.replace(/\/(v1\/reports\/?)?$/, '')}/v1/reports`;
+  return url.href;
+}
+
+/**
+ * Posts one report. The content type keeps the request CORS-simple. Only a receipt that names this
+ * report acknowledges it: a portal's or proxy's friendly 200 does not.
+ */
+export async function sendReport(sender: Sender, report: QueuedReport): Promise<Verdict> {
+  try {
+    const response = await sender.fetch(sender.url, {
+      ...sender.request,
+      method: 'POST',
+      headers: { 'content-type': 'text/plain;charset=UTF-8' },
+      body: report.body,
+      signal: AbortSignal.timeout(sender.timeoutSeconds * 1000),
+    });
+    return await judge(response, report);
+  } catch {
+    return { kind: 'retry', retryAfterSeconds: 0 };
+  }
+}
+
+async function judge(response: Response, report: QueuedReport): Promise<Verdict> {
+  const answer = (await response.json().catch(() => ({}))) as Record<string, unknown> | null;
+  if (response.ok) {
+    if (answer?.['report_id'] !== report.reportId) return { kind: 'retry', retryAfterSeconds: 0 };
+    return { kind: answer['status'] === 'duplicate' ? 'duplicate' : 'accepted' };
+  }
+  if (response.status >= 500 || response.status < 400 || RETRYABLE.has(response.status)) {
+    return { kind: 'retry', retryAfterSeconds: retryAfterSeconds(response.headers.get('retry-after')) };
+  }
+  const code = answer?.['code'];
+  return { kind: 'dropped', code: typeof code === 'string' ? code : `http_${response.status}` };
+}
+
+/** Reads `Retry-After`, which is seconds or a date; 0 when it says nothing. */
+function retryAfterSeconds(header: string | null): number {
+  if (header === null) return 0;
+  const seconds = /^\d+$/.test(header.trim()) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), MAX_RETRY_AFTER_SECONDS) : 0;
+}
+
+/** How long to wait before the next attempt: at least what was asked for, and never in step with others. */
+export function retryDelaySeconds(attempts: number, retryAfter: number): number {
+  const backoff = Math.min(FIRST_RETRY_SECONDS * 2 ** Math.min(attempts, 16), MAX_RETRY_SECONDS);
+  return Math.ceil(Math.max(backoff * (0.5 + Math.random() / 2), retryAfter * (1 + Math.random() / 10)));
+}

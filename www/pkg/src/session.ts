@@ -1,0 +1,69 @@
+import { readStoredSession } from './arguments.js';
+import type { Json, WireInteraction } from './engine.js';
+import type { Keeper } from './keeper.js';
+
+/** Key of the session's record. */
+export const SESSION_KEY = 'session';
+
+/**
+ * The user's interactions, oldest first, at most `maxLength`. Reads are from memory; each write
+ * appends to what is stored, so that several tabs add to one session and an erase in one of them
+ * is not undone by another.
+ */
+export class Session {
+  readonly #keeper: Keeper;
+  readonly #maxLength: number;
+  #interactions: WireInteraction[] = [];
+  #unsaved: WireInteraction[] = [];
+
+  constructor(keeper: Keeper, maxLength: number) {
+    this.#keeper = keeper;
+    this.#maxLength = maxLength;
+  }
+
+  /** What the engine is asked with. */
+  get interactions(): WireInteraction[] {
+    return this.#interactions;
+  }
+
+  /** Reads what earlier visits left. */
+  async restore(): Promise<void> {
+    const stored = await this.#keeper.enqueue((storage) => storage.get(SESSION_KEY));
+    this.#interactions = this.#capped([...readStoredSession(stored), ...this.#interactions]);
+  }
+
+  /** Adds one interaction at the end. */
+  append(interaction: WireInteraction): void {
+    this.#interactions = this.#capped([...this.#interactions, interaction]);
+    this.#unsaved.push(interaction);
+    if (this.#unsaved.length === 1) void this.#keeper.enqueue(() => this.#save());
+  }
+
+  /** Writes all of it, to a storage that has just been allowed. */
+  saveAll(): void {
+    this.#unsaved = [...this.#interactions];
+    if (this.#unsaved.length > 0) void this.#keeper.enqueue(() => this.#save());
+  }
+
+  /** Forgets everything, here and in storage. */
+  async erase(): Promise<void> {
+    this.#interactions = [];
+    this.#unsaved = [];
+    await this.#keeper.enqueue((storage) => storage.update(SESSION_KEY, () => undefined));
+  }
+
+  async #save(): Promise<void> {
+    const added = this.#unsaved;
+    this.#unsaved = [];
+    if (added.length === 0) return;
+    const merged = await this.#keeper.storage.update(
+      SESSION_KEY,
+      (stored) => this.#capped([...readStoredSession(stored), ...added]) as unknown as Json,
+    );
+    this.#interactions = this.#capped([...readStoredSession(merged), ...this.#unsaved]);
+  }
+
+  #capped(interactions: WireInteraction[]): WireInteraction[] {
+    return interactions.slice(-this.#maxLength);
+  }
+}

@@ -1,0 +1,316 @@
+import { clockSeconds, timeOf } from './arguments.js';
+import { effectiveConsent, privacySignal } from './consent.js';
+import { combineStates, hasCounts } from './counts.js';
+import type { Engine, Json, WireTelemetryState } from './engine.js';
+import type { Keeper } from './keeper.js';
+import { Outbox, type Reports } from './outbox.js';
+import { retryDelaySeconds, sendReport, type Sender } from './sender.js';
+import type { BundleInfo, Consent, FlushOptions, FlushResult, NotReportable, QueuedReport, TelemetryPreview } from './types.js';
+
+/** What telemetry needs to know about its recommender. */
+export interface TelemetrySettings {
+  engine: Engine;
+  bundle: BundleInfo;
+  keeper: Keeper;
+  /** `undefined` without a collector. */
+  sender: Sender | undefined;
+  /** The consent that the user gave. */
+  consent: () => Consent;
+  autoSend: boolean;
+}
+
+/** The random numbers of the next report, drawn once so that a preview shows what will be sent. */
+interface Draft {
+  seed: Uint8Array;
+  reportId: Uint8Array;
+}
+
+/** The stored record of an open window. */
+interface StoredWindow {
+  windowStart: number;
+  state: WireTelemetryState;
+}
+
+/** Longest delay that a timer can express. */
+const MAX_TIMER_MILLIS = 2 ** 31 - 1;
+
+/**
+ * Counts what happens in a window, on the device, and makes of each window at most one randomised
+ * report. The engine holds the histograms; this class knows the time, the consent and the storage.
+ */
+export class Telemetry {
+  readonly #settings: TelemetrySettings;
+  readonly #outbox: Outbox;
+  readonly #key: string;
+  #windowStart: number | undefined;
+  /** The counts at the last exchange with storage; the difference to them is ours to add. */
+  #savedState: WireTelemetryState;
+  #draft: Draft | undefined;
+  #saveQueued = false;
+  #sending: Promise<unknown> = Promise.resolve();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @internal Recommenders make their own. */
+  constructor(settings: TelemetrySettings) {
+    this.#settings = settings;
+    this.#outbox = new Outbox(settings.keeper);
+    this.#key = `telemetry/${settings.bundle.hash}`;
+    settings.engine.clearTelemetry();
+    this.#savedState = settings.engine.telemetryState();
+  }
+
+  /**
+   * Shows exactly what is counted, what waits, and the report that {@link Telemetry.flush} would
+   * send if nothing else were observed: the same bytes, drawn with the same random numbers.
+   */
+  async preview(): Promise<TelemetryPreview> {
+    await this.#save();
+    const { bundle, engine } = this.#settings;
+    const reports = await this.#outbox.read();
+    const notReportable = this.#notReportable(reports);
+    const body = notReportable === null ? this.#buildReport().body : null;
+    return {
+      consent: this.#consent(),
+      privacySignal: privacySignal(),
+      windowStart: this.#openWindow(),
+      windowSeconds: bundle.telemetry.windowSeconds,
+      epsilon: bundle.telemetry.epsilon,
+      report: body === null ? null : (JSON.parse(body) as Record<string, unknown>),
+      body,
+      notReportable,
+      outbox: reports.outbox,
+      counters: reports.counters,
+      state: engine.telemetryState(),
+    };
+  }
+
+  /**
+   * Closes the open window, queues its report durably, and sends every report that is due. Never
+   * rejects for a collector that is away: what was not acknowledged waits.
+   */
+  async flush(options: FlushOptions = {}): Promise<FlushResult> {
+    const now = timeOf(options.now, 'now');
+    const endedBefore = await this.enter(now);
+    await this.#save();
+    const notReportable = this.#notReportable(await this.#outbox.read());
+    const closedNow = notReportable === null && (await this.#close());
+    if (closedNow) await this.#startWindow(this.#openWindow(), true);
+    const closed = endedBefore || closedNow;
+    const sent = await this.#send(now);
+    return { ...sent, closed, notReportable: closed ? null : (notReportable ?? 'already_reported') };
+  }
+
+  /** Forgets the histograms and every waiting report; the session stays. */
+  async erase(): Promise<void> {
+    await Promise.all([this.#startWindow(undefined, true), this.discardReports()]);
+  }
+
+  /** @internal Forgets every waiting report; the histograms stay. */
+  async discardReports(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#outbox.erase();
+  }
+
+  /**
+   * @internal Called before anything is counted at `now`: a window that has ended is closed first.
+   * Resolves to whether a report was queued.
+   */
+  enter(now: number): Promise<boolean> {
+    const { windowSeconds } = this.#settings.bundle.telemetry;
+    const start = Math.floor(Math.min(now, this.#latestBelievable()) / windowSeconds) * windowSeconds;
+    if (this.#windowStart === undefined) this.#windowStart = start;
+    if (start <= this.#windowStart) return Promise.resolve(false);
+    const reportable = this.#mayReport() && this.#numLists() > 0;
+    // The report is built before the counts are cleared; only queueing it takes time.
+    const closing = reportable ? this.#close() : Promise.resolve(false);
+    this.#settings.keeper.track(this.#startWindow(start, false));
+    if (reportable) this.#settings.keeper.track(closing.then(() => this.sendSoon()));
+    return closing.catch(() => false);
+  }
+
+  /** @internal Runs `work` so that it counts nothing when its time is too far ahead to be believed. */
+  counting<T>(now: number, work: () => T): T {
+    void this.enter(now);
+    if (now <= this.#latestBelievable()) return work();
+    const { engine } = this.#settings;
+    const before = engine.telemetryState();
+    try {
+      return work();
+    } finally {
+      engine.restoreTelemetry(before);
+    }
+  }
+
+  /** @internal Called after anything was counted; writes are gathered. */
+  changed(): void {
+    if (this.#saveQueued || this.#consent() === 'none') return;
+    this.#saveQueued = true;
+    this.#settings.keeper.track(this.#save());
+  }
+
+  /** @internal Takes up what earlier visits left: an open window goes on, an ended one is closed. */
+  async restore(now: number): Promise<void> {
+    const { engine, keeper } = this.#settings;
+    const stored = readWindow(await keeper.enqueue((storage) => storage.get(this.#key)));
+    if (stored !== undefined) {
+      try {
+        engine.restoreTelemetry(stored.state);
+        this.#windowStart = stored.windowStart;
+        this.#savedState = stored.state;
+      } catch {
+        await this.#startWindow(undefined, true);
+      }
+    }
+    await this.enter(now);
+    this.sendSoon();
+  }
+
+  /** @internal Sends what is due without being asked, where that is allowed. */
+  sendSoon(): void {
+    if (this.#settings.autoSend && this.#mayReport()) this.#settings.keeper.track(this.#send());
+  }
+
+  /** @internal Stops every timer. */
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #consent(): Consent {
+    return effectiveConsent(this.#settings.consent());
+  }
+
+  #mayReport(): boolean {
+    return this.#consent() === 'share' && this.#settings.sender !== undefined;
+  }
+
+  /** A time further ahead of the device's clock must not close windows that were not lived through. */
+  #latestBelievable(): number {
+    return clockSeconds() + this.#settings.bundle.telemetry.windowSeconds;
+  }
+
+  #openWindow(): number {
+    if (this.#windowStart === undefined) void this.enter(clockSeconds());
+    return this.#settings.engine.telemetryState().current.window_start ?? this.#windowStart ?? 0;
+  }
+
+  /** Every reported field has a value of this device as soon as there is one such list. */
+  #numLists(): number {
+    return this.#settings.engine.telemetryState().current.num_lists;
+  }
+
+  #notReportable(reports: Reports): NotReportable | null {
+    if (this.#settings.consent() === 'share' && privacySignal() !== null) return 'privacy_signal';
+    if (this.#consent() !== 'share') return 'consent';
+    if (this.#settings.sender === undefined) return 'no_collector';
+    if (reports.lastWindowStart !== null && reports.lastWindowStart >= this.#openWindow()) return 'already_reported';
+    return this.#numLists() === 0 ? 'nothing_observed' : null;
+  }
+
+  #buildReport(): QueuedReport {
+    this.#draft ??= {
+      seed: crypto.getRandomValues(new Uint8Array(32)),
+      reportId: crypto.getRandomValues(new Uint8Array(16)),
+    };
+    const { seed, reportId } = this.#draft;
+    const windowStart = this.#openWindow();
+    const bytes = this.#settings.engine.buildReport(BigInt(windowStart), seed, reportId);
+    const body = new TextDecoder().decode(bytes);
+    const id = [...reportId].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+    return { reportId: id, windowStart, body, attempts: 0, notBefore: 0 };
+  }
+
+  /** Queues the report of the open window; `false` when the window was reported before. */
+  async #close(): Promise<boolean> {
+    return this.#outbox.add(this.#buildReport());
+  }
+
+  /** Starts counting from nothing; with `stored`, in storage too. */
+  async #startWindow(start: number | undefined, stored: boolean): Promise<void> {
+    const { engine, keeper } = this.#settings;
+    this.#windowStart = start;
+    this.#draft = undefined;
+    engine.clearTelemetry();
+    this.#savedState = engine.telemetryState();
+    if (stored) await keeper.enqueue((storage) => storage.update(this.#key, () => undefined));
+  }
+
+  /** Adds what was counted since the last exchange to what is stored, and takes over the sum. */
+  async #save(): Promise<void> {
+    await this.#settings.keeper.enqueue(async (storage) => {
+      this.#saveQueued = false;
+      const { engine } = this.#settings;
+      if (this.#consent() === 'none' || this.#windowStart === undefined) return;
+      const start = this.#windowStart;
+      const snapshot = engine.telemetryState();
+      const added: StoredWindow = { windowStart: start, state: combineStates(snapshot, this.#savedState, -1) };
+      const merged = readWindow(await storage.update(this.#key, (stored) => mergeWindows(stored, added)));
+      if (this.#windowStart !== start || merged?.windowStart !== start) return;
+      const since = combineStates(engine.telemetryState(), snapshot, -1);
+      engine.restoreTelemetry(combineStates(merged.state, since, 1));
+      this.#savedState = merged.state;
+    });
+  }
+
+  /** One round of sends at a time. */
+  #send(now?: number): Promise<FlushResult> {
+    const round = this.#sending.then(() => this.#sendDue(now));
+    this.#sending = round.catch(() => {});
+    return round;
+  }
+
+  async #sendDue(now = clockSeconds()): Promise<FlushResult> {
+    const result: FlushResult = {
+      closed: false, notReportable: null, accepted: 0, duplicate: 0, dropped: [], waiting: 0, nextAttemptAt: null,
+    };
+    const { sender } = this.#settings;
+    const due = this.#mayReport() ? await this.#outbox.claim(now) : [];
+    let delaySeconds = 0;
+    for (const report of due) {
+      if (sender === undefined || !this.#mayReport()) break;
+      // After one "later", the rest of this round waits as long without asking again.
+      if (delaySeconds === 0) {
+        const verdict = await sendReport(sender, report);
+        if (verdict.kind === 'retry') delaySeconds = retryDelaySeconds(report.attempts, verdict.retryAfterSeconds);
+        else if (verdict.kind === 'dropped') result.dropped.push(verdict.code);
+        else result[verdict.kind] += 1;
+        await this.#outbox.settle(report.reportId, verdict, now + delaySeconds);
+      } else {
+        await this.#outbox.settle(report.reportId, { kind: 'retry', retryAfterSeconds: 0 }, now + delaySeconds);
+      }
+    }
+    const { outbox } = await this.#outbox.read();
+    result.waiting = outbox.length;
+    if (outbox.length > 0) {
+      result.nextAttemptAt = Math.min(...outbox.map((report) => report.notBefore));
+      this.#retryIn(result.nextAttemptAt - now);
+    }
+    return result;
+  }
+
+  #retryIn(seconds: number): void {
+    clearTimeout(this.#timer);
+    if (!this.#settings.autoSend || !this.#mayReport()) return;
+    this.#timer = setTimeout(() => this.sendSoon(), Math.min(Math.max(seconds, 1) * 1000, MAX_TIMER_MILLIS));
+    // A waiting report is no reason for a Node process to stay.
+    (this.#timer as { unref?: () => void }).unref?.();
+  }
+}
+
+function mergeWindows(stored: Json | undefined, added: StoredWindow): Json | undefined {
+  const before = readWindow(stored);
+  if (before !== undefined && before.windowStart > added.windowStart) return stored;
+  const same = before?.windowStart === added.windowStart ? before : undefined;
+  if (same === undefined && !hasCounts(added.state)) return stored;
+  const state = same === undefined ? added.state : combineStates(same.state, added.state, 1);
+  return { windowStart: added.windowStart, state } as unknown as Json;
+}
+
+/** Reads the record back as far as sums need it; the engine checks the rest when it takes it over. */
+function readWindow(stored: Json | undefined): StoredWindow | undefined {
+  const from = (typeof stored === 'object' && stored !== null ? stored : {}) as Partial<StoredWindow>;
+  const current = from.state?.current;
+  const usable =
+    Number.isSafeInteger(from.windowStart) && Number.isSafeInteger(current?.num_lists) &&
+    Array.isArray(current?.fields) && current.fields.every((field) => Array.isArray(field?.counts));
+  return usable ? (from as StoredWindow) : undefined;
+}

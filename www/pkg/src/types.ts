@@ -1,0 +1,254 @@
+import type { Engine } from './engine.js';
+import type { ErrorCode } from './errors.js';
+import type { DeviceStorage } from './storage.js';
+
+/**
+ * What the user allowed.
+ * - `none`: nothing is stored on the device and nothing is sent; the session lives in memory.
+ * - `device`: session and telemetry histograms are stored on the device; nothing is sent.
+ * - `share`: as `device`, and one randomised report a window is sent to the collector.
+ */
+export type Consent = 'none' | 'device' | 'share';
+
+/** A browser signal that forbids sending, whatever the consent says. */
+export type PrivacySignal = 'gpc' | 'dnt';
+
+/** One thing that the current user did. */
+export interface SessionInteraction {
+  itemId: string;
+  /** Such as `view`, `cart` or `purchase`. */
+  kind: string;
+  /** Unix seconds. */
+  timestamp: number;
+}
+
+/** An interaction to observe; the time defaults to the device's clock. */
+export interface ObserveOptions {
+  itemId: string;
+  kind: string;
+  /** Unix seconds. */
+  timestamp?: number;
+}
+
+/** Keeps only items that match every stated condition. */
+export interface Filter {
+  /** Items in at least one of these categories; empty keeps all. */
+  categories?: readonly string[];
+  /** Items at or above this price; items without a price are dropped. */
+  minPrice?: number;
+  /** Items at or below this price; items without a price are dropped. */
+  maxPrice?: number;
+}
+
+/** The site's rules for one request; what is not stated comes from the bundle. */
+export interface Rules {
+  /** Items that must not appear. */
+  exclude?: readonly string[];
+  /** Whether items of the session are left out. */
+  excludeSeen?: boolean;
+  filter?: Filter;
+  /** Most items that share a first category. */
+  categoryCap?: number;
+}
+
+export interface RecommendOptions {
+  /** How many recommendations are wanted, 10 by default; lowered to `bundle.limits.maxLimit`. */
+  limit?: number;
+  rules?: Rules;
+  /** Request-time facts such as `deviceClass` or `page`. */
+  context?: Readonly<Record<string, string>>;
+  /** Unix seconds; the device's clock by default. */
+  now?: number;
+  /** Seed of every random choice; derived from `now` by default. */
+  seed?: number;
+  /** Used instead of the remembered session, oldest first, and not remembered. For hosts that
+   *  answer for somebody else, such as edge workers. */
+  session?: readonly SessionInteraction[];
+}
+
+export interface SimilarOptions {
+  /** 10 by default. */
+  limit?: number;
+}
+
+export interface OutcomeOptions {
+  /** 1-based position of the chosen item in the list that was shown; leave out when none was chosen. */
+  position?: number;
+}
+
+/** Why an item is in the list, in a form that a page can show. */
+export type Reason =
+  | { kind: 'similar_to'; itemId: string; similarity: number }
+  | { kind: 'category'; category: string }
+  | { kind: 'popular' };
+
+/** Which part of the engine proposed an item. */
+export type Source = 'retrieval' | 'fallback';
+
+export interface Recommendation {
+  itemId: string;
+  /** 1-based place in the list. */
+  position: number;
+  /** Raw ranker score, not a probability; 0 for fallbacks. */
+  score: number;
+  source: Source;
+  /** Strongest first. */
+  reasons: Reason[];
+}
+
+/** A step that was degraded but did not stop the engine. */
+export type FaultCode =
+  | 'empty_session'
+  | 'unknown_items'
+  | 'encoder_failed'
+  | 'ranker_failed'
+  | 'too_few_items'
+  | 'limit_lowered'
+  /** The engine itself failed; the list is empty. */
+  | 'engine_failed';
+
+export interface Fault {
+  code: FaultCode;
+  /** The evidence, for people. */
+  detail: string;
+}
+
+export interface RecommendResponse {
+  /** By position; may be empty, never missing. */
+  recommendations: Recommendation[];
+  /** In the order in which they happened. */
+  faults: Fault[];
+}
+
+/** What is loaded. */
+export interface BundleInfo {
+  /** SHA-256 of the manifest, 64 hex digits. */
+  hash: string;
+  name: string;
+  version: number;
+  recommender: string;
+  numItems: number;
+  /** Length of all files but the manifest. */
+  bytes: number;
+  limits: { maxCandidates: number; maxLimit: number; maxSessionLen: number };
+  /** The constants that bound what can leave the device. */
+  telemetry: { epsilon: number; fieldsPerReport: number; reportBytes: number; windowSeconds: number };
+}
+
+/** Anything the compiled engine can be made of. */
+export type WasmSource = string | URL | Response | BufferSource | WebAssembly.Module;
+
+/** The part of `fetch` that this package uses. */
+export type Fetch = (url: string, init?: RequestInit) => Promise<Response>;
+
+export interface LoadOptions {
+  /** Folder of the bundle: an absolute or page-relative URL; in Node also a path. */
+  baseUrl?: string | URL;
+  /** The bundle's files by name, instead of `baseUrl`. */
+  files?: Readonly<Record<string, Uint8Array | ArrayBuffer>>;
+  /** An engine that is already loaded, instead of `baseUrl` or `files`. Its telemetry is cleared, it
+   *  serves one recommender at a time, and `free()` leaves it alone. */
+  engine?: Engine;
+  /** Ed25519 key that must have signed the manifest: 32 bytes or 64 hex digits. */
+  publicKey?: Uint8Array | string;
+  /** The compiled engine, where the default loader cannot find it. The first load decides. */
+  wasm?: WasmSource;
+  /** Used for the bundle and for reports instead of the global `fetch`. */
+  fetch?: Fetch;
+  /** Stops a load. */
+  signal?: AbortSignal;
+  /** Refuses larger bundles before they are fetched; 256 MiB by default. */
+  maxBundleBytes?: number;
+  /** `device` by default. A browser's Global Privacy Control or Do Not Track caps it at `device`. */
+  consent?: Consent;
+  /** Base URL of the collector; without it nothing is ever sent. */
+  collectorUrl?: string | URL;
+  /** Where state is kept; IndexedDB where there is one, memory otherwise. */
+  storage?: DeviceStorage;
+  /** Name of the IndexedDB database, `sanderling` by default. */
+  storageName?: string;
+  /** Most remembered interactions, 200 by default; older ones are forgotten. */
+  maxSessionLength?: number;
+  /** Whether ended windows are reported and failed sends retried without a call of `flush`;
+   *  true by default. */
+  autoSend?: boolean;
+  /** How long one send may take, 10 by default. */
+  sendTimeoutSeconds?: number;
+}
+
+/** Why the open window cannot be reported now. */
+export type NotReportable = 'consent' | 'privacy_signal' | 'no_collector' | 'already_reported' | 'nothing_observed';
+
+/** What has happened to this device's reports so far. */
+export interface ReportCounters {
+  accepted: number;
+  /** Acknowledged as already counted, after a lost answer. */
+  duplicate: number;
+  /** Refused for good, by code. */
+  dropped: Record<string, number>;
+}
+
+/** A report that waits for an acknowledgement. */
+export interface QueuedReport {
+  reportId: string;
+  /** Unix seconds. */
+  windowStart: number;
+  /** Exactly what is sent. */
+  body: string;
+  attempts: number;
+  /** Unix seconds before which it is not sent again. */
+  notBefore: number;
+}
+
+/** Everything about reports that a privacy panel shows. */
+export interface TelemetryPreview {
+  /** The consent in force, after privacy signals. */
+  consent: Consent;
+  privacySignal: PrivacySignal | null;
+  /** Unix seconds. */
+  windowStart: number;
+  windowSeconds: number;
+  epsilon: number;
+  /** The report that `flush` would send if nothing else is observed; `null` when there is none. */
+  report: Record<string, unknown> | null;
+  /** Its exact bytes as text. */
+  body: string | null;
+  /** Why `report` is `null`. */
+  notReportable: NotReportable | null;
+  /** Reports that already wait in the outbox. */
+  outbox: QueuedReport[];
+  counters: ReportCounters;
+  /** The exact histograms of the open window; they stay on the device. */
+  state: unknown;
+}
+
+export interface FlushOptions {
+  /** Unix seconds; the device's clock by default. */
+  now?: number;
+}
+
+export interface FlushResult {
+  /** Whether this call closed the window and queued its report. */
+  closed: boolean;
+  /** Why it did not. */
+  notReportable: NotReportable | null;
+  accepted: number;
+  duplicate: number;
+  /** Codes of reports that the collector refused for good. */
+  dropped: (ErrorCode | string)[];
+  /** Reports that still wait. */
+  waiting: number;
+  /** Unix seconds of the next attempt, when some wait. */
+  nextAttemptAt: number | null;
+}
+
+/** Everything that is kept, as returned by `export()`. */
+export interface DeviceExport {
+  bundle: { hash: string; name: string; version: number };
+  consent: Consent;
+  /** Where it is kept. */
+  storage: string;
+  session: SessionInteraction[];
+  /** Every stored record, by key. */
+  records: Record<string, unknown>;
+}

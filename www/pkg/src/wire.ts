@@ -1,0 +1,117 @@
+/**
+ * The JSON of `POST /recommend`: the same snake_case request and response that every HTTP host of
+ * the engine speaks. Unlike the options of `recommend`, a request from the network is read
+ * strictly: unknown keys and numbers out of range are refused.
+ */
+
+import { list, record, wrongType } from './arguments.js';
+import { recommendationToWire } from './boundary.js';
+import { RecommenderError } from './errors.js';
+import type { Filter, RecommendOptions, RecommendResponse, Rules, SessionInteraction } from './types.js';
+
+/** Reads a request body that `JSON.parse` gave; throws `invalid_argument`. */
+export function decodeRequest(body: unknown): RecommendOptions {
+  const from = strict(body, 'request', ['session', 'context', 'rules', 'limit', 'now', 'seed']);
+  const options: RecommendOptions = {};
+  options.session = optional(from['session'], (value) => list(value, 'session').map(decodeInteraction)) ?? [];
+  const context = optional(from['context'], decodeContext);
+  if (context !== undefined) options.context = context;
+  const rules = optional(from['rules'], decodeRules);
+  if (rules !== undefined) options.rules = rules;
+  for (const [name, min] of [['limit', 0], ['now', Number.MIN_SAFE_INTEGER], ['seed', 0]] as const) {
+    const value = optional(from[name], (number) => wholeNumber(number, name, min));
+    if (value !== undefined) options[name] = value;
+  }
+  return options;
+}
+
+/** The response body for a {@link RecommendResponse}. */
+export function encodeResponse(response: RecommendResponse): Record<string, unknown> {
+  return { recommendations: response.recommendations.map(recommendationToWire), faults: response.faults };
+}
+
+function decodeInteraction(value: unknown, index: number): SessionInteraction {
+  const name = `session[${index}]`;
+  const from = strict(value, name, ['item_id', 'kind', 'timestamp']);
+  return {
+    itemId: text(from['item_id'], `${name}.item_id`),
+    kind: text(from['kind'], `${name}.kind`),
+    timestamp: wholeNumber(from['timestamp'], `${name}.timestamp`, Number.MIN_SAFE_INTEGER),
+  };
+}
+
+function decodeContext(value: unknown): Record<string, string> {
+  const entries = Object.entries(record(value, 'context'));
+  return Object.fromEntries(entries.map(([key, entry]) => [key, text(entry, `context.${key}`)]));
+}
+
+function decodeRules(value: unknown): Rules {
+  const from = strict(value, 'rules', ['exclude', 'exclude_seen', 'filter', 'category_cap']);
+  const rules: Rules = {};
+  const exclude = optional(from['exclude'], (ids) => texts(ids, 'rules.exclude'));
+  if (exclude !== undefined) rules.exclude = exclude;
+  const seen = optional(from['exclude_seen'], (flag) => {
+    if (typeof flag !== 'boolean') throw wrongType('rules.exclude_seen', 'a boolean', flag);
+    return flag;
+  });
+  if (seen !== undefined) rules.excludeSeen = seen;
+  const cap = optional(from['category_cap'], (number) => wholeNumber(number, 'rules.category_cap', 0));
+  if (cap !== undefined) rules.categoryCap = cap;
+  const filter = optional(from['filter'], decodeFilter);
+  if (filter !== undefined) rules.filter = filter;
+  return rules;
+}
+
+function decodeFilter(value: unknown): Filter {
+  const from = strict(value, 'rules.filter', ['categories', 'min_price', 'max_price']);
+  const filter: Filter = {};
+  const categories = optional(from['categories'], (names) => texts(names, 'rules.filter.categories'));
+  if (categories !== undefined) filter.categories = categories;
+  const minPrice = optional(from['min_price'], (price) => number(price, 'rules.filter.min_price'));
+  if (minPrice !== undefined) filter.minPrice = minPrice;
+  const maxPrice = optional(from['max_price'], (price) => number(price, 'rules.filter.max_price'));
+  if (maxPrice !== undefined) filter.maxPrice = maxPrice;
+  return filter;
+}
+
+/** JSON has `null` where an option is not stated. */
+function optional<T>(value: unknown, decode: (value: unknown) => T): T | undefined {
+  return value === undefined || value === null ? undefined : decode(value);
+}
+
+function strict(value: unknown, name: string, keys: readonly string[]): Record<string, unknown> {
+  const from = record(value, name);
+  const unknown = Object.keys(from).find((key) => !keys.includes(key));
+  if (unknown !== undefined) {
+    throw new RecommenderError('invalid_argument', `${name} has an unknown key`, {
+      expected: keys.join(', '),
+      found: unknown.slice(0, 40),
+    });
+  }
+  return from;
+}
+
+function text(value: unknown, name: string): string {
+  if (typeof value !== 'string') throw wrongType(name, 'a string', value);
+  return value;
+}
+
+function texts(value: unknown, name: string): string[] {
+  return list(value, name).map((entry, index) => text(entry, `${name}[${index}]`));
+}
+
+function number(value: unknown, name: string): number {
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value);
+  return value;
+}
+
+function wholeNumber(value: unknown, name: string, min: number): number {
+  const whole = number(value, name);
+  if (!Number.isSafeInteger(whole) || whole < min) {
+    throw new RecommenderError('invalid_argument', `${name} is out of range`, {
+      expected: min === 0 ? 'a whole number of at least 0' : 'a whole number',
+      found: String(whole),
+    });
+  }
+  return whole;
+}
