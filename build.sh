@@ -16,7 +16,7 @@ OUT=$ROOT/build
 STAMPS=$OUT/stamps
 WASM_OUT=$ROOT/www/pkg/wasm
 EDGE_COMPONENT=$OUT/sanderling-edge.wasm
-export SANDERLING_EDGE_WASM=$EDGE_COMPONENT
+export SANDERLING_COMPONENT=$EDGE_COMPONENT
 # .ci/run sets this: a build that would change Cargo.lock is then an error.
 LOCKED=${SANDERLING_LOCKED:+--locked}
 
@@ -320,8 +320,9 @@ step_test() {
   find_chromium || die "the tests need Chromium: install it, or name one in SANDERLING_CHROMIUM"
   step_lint
   say "cargo test"
+  # The default members: with the whole workspace, features differ from `demo` and dependencies build twice.
   # shellcheck disable=SC2086
-  SANDERLING_RUNTIMES=native,wasmtime,node,chromium,workerd cargo test $LOCKED --workspace --no-fail-fast
+  SANDERLING_RUNTIMES=native,wasmtime,node,chromium,workerd cargo test $LOCKED --no-fail-fast
   say "node --test"
   (cd www && npm run --silent check && npm test --silent)
 }

@@ -111,10 +111,13 @@ test('the package holds what it declares and nothing else', async () => {
 for (const [resolution, module] of [['bundler', 'es2022'], ['node16', 'node16']]) {
   test(`the types are right under moduleResolution ${resolution}`, async () => {
     const sample = await readFile(new URL('types.sample.ts', import.meta.url), 'utf8');
-    const name = `sample-${resolution}`;
-    await writeFile(join(fixture.project, `${name}.mts`), sample);
-    const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'es2022', '--lib', 'es2023,dom,esnext.disposable', '--types', ''];
-    const args = [toolPath('typescript/bin/tsc'), ...options, '--module', module, '--moduleResolution', resolution, `${name}.mts`];
+    const compilerOptions = {
+      noEmit: true, strict: true, exactOptionalPropertyTypes: true, target: 'es2022', lib: ['es2023', 'dom'], types: [], module, moduleResolution: resolution,
+    };
+    const config = join(fixture.project, `tsconfig.${resolution}.json`);
+    await writeFile(join(fixture.project, 'sample.mts'), sample);
+    await writeFile(config, JSON.stringify({ compilerOptions, files: ['sample.mts'] }));
+    const args = [toolPath('typescript/bin/tsc'), '-p', config];
     await run(process.execPath, args, { cwd: fixture.project }).catch((error) => assert.fail(error.stdout || error.message));
   });
 }

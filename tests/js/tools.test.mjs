@@ -40,7 +40,7 @@ test('the static server serves its folder and nothing outside', async () => {
   const server = await serve({ root });
   const { port } = new URL(server.url);
   assert.equal((await fetch(server.url)).headers.get('content-type'), 'text/html; charset=utf-8');
-  assert.equal((await fetch(`${server.url}a.wasm?sha256=1`)).headers.get('content-type'), 'application/wasm');
+  assert.equal((await fetch(`${server.url}/a.wasm?sha256=1`)).headers.get('content-type'), 'application/wasm');
   // Over a plain socket: a URL parser would resolve the dots before they are sent.
   for (const path of ['/../secret.txt', '/%2e%2e/secret.txt', '/sub/../../secret.txt', '/..%2fsecret.txt', '/..%5csecret.txt', '/link.txt', '/%00', '/%', '/sub', '//etc/passwd', '/none']) {
     const answer = await raw(port, `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
@@ -91,7 +91,7 @@ test('a person can use the demo shop', { skip: findBrowser() === undefined && 'n
   await assemble({ out, bundle: fixture.bundle, catalogue, collector: collector.url });
   const server = await serve({ root: out });
   const screenshots = process.env.SANDERLING_SCREENSHOTS ?? join(folder, 'screenshots');
-  const session = await playSession({ url: server.url, bundle: fixture.bundle, screenshots, share: true });
+  const session = await playSession({ url: `${server.url}/`, bundle: fixture.bundle, screenshots, share: true });
   assert.equal(session.num_suggestions, 10);
   assert.equal(collector.received.length, 1);
   assert.equal(collector.received[0].report.report_id, session.privacy.shared.report_id);

@@ -1,5 +1,6 @@
 // Simulates devices that run the package in Node and send real HTTP reports:
-// `node devices.mjs --bundle DIR --devices FILE.jsonl [--collector URL] [--limit N]`.
+// `node devices.mjs --bundle DIR --devices FILE.jsonl [--collector URL] [--limit N] [--requests N]`.
+// `--requests` bounds how many interactions of a device ask for recommendations first; evenly spaced.
 // A line is {"history": [{item_id, kind, timestamp}], "interactions": [...]}; prints counts as JSON.
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -11,7 +12,7 @@ import { readFlags } from './flags.mjs';
 const RECOMMENDATIONS = 10;
 
 /** Runs every device of a file against a collector; all share one engine, one after another. */
-export async function runDevices({ bundle, devices, collector, limit = Infinity }) {
+export async function runDevices({ bundle, devices, collector, limit = Infinity, requests = Infinity }) {
   const loaded = await Recommender.load({ baseUrl: bundle, consent: 'none' });
   const totals = {
     devices: 0, recommendations: 0, hits: 0, closed: 0, acknowledged: 0, duplicate: 0, rejected: 0, rejections: {},
@@ -20,21 +21,25 @@ export async function runDevices({ bundle, devices, collector, limit = Infinity 
   const started = performance.now();
   for await (const line of createInterface({ input: createReadStream(devices), crlfDelay: Infinity })) {
     if (totals.devices >= limit) break;
-    if (line.trim() !== '') await runDevice(loaded.engine, JSON.parse(line), collector, totals);
+    if (line.trim() !== '') await runDevice(loaded.engine, JSON.parse(line), { collectorUrl: collector, requests }, totals);
   }
   loaded.free();
   const seconds = (performance.now() - started) / 1000;
   return { ...totals, seconds: Math.round(seconds * 100) / 100 };
 }
 
-async function runDevice(engine, { history, interactions }, collectorUrl, totals) {
+async function runDevice(engine, { history, interactions }, { collectorUrl, requests }, totals) {
   totals.devices += 1;
   const last = interactions.at(-1);
   if (last === undefined) return;
   const storage = new MemoryStorage({ session: history });
   const settings = { engine, storage, consent: 'share', autoSend: false };
   const device = await Recommender.load(collectorUrl === undefined ? settings : { ...settings, collectorUrl });
-  for (const { item_id: itemId, kind, timestamp } of interactions) {
+  for (const [index, { item_id: itemId, kind, timestamp }] of interactions.entries()) {
+    if (!isAsked(index, interactions.length, requests)) {
+      device.observe({ itemId, kind, timestamp });
+      continue;
+    }
     const { recommendations } = device.recommend({ limit: RECOMMENDATIONS, now: timestamp });
     const position = recommendations.find((recommendation) => recommendation.itemId === itemId)?.position;
     device.recordOutcome(position === undefined ? {} : { position });
@@ -44,6 +49,12 @@ async function runDevice(engine, { history, interactions }, collectorUrl, totals
   }
   count(totals, await device.telemetry.flush({ now: last.timestamp }));
   device.free();
+}
+
+/** Whether interaction `index` of `length` is one of `requests` evenly spaced ones. */
+function isAsked(index, length, requests) {
+  const asked = Math.min(requests, length);
+  return Math.floor(((index + 1) * asked) / length) > Math.floor((index * asked) / length);
 }
 
 function count(totals, { closed, notReportable, accepted, duplicate, dropped, waiting }) {
@@ -58,8 +69,8 @@ function count(totals, { closed, notReportable, accepted, duplicate, dropped, wa
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const required = { required: true };
-  const flags = readFlags({ bundle: required, devices: required, collector: {}, limit: { default: 'Infinity' } });
-  const totals = await runDevices({ ...flags, limit: Number(flags.limit) });
+  const flags = readFlags({ bundle: required, devices: required, collector: {}, limit: { default: 'Infinity' }, requests: { default: 'Infinity' } });
+  const totals = await runDevices({ ...flags, limit: Number(flags.limit), requests: Number(flags.requests) });
   console.log(JSON.stringify(totals));
   // A device that could not deliver is a failed run, not a statistic.
   process.exitCode = totals.waiting > 0 || totals.rejected > 0 ? 1 : 0;

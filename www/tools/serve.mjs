@@ -44,7 +44,7 @@ export async function serve({ root, port = 0 }) {
       server.close(resolve);
       server.closeAllConnections();
     });
-  return { url: `http://127.0.0.1:${server.address().port}/`, close };
+  return { url: `http://127.0.0.1:${server.address().port}`, close };
 }
 
 async function answer(base, request, response) {

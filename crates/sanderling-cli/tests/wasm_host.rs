@@ -78,7 +78,7 @@ fn real_parts() -> Option<(PathBuf, BTreeMap<String, Vec<u8>>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let from_env =
         |name, default: &str| std::env::var_os(name).map_or_else(|| root.join(default), PathBuf::from);
-    let component = from_env("SANDERLING_EDGE_WASM", "build/sanderling-edge.wasm");
+    let component = from_env("SANDERLING_COMPONENT", "build/sanderling-edge.wasm");
     let folder = from_env("SANDERLING_TEST_BUNDLE", "tests/golden/v1/bundle");
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| {
         let entry = entry.unwrap();
@@ -138,6 +138,6 @@ fn the_component_recommends_as_the_native_engine_and_survives_its_limits() {
     assert_eq!(host.load_bundle(&damaged, None).unwrap_err().code(), Code::HashMismatch);
     assert!(host.recommend(&requests(&engine)[1]).is_ok(), "the bundle before stays open");
 
-    let results = host.run_operations(&[serde_json::json!({"operation": "no_such"})]).unwrap();
+    let results = host.run_operations(&[serde_json::json!({"op": "no_such"})]).unwrap();
     assert!(results[0].get("error").is_some(), "{results:?}");
 }

@@ -91,6 +91,9 @@ async fn devices_that_behave_as_at_training_time_raise_no_alarm() {
         let report = fixture.judge(window..window + 1, &Options::default());
         assert_eq!(drifted(&report), Vec::<&str>::new());
         assert!(!report.drifted);
+        // Without a floor for the effect, significance alone keeps it quiet.
+        let eager = Options { min_effect: 0.0, ..Options::default() };
+        assert!(!fixture.judge(window..window + 1, &eager).drifted);
     }
     let report = fixture.judge(0..5, &Options::default());
     assert!(!report.drifted);

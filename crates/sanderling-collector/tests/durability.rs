@@ -290,7 +290,7 @@ fn a_shutdown_finishes_open_requests_and_frees_the_database() {
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| Client::new(address).send(&report(1, FIELD, 0)).0);
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_secs(1));
         let stopping = scope.spawn(|| collector.stop());
         std::thread::sleep(Duration::from_millis(300));
         blocker.execute_batch("ROLLBACK").unwrap();

@@ -70,7 +70,7 @@ fn write_response(out: ResponseOutparam, response: &HttpResponse) {
     ResponseOutparam::set(out, Ok(message));
     let Ok(body) = body else { return };
     if let Ok(mut stream) = body.write() {
-        let _ = stream.write_all(&response.body).and_then(|()| stream.flush());
+        let _ = stream.write_all(&response.body).and_then(|()| Write::flush(&mut stream));
     }
     let _ = OutgoingBody::finish(body, None);
 }

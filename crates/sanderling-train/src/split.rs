@@ -12,7 +12,7 @@ use crate::data::Dataset;
 /// Row of an item that training has not seen.
 pub const UNKNOWN: u32 = u32::MAX;
 /// Most validation cases used to choose between models; more say nothing new.
-const MAX_VALIDATION_CASES: usize = 2000;
+const MAX_CHOOSING_CASES: usize = 2000;
 
 /// How the data is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,14 @@ impl Split {
         self.sequences[case.user as usize][case.prefix as usize]
     }
 
+    /// At most 2,000 evenly spaced validation cases: enough to choose between models by.
+    #[must_use]
+    pub fn choosing_cases(&self) -> Vec<Case> {
+        let len = self.validation.len();
+        let kept = len.min(MAX_CHOOSING_CASES);
+        (0..kept).map(|i| self.validation[i * len / kept]).collect()
+    }
+
     /// Training sequences in rows, empty ones included.
     pub fn training(&self) -> impl Iterator<Item = &[Event]> {
         self.sequences.iter().zip(&self.train_len).map(|(sequence, &len)| &sequence[..len as usize])
@@ -154,7 +162,6 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
         };
         out.sequences.push(log.events.iter().map(to_event).collect());
     }
-    thin(&mut out.validation, MAX_VALIDATION_CASES);
     for (cases, what) in [(&out.validation, "validation"), (&out.test, "test")] {
         if cases.is_empty() {
             return Err(Error::new(Code::EmptyData, format!("the {} split leaves no {what} case", kind.as_str()))
@@ -162,14 +169,6 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
         }
     }
     Ok(out)
-}
-
-/// Keeps at most `max` evenly spaced cases.
-fn thin(cases: &mut Vec<Case>, max: usize) {
-    let len = cases.len();
-    if len > max {
-        *cases = (0..max).map(|i| cases[i * len / max]).collect();
-    }
 }
 
 /// Interactions of each user in time order, users in order of first appearance.
@@ -260,6 +259,22 @@ fn repeats_are_rare(logs: &[UserLog<'_>]) -> bool {
     repeats * 20 < total
 }
 
+/// Names that are the first category of some item before names that never are, so that the lowest
+/// index of an item is its main category.
+fn ordered_categories<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<&'a str> {
+    let mut first_place: BTreeMap<&str, usize> = BTreeMap::new();
+    for item in items {
+        for (place, name) in item.categories.iter().enumerate() {
+            let least = first_place.entry(name).or_insert(place);
+            *least = place.min(*least);
+        }
+    }
+    let mut names: Vec<(usize, &str)> = first_place.into_iter().map(|(name, place)| (place, name)).collect();
+    names.sort_unstable();
+    names.truncate(usize::from(u16::MAX));
+    names.into_iter().map(|(_, name)| name).collect()
+}
+
 fn build_vocabulary(logs: &[UserLog<'_>], items: &[Item]) -> Result<Vocabulary> {
     let mut counts: BTreeMap<&ItemId, u32> = BTreeMap::new();
     for (id, _, _) in
@@ -275,12 +290,7 @@ fn build_vocabulary(logs: &[UserLog<'_>], items: &[Item]) -> Result<Vocabulary> 
     let mut ranked: Vec<(&ItemId, u32)> = counts.into_iter().collect();
     ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     let facts: BTreeMap<&ItemId, &Item> = items.iter().map(|item| (&item.item_id, item)).collect();
-    let names: BTreeSet<&str> = ranked
-        .iter()
-        .filter_map(|(id, _)| facts.get(id))
-        .flat_map(|item| item.categories.iter().map(String::as_str))
-        .take(usize::from(u16::MAX))
-        .collect();
+    let names = ordered_categories(ranked.iter().filter_map(|(id, _)| facts.get(id).copied()));
     let categories: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let category_of: BTreeMap<&str, u16> =
         names.iter().enumerate().map(|(i, &name)| (name, i as u16)).collect();

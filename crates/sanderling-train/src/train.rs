@@ -21,6 +21,9 @@ use crate::{baseline, card, evaluate, onnx};
 /// Name of the recommender that this module trains.
 pub const RECOMMENDER: &str = "sequence";
 
+/// Fewest validation cases that early stopping looks at, where there are as many.
+const MIN_STOPPING_CASES: usize = 500;
+
 /// Where the new bundle comes from.
 #[derive(Debug, Clone, Default)]
 pub struct Lineage {
@@ -92,10 +95,10 @@ pub fn train(
     doing("fitting the ranker", watch)?;
     let ranker = packer.fit_ranker(&split)?;
     doing("measuring the baseline", watch)?;
-    packer.measure_baseline(&split)?;
+    packer.measure_baseline(&split, recipe)?;
     doing("evaluating on the test part", watch)?;
     let engine = packer.engine()?;
-    let validation = evaluate::answer(&engine, &split, &split.validation, split.exclude_seen);
+    let validation = evaluate::answer(&engine, &split, &split.choosing_cases(), split.exclude_seen);
     packer.facts.quantisation.ndcg10_packed = round(mean_ndcg10(&validation));
     let evaluation = evaluate_all(&engine, &split);
     packer.facts.metrics = evaluation.metrics.clone();
@@ -151,8 +154,8 @@ fn fit(
 ) -> Result<sequence::Fitted> {
     let sequences: Vec<Vec<u32>> =
         split.training().map(|events| events.iter().map(|event| event.item).collect()).collect();
-    let validation: Vec<FitCase> =
-        split.validation.iter().filter_map(|&case| fit_case(split, case)).collect();
+    let tokens: usize = sequences.iter().map(Vec::len).sum();
+    let validation = stopping_cases(split, tokens / 2);
     let data = FitData {
         sequences: &sequences,
         num_items: split.vocabulary.len(),
@@ -161,6 +164,16 @@ fn fit(
         exclude_seen: split.exclude_seen,
     };
     sequence::fit(&data, &recipe.fit_options(split), &mut |epoch| watch(Step::Epoch(*epoch)))
+}
+
+/// Evenly spaced validation cases whose histories hold about `max_tokens` together, so that looking
+/// at them after every epoch costs less than the epoch.
+fn stopping_cases(split: &Split, max_tokens: usize) -> Vec<FitCase> {
+    let all: Vec<FitCase> = split.choosing_cases().iter().filter_map(|&case| fit_case(split, case)).collect();
+    let tokens: usize = all.iter().map(|case| case.history.len().min(200)).sum();
+    let wanted = all.len() * max_tokens / tokens.max(1);
+    let keep = wanted.max(MIN_STOPPING_CASES).min(all.len());
+    (0..keep).map(|i| all[i * all.len() / keep].clone()).collect()
 }
 
 /// A case that the model can be asked: known history and known target.
@@ -217,9 +230,9 @@ impl Packer {
             num_features: contents.features.features.len() as u32,
             num_items: weights.num_items() as u32,
         };
-        let validation: Vec<FitCase> =
-            split.validation.iter().filter_map(|&case| fit_case(split, case)).collect();
-        let known = validation.len() as f64 / split.validation.len().max(1) as f64;
+        let choosing = split.choosing_cases();
+        let validation: Vec<FitCase> = choosing.iter().filter_map(|&case| fit_case(split, case)).collect();
+        let known = validation.len() as f64 / choosing.len().max(1) as f64;
         let ndcg10_f32 = round(sequence::ndcg10(weights, &validation, split.exclude_seen) * known);
         let facts = Facts {
             name: recipe.name.clone(),
@@ -249,15 +262,15 @@ impl Packer {
 
     fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {
         let engine = self.engine()?;
-        let lists = ranker::candidate_lists(&engine, split, &split.validation, split.exclude_seen);
+        let lists = ranker::candidate_lists(&engine, split, &split.choosing_cases(), split.exclude_seen);
         let ranker = ranker::fit(&lists, &self.contents.features);
         self.contents.ranker = onnx::linear_ranker(&ranker.weights, 0.0);
         Ok(ranker)
     }
 
-    fn measure_baseline(&mut self, split: &Split) -> Result<()> {
+    fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
         let engine = self.engine()?;
-        let measured: Baseline = baseline::measure(&engine, split, &split.validation, split.exclude_seen);
+        let measured: Baseline = baseline::measure(&engine, split, recipe.telemetry.window_seconds);
         self.contents.baseline = measured;
         Ok(())
     }

@@ -140,7 +140,7 @@ pub struct TelemetryConstants {
 
 impl Default for TelemetryConstants {
     fn default() -> Self {
-        Self { epsilon: 2.0, fields_per_report: 1, report_bytes: 512, window_seconds: 86_400 }
+        Self { epsilon: 3.0, fields_per_report: 1, report_bytes: 512, window_seconds: 86_400 }
     }
 }
 

@@ -1,5 +1,12 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { access, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+import { hashOf } from './hash.mjs';
+import { BUILD, PROGRAM, WWW } from './paths.mjs';
+
+const run = promisify(execFile);
 
 /** Reads the files of a bundle folder by name. */
 export async function readBundle(folder) {
@@ -8,9 +15,34 @@ export async function readBundle(folder) {
   return Object.fromEntries(await Promise.all(contents));
 }
 
-/** The bundle folder that the suites run on; `SANDERLING_BUNDLE` names it. */
-export function testBundle() {
-  const folder = process.env.SANDERLING_BUNDLE;
-  if (!folder) throw new Error('set SANDERLING_BUNDLE to a bundle folder, such as the one that `build.sh demo --once` trains');
+/**
+ * The bundle folder that the suites run on: `SANDERLING_BUNDLE`, or a small one that is trained on
+ * a generated world, once for every build of the engine.
+ */
+export async function testBundle() {
+  if (process.env.SANDERLING_BUNDLE) return process.env.SANDERLING_BUNDLE;
+  const engine = await hashOf([join(WWW, 'pkg/wasm/sanderling_wasm_bg.wasm')]);
+  const folder = join(BUILD, 'js', `bundle-${engine}`);
+  if (!(await exists(join(folder, 'manifest.json')))) await train(folder);
   return folder;
+}
+
+async function train(folder) {
+  await mkdir(join(BUILD, 'js'), { recursive: true });
+  const scratch = await mkdtemp(join(BUILD, 'js', 'train-'));
+  try {
+    const [world, bundle] = [join(scratch, 'world'), join(scratch, 'bundle')];
+    await run(PROGRAM, ['synth', '--users', '300', '--days', '20', '--out', world]);
+    await run(PROGRAM, ['train', world, '--name', 'shop', '--out', bundle], { maxBuffer: 64 * 1024 * 1024 });
+    await rename(bundle, folder).catch(async (error) => {
+      // Another run was first.
+      if (!(await exists(join(folder, 'manifest.json')))) throw error;
+    });
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+export async function exists(path) {
+  return access(path).then(() => true, () => false);
 }

@@ -20,13 +20,14 @@ export async function openPage({ project, bundle, launchOptions = {} }) {
   const server = await serve({ root });
   const browser = await launch(launchOptions);
   const page = browser.context.pages()[0] ?? (await browser.context.newPage());
-  await page.goto(server.url);
+  const url = `${server.url}/`;
+  await page.goto(url);
   const close = async () => {
     await browser.close();
     await server.close();
     await rm(root, { recursive: true, force: true });
   };
-  return { page, context: browser.context, url: server.url, root, close };
+  return { page, context: browser.context, url, root, close };
 }
 
 /** Opens a real browser as a runtime for operations. */

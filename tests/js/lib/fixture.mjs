@@ -7,7 +7,7 @@ import { installPacked } from './packed.mjs';
 
 /** The installed package, its module in Node, and the bundle that the suites run on. */
 export async function openFixture() {
-  const bundle = testBundle();
+  const bundle = await testBundle();
   const project = await installPacked();
   const sanderling = await importPacked(project);
   const files = await readBundle(bundle);

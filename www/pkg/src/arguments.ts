@@ -3,10 +3,10 @@
  * number that makes no sense is brought into range, so that data can never stop a page.
  */
 
-import { interactionToWire, rulesToWire } from './boundary.js';
+import { interactionFromWire, interactionToWire, rulesToWire } from './boundary.js';
 import type { WireInteraction, WireRequest, WireRules } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
-import type { Consent, Filter, ObserveOptions, RecommendOptions, Rules, SessionInteraction } from './types.js';
+import type { Consent, Filter, ObserveOptions, RecommendOptions, Rules } from './types.js';
 
 /** Longest accepted item id, in UTF-16 units. */
 export const MAX_ITEM_ID_LENGTH = 512;
@@ -183,7 +183,7 @@ export function readStoredSession(value: unknown): WireInteraction[] {
   if (!Array.isArray(value)) return [];
   return value.flatMap((entry: unknown) => {
     try {
-      return [checkInteraction(record(entry, 'interaction') as unknown as SessionInteraction)];
+      return [checkInteraction(interactionFromWire(record(entry, 'interaction') as unknown as WireInteraction))];
     } catch {
       return [];
     }

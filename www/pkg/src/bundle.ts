@@ -7,6 +7,8 @@ import type { Fetch } from './types.js';
 const MAX_MANIFEST_BYTES = 256 * 1024;
 const MANIFEST = 'manifest.json';
 const SIGNATURE = 'manifest.sig';
+/** For people; the engine does not ask for it. */
+const CARD_ROLE = 'card';
 
 /** Where a bundle's files come from and how much of them is accepted. */
 export interface BundleSource {
@@ -21,7 +23,7 @@ export interface BundleSource {
 }
 
 /**
- * Fetches the manifest, then every file that it names, in parallel and under a URL that changes
+ * Fetches the manifest, then every file of it that the engine needs, in parallel and under a URL that changes
  * with the content. Nothing is judged here: lengths and hashes are the engine's to verify, and a
  * manifest that cannot be read is handed to it for its typed refusal.
  */
@@ -60,11 +62,11 @@ async function fetchSignature(source: BundleSource, files: Record<string, Uint8A
   }
 }
 
-/** The plainly named files of a manifest; none of a manifest that the engine will refuse. */
+/** The plainly named files that the engine needs; none of a manifest that it will refuse. */
 function namedFiles(manifest: Uint8Array): { path: string; bytes: number; sha256: string }[] {
   try {
     const decoded = JSON.parse(new TextDecoder().decode(manifest)) as Partial<WireManifest> | null;
-    const files = Object.values(decoded?.files ?? {});
+    const files = Object.entries(decoded?.files ?? {}).flatMap(([role, file]) => (role === CARD_ROLE ? [] : [file]));
     return decoded?.format_version === 1 && files.every(isPlain) ? files : [];
   } catch {
     return [];

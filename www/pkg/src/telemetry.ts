@@ -117,7 +117,8 @@ export class Telemetry {
    */
   enter(now: number): Promise<boolean> {
     const { windowSeconds } = this.#settings.bundle.telemetry;
-    const start = Math.floor(Math.min(now, this.#latestBelievable()) / windowSeconds) * windowSeconds;
+    if (now > this.#latestBelievable()) return Promise.resolve(false);
+    const start = Math.floor(now / windowSeconds) * windowSeconds;
     if (this.#windowStart === undefined) this.#windowStart = start;
     if (start <= this.#windowStart) return Promise.resolve(false);
     const reportable = this.#mayReport() && this.#numLists() > 0;
@@ -157,11 +158,11 @@ export class Telemetry {
         engine.restoreTelemetry(stored.state);
         this.#windowStart = stored.windowStart;
         this.#savedState = stored.state;
+        await this.enter(now);
       } catch {
         await this.#startWindow(undefined, true);
       }
     }
-    await this.enter(now);
     this.sendSoon();
   }
 

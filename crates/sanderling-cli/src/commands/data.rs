@@ -5,8 +5,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use indicatif::ProgressBar;
-use sanderling_train::data::{self, ColumnMap, DeviceDay, ImportOptions, LAYOUTS, Progress, SynthConfig};
+use sanderling_train::data::{self, ColumnMap, DeviceDay, ImportOptions, LAYOUTS, Progress, SynthConfig, Validation};
 use sanderling_types::{Code, Error, Result};
 use serde_json::json;
 
@@ -19,7 +20,7 @@ use crate::progress;
     sanderling import --from csv events.csv.gz --column user=visitor --column item=sku --out data/shop")]
 pub(crate) struct Import {
     /// Layout of the source.
-    #[arg(long, value_name = "LAYOUT", value_parser = clap::builder::PossibleValuesParser::new(LAYOUTS.iter().copied()))]
+    #[arg(long, value_name = "LAYOUT", value_parser = layouts())]
     from: String,
     /// File, or folder that holds the layout's files; .xz, .gz and .zst are read as they are.
     path: PathBuf,
@@ -82,6 +83,10 @@ pub(crate) struct Synth {
     out: PathBuf,
 }
 
+fn layouts() -> PossibleValuesParser {
+    PossibleValuesParser::new(LAYOUTS.iter().map(|(name, help)| PossibleValue::new(*name).help(*help)))
+}
+
 pub(crate) fn import(args: &Import, output: &Output) -> Result<Verdict> {
     let mut columns = ColumnMap::default();
     for pair in &args.column {
@@ -115,10 +120,38 @@ pub(crate) fn import(args: &Import, output: &Output) -> Result<Verdict> {
     Ok(Verdict::Done)
 }
 
+fn validation_text(validation: &Validation) -> String {
+    let time = |timestamp: Option<i64>| timestamp.map_or("-".to_owned(), |timestamp| timestamp.to_string());
+    let mut lines = vec![format!(
+        "{} interactions of {} users with {} items, {} in the catalogue, timestamps {} to {}",
+        validation.num_interactions,
+        validation.num_users,
+        validation.num_items,
+        validation.num_catalogue_items,
+        time(validation.first_timestamp),
+        time(validation.last_timestamp)
+    )];
+    for anomaly in &validation.anomalies {
+        let places: Vec<String> = anomaly.lines.iter().map(u64::to_string).collect();
+        lines.push(format!(
+            "{:?} {:?}: {} times in {} (lines {}): {}\n  fix: {}",
+            anomaly.severity,
+            anomaly.code,
+            anomaly.count,
+            anomaly.file,
+            places.join(", "),
+            anomaly.detail,
+            anomaly.suggested_fix
+        ));
+    }
+    lines.push(if validation.has_errors() { "errors were found".to_owned() } else { "no errors".to_owned() });
+    lines.join("\n")
+}
+
 pub(crate) fn validate(args: &Validate, output: &Output) -> Result<Verdict> {
     let now = args.now.unwrap_or_else(super::recommend::unix_now);
     let validation = data::validate(&args.data, now)?;
-    output.result(&validation, &validation.to_string())?;
+    output.result(&validation, &validation_text(&validation))?;
     Ok(Verdict::wanting_if(validation.has_errors()))
 }
 

@@ -4,6 +4,8 @@
 //! described in `docs/formats/interactions.md`. [`Dataset`] is the same thing in memory.
 //! [`import`] turns public layouts into a data folder, [`validate`] says what is wrong with one,
 //! and [`synth`] generates a world whose truth is known.
+#![allow(clippy::disallowed_methods, reason = "the trainer is native: it reads and writes files")]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap fails the test"))]
 
 mod columns;
 pub mod dataset;
@@ -16,12 +18,14 @@ mod source;
 pub mod synth;
 mod table;
 mod time;
+pub mod validate;
 
 pub use columns::ColumnMap;
 pub use dataset::{DataCounts, DataInfo, Dataset};
 pub use import::{ImportOptions, ImportSummary, LAYOUTS, Progress, import};
 pub use synth::{DeviceDay, SynthConfig, World, synth};
 pub use time::TimeUnit;
+pub use validate::{Anomaly, AnomalyCode, Severity, Validation, validate};
 
 #[cfg(test)]
 mod tests;

@@ -100,7 +100,7 @@ impl Rows for ParquetTable {
         for ((_, field), nanoseconds) in row.get_column_iter().zip(&self.nanoseconds) {
             match field {
                 Field::Long(value) if *nanoseconds => {
-                    record.push_field(&value.div_euclid(1_000_000_000).to_string())
+                    record.push_field(&value.div_euclid(1_000_000_000).to_string());
                 }
                 field => record.push_field(&field_text(field)),
             }

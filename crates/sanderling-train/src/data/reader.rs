@@ -157,6 +157,11 @@ impl ItemReader {
         &self.path
     }
 
+    /// The item id of the row that was read last, usable or not; empty where there is none.
+    pub(crate) fn current_id(&self) -> &str {
+        self.record.get(self.columns.item).unwrap_or_default().trim()
+    }
+
     /// The next item with its line, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Item)>, RowError> {
         let Some(line) = self.rows.next_row(&mut self.record)? else { return Ok(None) };

@@ -70,7 +70,7 @@ pub(crate) fn split_list(cell: &str) -> Vec<String> {
     while let Some(character) = characters.next() {
         match (character, characters.peek()) {
             ('\\', Some('|' | '\\')) => {
-                parts.last_mut().into_iter().for_each(|part| part.extend(characters.next()))
+                parts.last_mut().into_iter().for_each(|part| part.extend(characters.next()));
             }
             ('|', _) => parts.push(String::new()),
             _ => parts.last_mut().into_iter().for_each(|part| part.push(character)),

@@ -251,7 +251,7 @@ fn gain_at_10(case: &FitCase, scores: &mut [f32], exclude_seen: bool) -> f64 {
 }
 
 /// Queries `[histories, dim]` of the newest `max_len` items of each history (at least one item).
-pub(crate) fn encode(weights: &Weights, histories: &[&[u32]]) -> Vec<f32> {
+fn encode(weights: &Weights, histories: &[&[u32]]) -> Vec<f32> {
     let (shape, layout) = (&weights.shape, weights.shape.layout());
     let mut pack = Pack::default();
     for history in histories {

@@ -11,6 +11,6 @@ mod params;
 mod step;
 
 pub use fit::{Epoch, FitCase, FitData, FitOptions, Fitted, fit};
-pub(crate) use fit::{encode, ndcg10};
+pub(crate) use fit::ndcg10;
 pub(crate) use params::BlockLayout;
 pub use params::{Shape, Weights};

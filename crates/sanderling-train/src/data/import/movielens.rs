@@ -1,9 +1,6 @@
 //! The files that MovieLens itself publishes: `ratings.csv`, `ratings.dat` and `u.data`.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use sanderling_types::{Interaction, Item, ItemId, Result, TimeKind, UserId};
 
@@ -73,7 +70,7 @@ pub(super) fn import(
 
 /// `user SEP item SEP rating SEP timestamp`.
 fn read_ratings(
-    path: &PathBuf,
+    path: &Path,
     separator: &str,
     has_header: bool,
     kind: &str,

@@ -1,11 +1,11 @@
 //! Layouts of one user or session a line.
 
 use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
 };
 
-use sanderling_types::{Interaction, ItemId, Result, SplitPart, TimeKind, UserId};
+use sanderling_types::{Interaction, Item, ItemId, Result, SplitPart, TimeKind, UserId};
 
 use super::{Imported, Progress, attributes, lines::Lines, lines::empty, optional, required};
 use crate::data::{
@@ -90,6 +90,7 @@ pub(super) fn ncf(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Imp
     if let Some(map) = optional(path, &["item_map.tsv"]) {
         let columns = ColumnMap { item: Some("ncf_item".to_owned()), ..ColumnMap::default() };
         items = read_items(&map, &ReadOptions { columns, ..ReadOptions::default() })?;
+        add_missing_items(&mut items, &interactions);
         files.push(map);
     }
     let mut imported = Imported::new(Dataset::new(interactions, items, TimeKind::Order), files);
@@ -98,6 +99,23 @@ pub(super) fn ncf(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Imp
             .to_owned(),
     );
     Ok(imported)
+}
+
+/// The map leaves out ids that occur in no training pair; some of them are test items.
+fn add_missing_items(items: &mut Vec<Item>, interactions: &[Interaction]) {
+    let mut known: BTreeSet<ItemId> = items.iter().map(|item| item.item_id.clone()).collect();
+    for row in interactions {
+        if known.insert(row.item_id.clone()) {
+            items.push(Item {
+                item_id: row.item_id.clone(),
+                title: String::new(),
+                categories: Vec::new(),
+                price: None,
+                published_at: None,
+                attributes: BTreeMap::new(),
+            });
+        }
+    }
 }
 
 /// `user item rating timestamp`; the timestamp is not used, because the training pairs have none.
@@ -133,7 +151,7 @@ fn read_test_ratings(path: &Path, interactions: &mut Vec<Interaction>) -> Result
 }
 
 fn read_sequences(
-    path: &PathBuf,
+    path: &Path,
     kind: &str,
     split: Option<SplitPart>,
     progress: &mut dyn FnMut(Progress),

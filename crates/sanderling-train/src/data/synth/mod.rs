@@ -40,7 +40,9 @@ use self::{people::People, shop::Shop, visit::Visit};
 use super::{dataset::Dataset, folder::write_file};
 
 /// Interactions before a device's day that [`DeviceDay::history`] holds at most.
-pub const MAX_HISTORY: usize = 50;
+pub const MAX_HISTORY: usize = 200;
+/// Nobody takes an item twice within this many interactions.
+const NO_REPEAT_WITHIN: usize = 50;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 const KINDS: [&str; 3] = ["view", "cart", "purchase"];

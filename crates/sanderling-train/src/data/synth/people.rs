@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    MAX_HISTORY, SynthConfig,
+    NO_REPEAT_WITHIN, SynthConfig,
     chance::{Chance, Purpose},
     shop::{NUM_STYLES, Style},
     words::NUM_CATEGORIES,
@@ -91,7 +91,7 @@ impl Person {
             category_logits: std::array::from_fn(|_| CATEGORY_SPREAD * chance.normal()),
             pull: [0.0; NUM_CATEGORIES],
             style: [0.0; NUM_STYLES].map(|_: f32| chance.normal() as f32),
-            recent: VecDeque::with_capacity(MAX_HISTORY),
+            recent: VecDeque::with_capacity(NO_REPEAT_WITHIN),
             last_day: 0,
         }
     }
@@ -115,7 +115,7 @@ impl Person {
 
     /// Notes an item, so that it is not taken again soon.
     pub(super) fn remember(&mut self, item: u32) {
-        if self.recent.len() == MAX_HISTORY {
+        if self.recent.len() == NO_REPEAT_WITHIN {
             self.recent.pop_front();
         }
         self.recent.push_back(item);

@@ -8,19 +8,19 @@ use super::{
 };
 
 /// Probability that a visit stays in its mode at a step.
-const MODE_STAYS: f64 = 0.85;
+const MODE_STAYS: f64 = 0.92;
 /// Probability that a step starts again from the user's taste.
-const RESTART: f64 = 0.10;
+const RESTART: f64 = 0.05;
 /// Probability that the walk goes on after a step.
 const GOES_ON: f64 = 0.80;
 const MIN_STEPS: usize = 2;
 const MAX_STEPS: usize = 20;
 /// Weight of the user's style at a step of the walk, and at its start.
-const TASTE: f64 = 0.9;
+const TASTE: f64 = 1.3;
 const TASTE_AT_START: f64 = 1.2;
 /// Weight of the closeness to the last item, and to what goes with it.
-const CLOSENESS: f64 = 5.0;
-const COMPANIONSHIP: f64 = 5.0;
+const CLOSENESS: f64 = 6.0;
+const COMPANIONSHIP: f64 = 6.0;
 
 /// Where and when a walk takes place.
 #[derive(Debug)]

@@ -100,6 +100,7 @@ fn the_ncf_protocol_keeps_its_test_pairs_last() {
         (data.items[0].item_id.as_str(), data.items[0].attributes["movielens_id"].as_str()),
         ("25", "1193")
     );
+    assert_eq!(data.items.len(), 5, "items outside the map are in the catalogue, too");
 }
 
 #[test]

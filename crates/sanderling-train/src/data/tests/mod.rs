@@ -4,6 +4,7 @@ mod dataset;
 mod import;
 mod real_data;
 mod synth;
+mod validate;
 
 use std::{fs, io::Write, path::Path};
 

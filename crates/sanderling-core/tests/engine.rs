@@ -1,0 +1,207 @@
+//! Recommending: golden small cases, every fault, and what holds for any request.
+
+mod support;
+
+use proptest::prelude::*;
+use sanderling_core::{Bundle, Engine, Mask, SessionView};
+use sanderling_types::{
+    Code, FaultCode, Filter, ItemId, ItemIndex, Reason, Request, Response, Rules, SessionInteraction, Source,
+};
+use support::{Behaviour, FakeRuntime, Fixture, request, session};
+
+const IDS: [&str; 8] = ["boot", "clog", "pump", "beret", "cap", "gift", "unknown", ""];
+
+fn engine(encoder: Behaviour, ranker: Behaviour) -> Engine {
+    Engine::new(Fixture::new().bundle(), &FakeRuntime { encoder, ranker }).unwrap()
+}
+
+fn ids(response: &Response) -> Vec<&str> {
+    response.recommendations.iter().map(|recommendation| recommendation.item_id.as_str()).collect()
+}
+
+fn faults(response: &Response) -> Vec<FaultCode> {
+    response.faults.iter().map(|fault| fault.code).collect()
+}
+
+#[test]
+fn a_list_is_ordered_numbered_and_explained() {
+    let outcome = Fixture::new().engine().recommend(&request(&["beret", "boot"], 3));
+    let response = &outcome.response;
+    // The fake encoder makes the last item the query: the clog points where the boot does; the
+    // pump and the cap are at a right angle, so they keep the order of popularity.
+    assert_eq!(ids(response), ["clog", "pump", "cap"]);
+    assert_eq!(faults(response), []);
+    let positions: Vec<u32> = response.recommendations.iter().map(|listed| listed.position).collect();
+    assert_eq!(positions, [1, 2, 3]);
+    let clog = &response.recommendations[0];
+    assert_eq!((clog.source, clog.score), (Source::Retrieval, outcome.retrieval_scores[0]));
+    assert!((clog.score - 2.0).abs() < 0.01);
+    let [Reason::SimilarTo { item_id, similarity }, Reason::Category { category }] = &clog.reasons[..] else {
+        panic!("{:?}", clog.reasons);
+    };
+    assert_eq!((item_id.as_str(), category.as_str()), ("boot", "shoes"));
+    assert!((similarity - 0.970).abs() < 0.001);
+    let cap = &response.recommendations[2];
+    assert_eq!(cap.reasons.len(), 2, "similar to the beret, and a hat");
+    assert_eq!(outcome.features.len(), 3 * 10);
+    assert_eq!(outcome.features[0], outcome.retrieval_scores[0]);
+}
+
+#[test]
+fn without_a_usable_session_the_popular_items_are_served() {
+    let engine = Fixture::new().engine();
+    let empty = engine.recommend(&request(&[], 3));
+    assert_eq!(ids(&empty.response), ["boot", "clog", "pump"]);
+    assert_eq!(faults(&empty.response), [FaultCode::EmptySession]);
+    for listed in &empty.response.recommendations {
+        assert_eq!((listed.source, listed.score), (Source::Fallback, 0.0));
+        assert_eq!(listed.reasons, [Reason::Popular]);
+    }
+    assert!(empty.features.is_empty());
+    let unknown = engine.recommend(&request(&["unknown"], 3));
+    assert_eq!(faults(&unknown.response), [FaultCode::UnknownItems, FaultCode::EmptySession]);
+    let rules = Rules { exclude: vec![ItemId::from("boot")], category_cap: Some(1), ..Rules::default() };
+    let ruled = engine.recommend(&Request { rules, ..request(&[], 3) });
+    assert_eq!(ids(&ruled.response), ["clog", "beret", "gift"], "the policy holds for the fallback too");
+}
+
+#[test]
+fn unknown_items_of_a_session_are_left_out_and_counted() {
+    let engine = Fixture::new().engine();
+    let known = engine.recommend(&request(&["beret", "boot"], 3));
+    let mixed = engine.recommend(&request(&["beret", "unknown", "boot"], 3));
+    assert_eq!(mixed.response.recommendations, known.response.recommendations);
+    assert_eq!(mixed.response.faults[0].detail, "1 of 3 session items are not in this bundle");
+}
+
+#[test]
+fn a_broken_encoder_gives_the_fallback_and_a_broken_ranker_retrieval_order() {
+    for broken in [Behaviour::Fails, Behaviour::GivesNan, Behaviour::GivesTooFew] {
+        let outcome = engine(broken, Behaviour::Copies).recommend(&request(&["boot"], 3));
+        assert_eq!(faults(&outcome.response), [FaultCode::EncoderFailed], "{broken:?}");
+        assert_eq!(ids(&outcome.response), ["clog", "pump", "beret"]);
+        let outcome = engine(Behaviour::Copies, broken).recommend(&request(&["boot"], 3));
+        assert_eq!(faults(&outcome.response), [FaultCode::RankerFailed], "{broken:?}");
+        assert_eq!(ids(&outcome.response), ["clog", "pump", "beret"]);
+        assert!(outcome.response.recommendations.iter().all(|listed| listed.source == Source::Retrieval));
+    }
+}
+
+#[test]
+fn equal_ranker_scores_keep_retrieval_order() {
+    let outcome = engine(Behaviour::Copies, Behaviour::Ties).recommend(&request(&["boot"], 4));
+    assert_eq!(ids(&outcome.response), ["clog", "pump", "beret", "cap"]);
+}
+
+#[test]
+fn limits_are_clamped_and_counted() {
+    let engine = Fixture::new().engine();
+    let outcome = engine.recommend(&request(&["boot"], 1_000_000));
+    assert_eq!(outcome.response.recommendations.len(), 4);
+    assert_eq!(faults(&outcome.response), [FaultCode::LimitLowered]);
+    let outcome = engine.recommend(&request(&["boot"], 0));
+    assert_eq!(outcome.response, Response::default());
+    let rules = Rules { filter: Filter { min_price: Some(30.0), ..Filter::default() }, ..Rules::default() };
+    let outcome = engine.recommend(&Request { rules, ..request(&["boot"], 3) });
+    assert_eq!(ids(&outcome.response), ["pump"]);
+    assert_eq!(faults(&outcome.response), [FaultCode::TooFewItems]);
+}
+
+#[test]
+fn ranking_is_a_permutation_of_the_retrieved_candidates() {
+    let engine = Fixture::new().engine();
+    let (view, _) = SessionView::resolve(&session(&["pump", "cap"]), engine.bundle());
+    let mask = Mask::all(6);
+    let ranking = engine.order(&view, &mask, support::NOW).unwrap();
+    let query = engine.encode(&view.item_indices()).unwrap();
+    let mut retrieved = engine.retrieve(&query, 5, &mask);
+    let mut ranked = ranking.candidates.clone();
+    retrieved.sort_by_key(|candidate| candidate.item);
+    ranked.sort_by_key(|candidate| candidate.item);
+    assert_eq!(ranked, retrieved);
+    assert!(ranking.scores.is_sorted_by(|a, b| a >= b));
+    let again = engine.feature_encoder().encode(&view, &ranking.candidates, engine.bundle().items(), support::NOW);
+    assert_eq!(ranking.features, again);
+}
+
+#[test]
+fn encode_reads_the_last_items_and_refuses_bad_rows() {
+    let engine = Fixture::new().engine();
+    let query = engine.encode(&[5, 5, 5, 5, 5, 0].map(ItemIndex)).unwrap();
+    assert_eq!(query, [1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(engine.encode(&[]).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(engine.encode(&[ItemIndex(6)]).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(engine.rank(&[0.0; 9], 1).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(engine.rank(&[], usize::MAX).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(engine.rank(&[], 0).unwrap(), [0.0; 0]);
+    assert_eq!(engine.retrieve(&[1.0], 3, &Mask::all(6)), []);
+}
+
+#[test]
+fn similar_items_are_ordered_by_cosine_and_leave_out_the_item() {
+    let engine = Fixture::new().engine();
+    let similar = engine.similar(&ItemId::from("boot"), 100).unwrap();
+    let listed: Vec<_> = similar.iter().map(|listed| listed.item_id.as_str()).collect();
+    assert_eq!(listed, ["clog", "pump", "beret", "cap"]);
+    assert!(matches!(&similar[0].reasons[..], [Reason::SimilarTo { item_id, .. }] if item_id.as_str() == "boot"));
+    assert_eq!(engine.similar(&ItemId::from("unknown"), 3).unwrap_err().code(), Code::UnknownItem);
+    assert!(engine.similar(&ItemId::from("boot"), 0).unwrap().is_empty());
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    let ids = || prop::collection::vec(prop::sample::select(&IDS[..]), 0..6);
+    let behaviour = (ids(), ids(), any::<i64>(), 0u32..8, prop::option::of(0u32..3), any::<Option<bool>>());
+    behaviour.prop_map(|(seen, excluded, now, limit, category_cap, exclude_seen)| {
+        let interaction = |id: &&str| SessionInteraction {
+            item_id: ItemId::from(*id),
+            kind: "view".to_owned(),
+            timestamp: now.wrapping_sub(5),
+        };
+        let exclude = excluded.into_iter().map(ItemId::from).collect();
+        let rules = Rules { exclude, exclude_seen, category_cap, ..Rules::default() };
+        Request { session: seen.iter().map(interaction).collect(), rules, limit, now, ..Request::default() }
+    })
+}
+
+fn behaviours() -> impl Strategy<Value = Behaviour> {
+    prop::sample::select(
+        &[Behaviour::Copies, Behaviour::Fails, Behaviour::GivesNan, Behaviour::GivesTooFew, Behaviour::Ties][..],
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_request_is_answered_within_its_rules(
+        request in requests(),
+        encoder in behaviours(),
+        ranker in behaviours(),
+    ) {
+        let engine = engine(encoder, ranker);
+        let outcome = engine.recommend(&request);
+        prop_assert_eq!(&engine.recommend(&request), &outcome, "the same request gives the same outcome");
+        let listed = ids(&outcome.response);
+        prop_assert!(listed.len() <= request.limit.min(4) as usize);
+        let distinct: std::collections::BTreeSet<_> = listed.iter().collect();
+        prop_assert_eq!(distinct.len(), listed.len());
+        for id in &listed {
+            prop_assert!(!request.rules.exclude.iter().any(|excluded| excluded.as_str() == *id));
+        }
+        let positions: Vec<u32> = outcome.response.recommendations.iter().map(|listed| listed.position).collect();
+        prop_assert_eq!(positions, (1..=listed.len() as u32).collect::<Vec<_>>());
+        prop_assert!(outcome.response.recommendations.iter().all(|listed| listed.score.is_finite()));
+        let fields = &engine.bundle().baseline().fields;
+        for observed in &outcome.observations {
+            prop_assert!(observed.bin < fields[observed.field].bins.num_bins());
+        }
+    }
+}
+
+#[test]
+fn a_bundle_without_telemetry_fields_recommends() {
+    let mut fixture = Fixture::new();
+    fixture.baseline = br#"{"format_version":1,"fields":[]}"#.to_vec();
+    let bundle = Bundle::open(fixture.files(), None).unwrap();
+    let outcome = Engine::new(bundle, &FakeRuntime::default()).unwrap().recommend(&request(&["boot"], 2));
+    assert_eq!(ids(&outcome.response), ["clog", "pump"]);
+    assert!(outcome.observations.is_empty());
+}

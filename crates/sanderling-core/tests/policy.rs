@@ -1,0 +1,73 @@
+//! The policy never lists what it must remove, and drops nothing else.
+
+mod support;
+
+use proptest::prelude::*;
+use sanderling_core::policy::{cap_categories, filter_mask, mask};
+use sanderling_core::SessionView;
+use sanderling_types::{Filter, ItemId, ItemIndex, Rules};
+use support::{Fixture, session, vocabulary};
+
+const IDS: [&str; 6] = ["boot", "clog", "pump", "beret", "cap", "gift"];
+
+fn kept(filter: Filter) -> Vec<u32> {
+    filter_mask(&vocabulary(), &filter).kept().map(|item| item.0).collect()
+}
+
+#[test]
+fn filters_keep_what_matches_every_condition() {
+    let categories = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(kept(Filter::default()), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(kept(Filter { categories: categories(&["hats"]), ..Filter::default() }), [2, 3, 4]);
+    assert_eq!(kept(Filter { categories: categories(&["hats", "shoes"]), ..Filter::default() }), [0, 1, 2, 3, 4]);
+    assert_eq!(kept(Filter { categories: categories(&["gloves"]), ..Filter::default() }), [0u32; 0]);
+    assert_eq!(kept(Filter { min_price: Some(10.0), ..Filter::default() }), [0, 1, 2, 3]);
+    assert_eq!(kept(Filter { max_price: Some(10.0), ..Filter::default() }), [0, 3, 5]);
+    assert_eq!(kept(Filter { min_price: Some(f32::NAN), ..Filter::default() }), [0u32; 0]);
+    let both = Filter { categories: categories(&["shoes"]), min_price: Some(15.0), max_price: Some(30.0) };
+    assert_eq!(kept(both), [1]);
+}
+
+#[test]
+fn the_cap_counts_first_categories_and_spares_items_without_one() {
+    let order = [2, 0, 5, 1, 3, 4].map(ItemIndex);
+    let cap = |cap, limit| cap_categories(&vocabulary(), order, cap, limit);
+    assert_eq!(cap(None, 10), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(cap(None, 2), [0, 1]);
+    // The pump's first category is shoes, so the boot and the clog are over a cap of one.
+    assert_eq!(cap(Some(1), 10), [0, 2, 4]);
+    assert_eq!(cap(Some(2), 4), [0, 1, 2, 4]);
+    assert_eq!(cap(Some(0), 10), [2]);
+    assert_eq!(cap(Some(1), 0), [0usize; 0]);
+}
+
+proptest! {
+    #[test]
+    fn an_item_is_kept_exactly_when_no_rule_removes_it(
+        seen in prop::collection::vec(0usize..6, 0..4),
+        excluded in prop::collection::vec(0usize..6, 0..4),
+        exclude_seen in prop::option::of(any::<bool>()),
+        min_price in prop::option::of(0.0f32..50.0),
+        hats_only in any::<bool>(),
+    ) {
+        let bundle = Fixture::new().bundle();
+        let seen: Vec<&str> = seen.iter().map(|item| IDS[*item]).collect();
+        let (view, num_unknown) = SessionView::resolve(&session(&seen), &bundle);
+        prop_assert_eq!(num_unknown, 0);
+        let mut exclude: Vec<ItemId> = excluded.iter().map(|item| ItemId::from(IDS[*item])).collect();
+        exclude.push(ItemId::from("unknown"));
+        let categories = if hats_only { vec!["hats".to_owned()] } else { vec![] };
+        let filter = Filter { categories, min_price, max_price: None };
+        let rules = Rules { exclude, exclude_seen, filter, category_cap: None };
+        let mask = mask(&bundle, &view, &rules);
+        let vocabulary = vocabulary();
+        for (row, id) in IDS.iter().enumerate() {
+            // The session keeps its last three items only.
+            let is_seen = seen.iter().rev().take(3).any(|seen| seen == id) && exclude_seen.unwrap_or(true);
+            let too_cheap = min_price.is_some_and(|min| vocabulary.prices[row].is_none_or(|price| price < min));
+            let no_hat = hats_only && !vocabulary.item_categories[row].contains(&1);
+            let removed = is_seen || excluded.contains(&row) || too_cheap || no_hat;
+            prop_assert_eq!(mask.keeps(ItemIndex(row as u32)), !removed, "{}", id);
+        }
+    }
+}

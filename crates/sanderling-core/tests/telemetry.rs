@@ -1,0 +1,190 @@
+//! Telemetry: nothing is lost, nothing undeclared is counted or sent, and state comes back as it was.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use sanderling_core::{Bundle, Engine, Telemetry, TelemetryState};
+use sanderling_types::{Code, Report};
+use support::{Behaviour, DAY, FakeRuntime, Fixture, NOW, request};
+
+const START: i64 = NOW - 6 * 3600;
+
+fn new_telemetry(bundle: &Bundle) -> Telemetry {
+    Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash())
+}
+
+/// Counts of the current window by field, without fields that have none.
+fn counts(telemetry: &Telemetry) -> BTreeMap<String, Vec<u64>> {
+    let fields = telemetry.state().current.fields;
+    let counted = fields.into_iter().filter(|field| field.counts.total() > 0);
+    counted.map(|field| (field.name, field.counts.counts().to_vec())).collect()
+}
+
+#[test]
+fn every_observation_of_a_list_is_counted_in_its_bin() {
+    let engine = Fixture::new().engine();
+    let mut telemetry = new_telemetry(engine.bundle());
+    telemetry.record(&engine.recommend(&request(&["beret", "boot"], 3)));
+    let counts = counts(&telemetry);
+    assert_eq!(telemetry.state().current.num_lists, 1);
+    assert_eq!(telemetry.state().current.window_start, Some(START));
+    // Scores 2, 0, 0 with edges -1, 0, 1.
+    assert_eq!(counts["score.retrieval"], [0, 0, 2, 1]);
+    assert_eq!(counts["score.ranker"], [0, 0, 2, 1]);
+    assert_eq!(counts["feature.hour_of_day"], [0, 3, 0, 0]);
+    assert_eq!(counts["interaction.category"], [1, 0, 0]);
+    assert_eq!(counts["fault"], [1, 0, 0, 0, 0, 0, 0]);
+    assert!(!counts.contains_key("outcome.position"));
+}
+
+#[test]
+fn a_fallback_list_counts_its_faults_alone() {
+    let engine = Fixture::new().engine();
+    let mut telemetry = new_telemetry(engine.bundle());
+    telemetry.record(&engine.recommend(&request(&[], 3)));
+    assert_eq!(counts(&telemetry), BTreeMap::from([("fault".to_owned(), vec![0, 1, 0, 0, 0, 0, 0])]));
+    assert_eq!(telemetry.state().current.num_lists, 0);
+    let broken = FakeRuntime { ranker: Behaviour::Fails, ..FakeRuntime::default() };
+    let engine = Engine::new(Fixture::new().bundle(), &broken).unwrap();
+    telemetry.clear();
+    telemetry.record(&engine.recommend(&request(&["boot"], 3)));
+    assert!(!counts(&telemetry).contains_key("score.ranker"), "retrieval scores are no ranker scores");
+}
+
+#[test]
+fn outcomes_and_interactions_fall_into_their_labels() {
+    let bundle = Fixture::new().bundle();
+    let mut telemetry = new_telemetry(&bundle);
+    for position in [None, Some(0), Some(1), Some(2), Some(3), Some(4), Some(10), Some(11), Some(u32::MAX)] {
+        telemetry.record_outcome(position);
+    }
+    telemetry.record_interaction(&["hats", "shoes"]);
+    telemetry.record_interaction(&["gloves"]);
+    telemetry.record_interaction(&[]);
+    let counts = counts(&telemetry);
+    assert_eq!(counts["outcome.position"], [2, 1, 2, 2, 2]);
+    assert_eq!(counts["interaction.category"], [0, 1, 2]);
+}
+
+#[test]
+fn a_later_window_closes_the_one_before_and_both_can_be_reported() {
+    let engine = Fixture::new().engine();
+    let mut telemetry = new_telemetry(engine.bundle());
+    let mut later = request(&["boot"], 2);
+    telemetry.record(&engine.recommend(&later));
+    later.now += DAY;
+    telemetry.record(&engine.recommend(&later));
+    telemetry.record(&engine.recommend(&later));
+    let state = telemetry.state();
+    assert_eq!((state.current.window_start, state.current.num_lists), (Some(START + DAY), 2));
+    let closed = state.closed.as_ref().unwrap();
+    assert_eq!((closed.window_start, closed.num_lists), (Some(START), 1));
+    assert!(telemetry.build_report(START, [1; 32], [2; 16]).is_ok());
+    assert!(telemetry.build_report(START + DAY, [1; 32], [2; 16]).is_ok());
+    let code = |start| telemetry.build_report(start, [1; 32], [2; 16]).unwrap_err().code();
+    assert_eq!(code(START - DAY), Code::InvalidArgument, "nothing was counted there");
+    assert_eq!(code(START + 1), Code::InvalidArgument, "not the start of a window");
+    telemetry.discard(START);
+    assert_eq!(telemetry.state().closed, None);
+    assert_eq!(telemetry.state().current.num_lists, 2);
+    telemetry.discard(START + DAY);
+    assert_eq!(telemetry.state(), new_telemetry(engine.bundle()).state());
+}
+
+#[test]
+fn a_report_is_declared_padded_and_repeatable() {
+    let engine = Fixture::new().engine();
+    let mut telemetry = new_telemetry(engine.bundle());
+    telemetry.record(&engine.recommend(&request(&["boot"], 3)));
+    let constants = &engine.bundle().manifest().telemetry;
+    let mut fields = BTreeMap::new();
+    for seed in 0..200 {
+        let report = telemetry.build_report(START, [seed; 32], [0xab; 16]).unwrap();
+        let bytes = report.encode();
+        assert_eq!(bytes.len(), constants.report_bytes as usize);
+        assert_eq!(Report::decode(&bytes).unwrap(), report);
+        assert_eq!(report, telemetry.build_report(START, [seed; 32], [0xab; 16]).unwrap());
+        assert_eq!(report.report_id, "ab".repeat(16));
+        assert_eq!((report.bundle_sha256, report.epsilon), (engine.bundle().hash(), constants.epsilon));
+        assert_eq!(report.observations.len(), constants.fields_per_report as usize);
+        for observation in report.observations {
+            let field = engine.bundle().baseline().field(&observation.field).expect("the field is declared");
+            assert!(usize::from(observation.bin) < field.bins.num_bins());
+            *fields.entry(observation.field).or_insert(0u32) += 1;
+        }
+    }
+    assert_eq!(fields.len(), 15, "every declared field is drawn, with data or without");
+}
+
+#[test]
+fn several_fields_a_report_are_distinct_and_share_the_budget() {
+    let mut fixture = Fixture::new();
+    fixture.manifest.telemetry.fields_per_report = 4;
+    fixture.manifest.telemetry.report_bytes = 1024;
+    let bundle = fixture.bundle();
+    let telemetry = new_telemetry(&bundle);
+    let report = telemetry.build_report(START, [9; 32], [1; 16]).unwrap();
+    assert_eq!(report.observations.len(), 4);
+    assert_eq!(Report::decode(&report.encode()).unwrap(), report, "a field is answered once");
+    let mut fixture = Fixture::new();
+    fixture.manifest.telemetry.fields_per_report = 15;
+    let error = new_telemetry(&fixture.bundle()).build_report(START, [9; 32], [1; 16]).unwrap_err();
+    assert_eq!(error.code(), Code::ReportTooLarge);
+}
+
+#[test]
+fn stored_states_of_another_shape_are_refused_and_change_nothing() {
+    let engine = Fixture::new().engine();
+    let mut telemetry = new_telemetry(engine.bundle());
+    telemetry.record(&engine.recommend(&request(&["boot"], 3)));
+    let good = telemetry.state();
+    let mut refused = |change: &dyn Fn(&mut TelemetryState)| {
+        let mut state = good.clone();
+        change(&mut state);
+        let code = telemetry.restore(state).unwrap_err().code();
+        assert_eq!(telemetry.state(), good);
+        code
+    };
+    assert_eq!(refused(&|s| s.format_version = 2), Code::UnsupportedFormatVersion);
+    assert_eq!(refused(&|s| s.bundle_sha256 = sanderling_types::Sha256Hash::of(b"")), Code::InvalidArgument);
+    assert_eq!(refused(&|s| s.current.window_start = Some(START + 1)), Code::InvalidArgument);
+    assert_eq!(refused(&|s| s.current.fields.truncate(3)), Code::InvalidArgument);
+    assert_eq!(refused(&|s| s.current.fields[0].name = "other".to_owned()), Code::InvalidArgument);
+    assert_eq!(refused(&|s| s.current.fields.swap(0, 1)), Code::InvalidArgument);
+    let counts = |counts: Vec<u64>| sanderling_sketch::Histogram::from_counts(counts);
+    assert_eq!(refused(&|s| s.current.fields[0].counts = counts(vec![0; 5])), Code::InvalidArgument);
+    assert_eq!(refused(&|s| s.current.fields[0].counts = counts(vec![u64::MAX; 4])), Code::InvalidArgument);
+    assert_eq!(refused(&|s| s.closed = Some(s.current.clone()).map(|mut w| {
+        w.fields.clear();
+        w
+    })), Code::InvalidArgument);
+    let mut value = serde_json::to_value(&good).unwrap();
+    value["user_id"] = "u1".into();
+    assert!(serde_json::from_value::<TelemetryState>(value).is_err(), "unknown fields are refused");
+}
+
+proptest! {
+    #[test]
+    fn counts_are_conserved_and_state_round_trips(
+        lists in prop::collection::vec(0usize..4, 0..6),
+        positions in prop::collection::vec(any::<Option<u32>>(), 0..6),
+    ) {
+        let engine = Fixture::new().engine();
+        let mut telemetry = new_telemetry(engine.bundle());
+        let mut expected = positions.len();
+        for len in lists {
+            let outcome = engine.recommend(&request(&["pump", "cap", "boot"][..len], 3));
+            expected += outcome.observations.len();
+            telemetry.record(&outcome);
+        }
+        positions.iter().for_each(|position| telemetry.record_outcome(*position));
+        let total: u64 = telemetry.state().current.fields.iter().map(|field| field.counts.total()).sum();
+        prop_assert_eq!(total, expected as u64);
+        let stored = serde_json::to_string(&telemetry.state()).unwrap();
+        let mut restored = new_telemetry(engine.bundle());
+        restored.restore(serde_json::from_str(&stored).unwrap()).unwrap();
+        prop_assert_eq!(restored.state(), telemetry.state());
+    }
+}

@@ -1,0 +1,84 @@
+//! Checks of the catalogue, alone and against the log.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::{Path, PathBuf},
+};
+
+use sanderling_types::Result;
+
+use super::{AnomalyCode, findings::Findings, interactions::Log, open_anomaly};
+use crate::data::{
+    problem::RowError,
+    reader::{ItemReader, ReadOptions},
+};
+
+/// Items of the catalogue.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    /// Line on which each item id first stands.
+    pub(super) lines: HashMap<String, u64>,
+    path: PathBuf,
+}
+
+/// Reads the catalogue; `None` when it cannot be opened, which is then an anomaly.
+pub(super) fn check(
+    path: &Path,
+    options: &ReadOptions,
+    findings: &mut Findings,
+) -> Result<Option<Catalogue>> {
+    let mut reader = match ItemReader::open(path, options) {
+        Ok(reader) => reader,
+        Err(error) => {
+            let Some(code) = open_anomaly(&error) else { return Err(error) };
+            findings.note(code, path, Some(1), || error.to_string());
+            return Ok(None);
+        }
+    };
+    let mut lines = HashMap::new();
+    loop {
+        let (line, id) = match reader.next() {
+            Ok(None) => return Ok(Some(Catalogue { lines, path: path.to_owned() })),
+            Ok(Some((line, item))) => (line, item.item_id.0),
+            Err(RowError::Fatal(error)) => return Err(error),
+            Err(RowError::Row(problem)) => {
+                findings.note_problem(path, &problem);
+                // The item is known even if the rest of its row is not usable.
+                (problem.line, reader.current_id().to_owned())
+            }
+        };
+        match lines.entry(id) {
+            Entry::Occupied(first) => findings.note(AnomalyCode::DuplicateItem, path, Some(line), || {
+                format!("item `{}` is on line {} and on line {line}", first.key(), first.get())
+            }),
+            Entry::Vacant(free) if !free.key().is_empty() => {
+                free.insert(line);
+            }
+            Entry::Vacant(_) => {}
+        }
+    }
+}
+
+impl Catalogue {
+    /// Finds items of the log that the catalogue lacks and the reverse.
+    pub(super) fn compare(&self, log: &Log, findings: &mut Findings) {
+        for row in &log.rows {
+            let item = log.items.name(row.item);
+            if !self.lines.contains_key(item) {
+                let detail = || format!("line {}: item `{item}` is not in the catalogue", row.line);
+                findings.note(AnomalyCode::UnknownItem, &log.path, Some(row.line), detail);
+            }
+        }
+        let mut untouched: Vec<(u64, &str)> = self
+            .lines
+            .iter()
+            .filter(|(id, _)| !log.items.knows(id))
+            .map(|(id, line)| (*line, id.as_str()))
+            .collect();
+        untouched.sort_unstable();
+        for (line, id) in untouched {
+            let detail = || format!("line {line}: item `{id}` has no interactions");
+            findings.note(AnomalyCode::UntouchedItem, &self.path, Some(line), detail);
+        }
+    }
+}
