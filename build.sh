@@ -272,7 +272,7 @@ step_demo() {
   step_npm
   say "demo"
   # shellcheck disable=SC2086
-  cargo build $LOCKED -p sanderling-cli
+  cargo build $LOCKED --bins
   find_chromium || note "no browser found: latency is measured in Node"
   node www/demo/run.mjs "$@"
 }
@@ -331,7 +331,7 @@ step_bench() {
   step_npm
   say "bench"
   # shellcheck disable=SC2086
-  cargo build $LOCKED -p sanderling-cli
+  cargo build $LOCKED --bins
   find_chromium || note "no browser found: latency is measured in Node"
   node www/demo/bench.mjs "$@"
 }

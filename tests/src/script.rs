@@ -37,7 +37,11 @@ impl Runtime for Script {
             .output()
             .map_err(|error| format!("node cannot be started: {error}"))?;
         if !output.status.success() {
-            return Err(format!("{} runner failed: {}", self.runtime, String::from_utf8_lossy(&output.stderr)));
+            return Err(format!(
+                "{} runner failed: {}",
+                self.runtime,
+                String::from_utf8_lossy(&output.stderr)
+            ));
         }
         serde_json::from_slice(&output.stdout).map_err(|error| format!("{} runner: {error}", self.runtime))
     }

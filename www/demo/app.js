@@ -7,6 +7,8 @@ import { PrivacyPanel } from './privacy.js';
 import { renderSession, renderSuggestions } from './suggestions.js';
 
 const NUM_SUGGESTIONS = 10;
+/** A shop window with one kind of thing is a dull one. */
+const CATEGORY_CAP = 4;
 /** Calls behind the median that is shown. */
 const NUM_TIMED_CALLS = 50;
 const CONSENT_KEY = 'sanderling-demo-consent';
@@ -96,8 +98,13 @@ class Shop {
     byId('call-time').textContent = formatMillis(median(this.#callMillis));
   }
 
+  /** Whoever asks for one category gets as much of it as there is. */
+  #categoryCap() {
+    return this.#catalogue.filter.categories === undefined ? CATEGORY_CAP : NUM_SUGGESTIONS;
+  }
+
   #recommend() {
-    const options = { limit: NUM_SUGGESTIONS, rules: { filter: this.#catalogue.filter } };
+    const options = { limit: NUM_SUGGESTIONS, rules: { categoryCap: this.#categoryCap(), filter: this.#catalogue.filter } };
     const started = performance.now();
     const response = this.#recommender.recommend(options);
     this.#callMillis = [...this.#callMillis, performance.now() - started].slice(-NUM_TIMED_CALLS);

@@ -15,13 +15,14 @@ import { collect, sanderling } from './cli.mjs';
 import * as print from './print.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const RECIPE = fileURLToPath(new URL('sanderling.toml', import.meta.url));
 const DAY = 86_400;
 /** Logs that the first bundle is trained on, windows that are judged, and days until retraining. */
 const TRAINING_DAYS = 60;
 const WINDOW_DAYS = 7;
 const RETRAINING_DAYS = 90;
-/** Lists that a simulated device asks for on one day. */
-const REQUESTS_PER_DEVICE = 2;
+/** Lists that a simulated device asks for on one day; its other interactions it only observes. */
+const REQUESTS_PER_DEVICE = 1;
 /** The challenger forgets what is older than this. */
 const RETRAINING_FIRST_DAY = 45;
 
@@ -74,7 +75,7 @@ async function makeWorlds() {
 
 async function trainChampion() {
   print.step('training');
-  const trained = await sanderling('train', paths.logs, '--name', 'shop', '--out', paths.champion);
+  const trained = await sanderling('train', paths.logs, '--recipe', RECIPE, '--out', paths.champion);
   print.metrics(trained);
   print.bundle(trained);
   print.step('signing and checking the bundle, natively and as wasm under wasmtime');
@@ -132,8 +133,8 @@ async function judge(name, folder, expected) {
 
 async function retrain(store) {
   print.step('retraining on fresh logs and reports; gate: challenger against champion on the new truth');
-  const arguments_ = ['retrain', paths.fresh, '--champion', paths.champion, '--store', store, '--out', paths.challenger];
-  const result = await sanderling.judging(...arguments_);
+  const challenger = ['--store', store, '--recipe', RECIPE, '--out', paths.challenger];
+  const result = await sanderling.judging('retrain', paths.fresh, '--champion', paths.champion, ...challenger);
   print.gate(result);
   if (!result.gate.promote) throw new Error('the challenger did not pass the gate');
 }

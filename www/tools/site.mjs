@@ -12,7 +12,7 @@ export async function assemble({ out, bundle, catalogue, collector }) {
   await rm(out, { recursive: true, force: true });
   await mkdir(join(out, 'sanderling'), { recursive: true });
   // The page's own files; scripts for the command line are modules that no browser loads.
-  await cp(join(WWW, 'demo'), out, { recursive: true, filter: (path) => !path.endsWith('.mjs') });
+  await cp(join(WWW, 'demo'), out, { recursive: true, filter: (path) => !/\.(mjs|toml)$/.test(path) });
   await cp(join(WWW, 'pkg', 'dist'), join(out, 'sanderling', 'dist'), { recursive: true });
   await cp(join(WWW, 'pkg', 'wasm'), join(out, 'sanderling', 'wasm'), { recursive: true });
   await cp(bundle, join(out, 'bundle'), { recursive: true });

@@ -24,7 +24,8 @@ export async function measure() {
   return sizes;
 }
 
-function compressed(bytes) {
+/** Bytes as they are, and as a server may send them. */
+export function compressed(bytes) {
   const params = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length };
   return {
     raw_bytes: bytes.length,

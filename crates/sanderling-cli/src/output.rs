@@ -35,7 +35,8 @@ impl Output {
     pub(crate) fn result(&self, json: &impl Serialize, text: &str) -> Result<(), Error> {
         let line = if self.json {
             serde_json::to_string(json).map_err(|error| {
-                Error::new(sanderling_types::Code::Internal, "the result cannot be printed").source_error(error)
+                Error::new(sanderling_types::Code::Internal, "the result cannot be printed")
+                    .source_error(error)
             })?
         } else {
             text.trim_end().to_owned()

@@ -23,8 +23,6 @@
 //! What it does not do: it never sees a session, an item id or a model, it keeps and logs no
 //! network address, and it reads no argument and no environment variable. No features.
 #![deny(missing_docs)]
-// The collector is native: it reads bundles and the clock, the latter behind `Clock`.
-#![allow(clippy::disallowed_methods)]
 
 mod bundle;
 mod clock;

@@ -8,7 +8,9 @@ fn main() {
     for _ in 0..3 {
         let s = std::time::Instant::now();
         let mut x = 0;
-        for _ in 0..200 { x += t.top_k(std::hint::black_box(&q), 200, &m).len(); }
+        for _ in 0..200 {
+            x += t.top_k(std::hint::black_box(&q), 200, &m).len();
+        }
         println!("{:?} per scan {x}", s.elapsed() / 200);
     }
 }

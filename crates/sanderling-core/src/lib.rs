@@ -22,7 +22,7 @@
 //! goes wrong while recommending is a fault beside the list. Models are at most 32 MiB, sessions
 //! at most 1024 items in the encoder. No features.
 #![deny(missing_docs)]
-#![warn(clippy::disallowed_methods)]
+#![deny(clippy::disallowed_methods)]
 
 mod bundle;
 mod engine;

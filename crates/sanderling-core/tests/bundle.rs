@@ -93,8 +93,12 @@ fn missing_parts_have_their_codes() {
     let (files, key) = signed();
     for name in names(&files) {
         let mut without = BundleFiles::new();
-        files.iter().filter(|(other, _)| *other != name).for_each(|(name, bytes)| without.insert(name, bytes.to_vec()));
-        let expected = if name == Manifest::SIGNATURE_FILE_NAME { Code::SignatureMissing } else { Code::FileMissing };
+        files
+            .iter()
+            .filter(|(other, _)| *other != name)
+            .for_each(|(name, bytes)| without.insert(name, bytes.to_vec()));
+        let expected =
+            if name == Manifest::SIGNATURE_FILE_NAME { Code::SignatureMissing } else { Code::FileMissing };
         assert_eq!(Bundle::open(without, Some(&key)).unwrap_err().code(), expected, "{name}");
     }
     assert_eq!(code(BundleFiles::new()), Code::FileMissing);

@@ -120,7 +120,8 @@ fn ranking_is_a_permutation_of_the_retrieved_candidates() {
     ranked.sort_by_key(|candidate| candidate.item);
     assert_eq!(ranked, retrieved);
     assert!(ranking.scores.is_sorted_by(|a, b| a >= b));
-    let again = engine.feature_encoder().encode(&view, &ranking.candidates, engine.bundle().items(), support::NOW);
+    let again =
+        engine.feature_encoder().encode(&view, &ranking.candidates, engine.bundle().items(), support::NOW);
     assert_eq!(ranking.features, again);
 }
 
@@ -143,7 +144,9 @@ fn similar_items_are_ordered_by_cosine_and_leave_out_the_item() {
     let similar = engine.similar(&ItemId::from("boot"), 100).unwrap();
     let listed: Vec<_> = similar.iter().map(|listed| listed.item_id.as_str()).collect();
     assert_eq!(listed, ["clog", "pump", "beret", "cap"]);
-    assert!(matches!(&similar[0].reasons[..], [Reason::SimilarTo { item_id, .. }] if item_id.as_str() == "boot"));
+    assert!(
+        matches!(&similar[0].reasons[..], [Reason::SimilarTo { item_id, .. }] if item_id.as_str() == "boot")
+    );
     assert_eq!(engine.similar(&ItemId::from("unknown"), 3).unwrap_err().code(), Code::UnknownItem);
     assert!(engine.similar(&ItemId::from("boot"), 0).unwrap().is_empty());
 }
@@ -165,7 +168,8 @@ fn requests() -> impl Strategy<Value = Request> {
 
 fn behaviours() -> impl Strategy<Value = Behaviour> {
     prop::sample::select(
-        &[Behaviour::Copies, Behaviour::Fails, Behaviour::GivesNan, Behaviour::GivesTooFew, Behaviour::Ties][..],
+        &[Behaviour::Copies, Behaviour::Fails, Behaviour::GivesNan, Behaviour::GivesTooFew, Behaviour::Ties]
+            [..],
     )
 }
 

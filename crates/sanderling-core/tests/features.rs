@@ -30,7 +30,11 @@ fn assert_row(found: &[f32], expected: [f32; 10]) {
     let names = FeatureSpec::standard().features;
     assert_eq!(found.len(), expected.len());
     for ((found, expected), feature) in found.iter().zip(expected).zip(names) {
-        assert!((found - expected).abs() < HAND_COMPUTED, "{}: expected {expected}, found {found}", feature.name);
+        assert!(
+            (found - expected).abs() < HAND_COMPUTED,
+            "{}: expected {expected}, found {found}",
+            feature.name
+        );
     }
 }
 
@@ -44,8 +48,8 @@ fn every_kind_matches_a_hand_computed_row() {
         0.0,
         (1.0 + 0.8) / 1.8 / 2.0,
         0.5,
-        0.65968, // ln 21 / ln 101
-        0.0,     // published tomorrow
+        0.65968,  // ln 21 / ln 101
+        0.0,      // published tomorrow
         -1.38629, // |ln 40 - ln 10|
         0.0,
         1.09861, // ln 3
@@ -79,7 +83,8 @@ fn the_hour_of_day_is_utc_also_before_1970() {
 
 #[test]
 fn decay_belongs_to_its_column() {
-    let feature = |name: &str, decay| Feature { name: name.to_owned(), kind: FeatureKind::CategoryAffinity, decay };
+    let feature =
+        |name: &str, decay| Feature { name: name.to_owned(), kind: FeatureKind::CategoryAffinity, decay };
     let spec = FeatureSpec { format_version: 1, features: vec![feature("flat", 1.0), feature("steep", 0.5)] };
     let encoder = FeatureEncoder::new(&spec, &vocabulary()).unwrap();
     let table = ItemTable::quantise(&vectors(), DIM).unwrap();

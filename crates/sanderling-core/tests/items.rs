@@ -7,7 +7,8 @@ use sanderling_types::{Code, ItemIndex, Source};
 fn tables() -> impl Strategy<Value = ItemTable> {
     (1usize..40, 0usize..30).prop_flat_map(|(dim, len)| {
         let element = prop_oneof![Just(0.0f32), -2.0f32..2.0, Just(1e-30f32)];
-        prop::collection::vec(element, dim * len).prop_map(move |rows| ItemTable::quantise(&rows, dim).unwrap())
+        prop::collection::vec(element, dim * len)
+            .prop_map(move |rows| ItemTable::quantise(&rows, dim).unwrap())
     })
 }
 
@@ -107,7 +108,8 @@ fn values_that_the_writer_never_makes_are_refused() {
 
 #[test]
 fn vectors_that_are_not_finite_or_not_whole_are_refused() {
-    for (rows, dim) in [(vec![1.0, f32::NAN], 2), (vec![f32::INFINITY], 1), (vec![1.0; 3], 2), (vec![1.0], 0)] {
+    for (rows, dim) in [(vec![1.0, f32::NAN], 2), (vec![f32::INFINITY], 1), (vec![1.0; 3], 2), (vec![1.0], 0)]
+    {
         assert_eq!(ItemTable::quantise(&rows, dim).unwrap_err().code(), Code::InvalidArgument);
     }
     assert!(ItemTable::quantise(&[1.0; 2000], 2000).is_err());

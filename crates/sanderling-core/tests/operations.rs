@@ -25,7 +25,10 @@ fn good_operations_answer() {
     assert!(answer["observations"].as_array().unwrap().contains(&json!(["fault", 0])));
     let similar = ok(&json!({"op": "similar", "item_id": "boot", "limit": 1}));
     assert_eq!(similar["recommendations"][0]["item_id"], "clog");
-    assert_eq!(ok(&json!({"op": "encode", "item_ids": ["cap", "boot"]}))["query"], json!([1.0, 0.0, 0.0, 0.0]));
+    assert_eq!(
+        ok(&json!({"op": "encode", "item_ids": ["cap", "boot"]}))["query"],
+        json!([1.0, 0.0, 0.0, 0.0])
+    );
     let features = ok(&json!({
         "op": "features", "session": session(&["boot"]), "item_ids": ["clog"], "scores": [0.5], "now": NOW,
     }));
@@ -40,7 +43,10 @@ fn good_operations_answer() {
         "item_ids": ["gift", "boot", "clog", "pump", "cap"], "limit": 10,
     }));
     assert_eq!(policy["item_ids"], json!(["gift", "clog", "cap"]));
-    assert_eq!(ok(&json!({"op": "sketch", "field": "score.ranker", "values": [-1.5, 0, 0.5, 9]}))["counts"], json!([1, 0, 2, 1]));
+    assert_eq!(
+        ok(&json!({"op": "sketch", "field": "score.ranker", "values": [-1.5, 0, 0.5, 9]}))["counts"],
+        json!([1, 0, 2, 1])
+    );
     let labels = json!({"op": "sketch", "field": "fault", "labels": ["none", "too_few_items", "none"]});
     assert_eq!(ok(&labels)["counts"], json!([2, 0, 0, 0, 0, 1, 0]));
     let report = ok(&json!({

@@ -3,8 +3,8 @@
 mod support;
 
 use proptest::prelude::*;
-use sanderling_core::policy::{cap_categories, filter_mask, mask};
 use sanderling_core::SessionView;
+use sanderling_core::policy::{cap_categories, filter_mask, mask};
 use sanderling_types::{Filter, ItemId, ItemIndex, Rules};
 use support::{Fixture, session, vocabulary};
 
@@ -19,7 +19,10 @@ fn filters_keep_what_matches_every_condition() {
     let categories = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     assert_eq!(kept(Filter::default()), [0, 1, 2, 3, 4, 5]);
     assert_eq!(kept(Filter { categories: categories(&["hats"]), ..Filter::default() }), [2, 3, 4]);
-    assert_eq!(kept(Filter { categories: categories(&["hats", "shoes"]), ..Filter::default() }), [0, 1, 2, 3, 4]);
+    assert_eq!(
+        kept(Filter { categories: categories(&["hats", "shoes"]), ..Filter::default() }),
+        [0, 1, 2, 3, 4]
+    );
     assert_eq!(kept(Filter { categories: categories(&["gloves"]), ..Filter::default() }), [0u32; 0]);
     assert_eq!(kept(Filter { min_price: Some(10.0), ..Filter::default() }), [0, 1, 2, 3]);
     assert_eq!(kept(Filter { max_price: Some(10.0), ..Filter::default() }), [0, 3, 5]);

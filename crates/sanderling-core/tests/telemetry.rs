@@ -156,10 +156,13 @@ fn stored_states_of_another_shape_are_refused_and_change_nothing() {
     let counts = |counts: Vec<u64>| sanderling_sketch::Histogram::from_counts(counts);
     assert_eq!(refused(&|s| s.current.fields[0].counts = counts(vec![0; 5])), Code::InvalidArgument);
     assert_eq!(refused(&|s| s.current.fields[0].counts = counts(vec![u64::MAX; 4])), Code::InvalidArgument);
-    assert_eq!(refused(&|s| s.closed = Some(s.current.clone()).map(|mut w| {
-        w.fields.clear();
-        w
-    })), Code::InvalidArgument);
+    assert_eq!(
+        refused(&|s| s.closed = Some(s.current.clone()).map(|mut w| {
+            w.fields.clear();
+            w
+        })),
+        Code::InvalidArgument
+    );
     let mut value = serde_json::to_value(&good).unwrap();
     value["user_id"] = "u1".into();
     assert!(serde_json::from_value::<TelemetryState>(value).is_err(), "unknown fields are refused");

@@ -6,7 +6,8 @@ use prost::Message;
 use sanderling_core::{Bundle, Engine, Runtime, Scorer, TractRuntime};
 use sanderling_types::{Code, FileRole, ItemIndex, Result, Shapes};
 use support::onnx::{
-    first_column_ranker_model, floats, integers, last_row_encoder, last_row_encoder_model, model, node, value, with_int,
+    first_column_ranker_model, floats, integers, last_row_encoder, last_row_encoder_model, model, node,
+    value, with_int,
 };
 use support::{Fixture, request};
 use tract_onnx::pb::{ModelProto, NodeProto, StringStringEntryProto, TensorProto};
@@ -100,7 +101,11 @@ fn graphs_that_are_not_allowed_are_refused() {
     assert_eq!(encoder_code(|m| nodes(m)[4].input[0] = "nothing".to_owned()), invalid, "dangling input");
     assert_eq!(encoder_code(|m| nodes(m)[4].input.truncate(1)), invalid, "too few inputs");
     assert_eq!(encoder_code(|m| nodes(m)[6].output[0] = "sum".to_owned()), invalid, "defined twice");
-    assert_eq!(encoder_code(|m| m.graph.as_mut().unwrap().output[0].name = "no".to_owned()), invalid, "no output");
+    assert_eq!(
+        encoder_code(|m| m.graph.as_mut().unwrap().output[0].name = "no".to_owned()),
+        invalid,
+        "no output"
+    );
     assert_eq!(encoder_code(|m| m.graph.as_mut().unwrap().output.clear()), invalid, "zero outputs");
     assert_eq!(
         encoder_code(|m| {
@@ -115,7 +120,8 @@ fn graphs_that_are_not_allowed_are_refused() {
     assert_eq!(encoder_code(|m| tensors(m)[5].data_type = 8), invalid, "strings");
     assert_eq!(
         encoder_code(|m| {
-            let entry = StringStringEntryProto { key: "location".to_owned(), value: "/etc/passwd".to_owned() };
+            let entry =
+                StringStringEntryProto { key: "location".to_owned(), value: "/etc/passwd".to_owned() };
             tensors(m)[5].external_data.push(entry);
         }),
         invalid,
@@ -129,8 +135,14 @@ fn shapes_of_another_bundle_are_refused() {
         let error = load(&last_row_encoder_model(dim), role).err().unwrap();
         assert_eq!(error.code(), Code::ModelInvalid);
     }
-    assert_eq!(load(&first_column_ranker_model(2), FileRole::Ranker).err().unwrap().code(), Code::ModelInvalid);
-    assert_eq!(load(&first_column_ranker_model(3), FileRole::Items).err().unwrap().code(), Code::InvalidArgument);
+    assert_eq!(
+        load(&first_column_ranker_model(2), FileRole::Ranker).err().unwrap().code(),
+        Code::ModelInvalid
+    );
+    assert_eq!(
+        load(&first_column_ranker_model(3), FileRole::Items).err().unwrap().code(),
+        Code::InvalidArgument
+    );
     let fixed = |m: &mut ModelProto| {
         m.graph.as_mut().unwrap().input[0] = value("x", &[Ok(1), Ok(5), Ok(4)]);
     };
@@ -153,7 +165,10 @@ fn small_tensors_cannot_be_blown_up() {
     let huge = integers("huge", &[1 << 20, 1 << 20]);
     assert_eq!(refused(vec![node("ConstantOfShape", &["huge"], "big")], vec![huge.clone()]), limit);
     let seed = floats("seed", &[1, 1], &[1.0]);
-    assert_eq!(refused(vec![node("Expand", &["seed", "huge"], "big")], vec![huge.clone(), seed.clone()]), limit);
+    assert_eq!(
+        refused(vec![node("Expand", &["seed", "huge"], "big")], vec![huge.clone(), seed.clone()]),
+        limit
+    );
     assert_eq!(refused(vec![node("Tile", &["seed", "huge"], "big")], vec![huge, seed]), limit);
     let wide = floats("wide", &[1, 10_000], &vec![1.0; 10_000]);
     let outer = vec![node("Transpose", &["wide"], "tall"), node("MatMul", &["tall", "wide"], "big")];

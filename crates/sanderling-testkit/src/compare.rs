@@ -55,7 +55,10 @@ mod tests {
         let other = json!({"ok": {"scores": [1.0, 2.0], "id": "b"}});
         assert!(difference(&expected, &other, Tolerance::Scores).is_some());
         let failed = json!({"error": {"code": "io", "message": "x"}});
-        assert!(difference(&failed, &json!({"error": {"code": "io", "message": "y"}}), Tolerance::Exact).is_none());
+        assert!(
+            difference(&failed, &json!({"error": {"code": "io", "message": "y"}}), Tolerance::Exact)
+                .is_none()
+        );
         assert!(difference(&failed, &expected, Tolerance::Exact).is_some());
         assert!(difference(&expected, &failed, Tolerance::Exact).is_some());
     }

@@ -70,7 +70,12 @@ pub fn check(file: &GoldenFile, runtime: &mut dyn Runtime) -> Result<Vec<String>
     let operations: Vec<Value> = file.cases.iter().map(|case| case.expectation.operation.clone()).collect();
     let answers = runtime.run(&operations)?;
     if answers.len() != operations.len() {
-        return Err(format!("{} answered {} of {} operations", runtime.name(), answers.len(), operations.len()));
+        return Err(format!(
+            "{} answered {} of {} operations",
+            runtime.name(),
+            answers.len(),
+            operations.len()
+        ));
     }
     let failures = file.cases.iter().zip(&answers).filter_map(|(case, answer)| {
         let found = difference(&case.expected, answer, case.expectation.tolerance)?;

@@ -20,7 +20,11 @@ pub fn samples(manifest: &Manifest, vocabulary: &Vocabulary, baseline: &Baseline
         add(&format!("recommend/{name}"), Tolerance::Scores, json!({"op": "recommend", "request": request}));
     }
     add("similar/first", Tolerance::Scores, json!({"op": "similar", "item_id": world.id(0), "limit": 5}));
-    add("similar/bad_unknown", Tolerance::Exact, json!({"op": "similar", "item_id": "no such item", "limit": 5}));
+    add(
+        "similar/bad_unknown",
+        Tolerance::Exact,
+        json!({"op": "similar", "item_id": "no such item", "limit": 5}),
+    );
     for len in [1, 3, 20] {
         let ids: Vec<&str> = (0..len).map(|i| world.id(i * 7 + 1)).collect();
         add(&format!("encode/{len}"), Tolerance::Scores, json!({"op": "encode", "item_ids": ids}));
@@ -30,7 +34,11 @@ pub fn samples(manifest: &Manifest, vocabulary: &Vocabulary, baseline: &Baseline
     let query: Vec<f64> = (0..world.dim).map(|i| ((i * 37 % 64) as f64 - 31.0) / 32.0).collect();
     add("retrieve/ten", Tolerance::Scores, json!({"op": "retrieve", "query": query, "k": 10}));
     let exclude = [world.id(0), world.id(1)];
-    add("retrieve/exclude", Tolerance::Scores, json!({"op": "retrieve", "query": query, "k": 10, "exclude": exclude}));
+    add(
+        "retrieve/exclude",
+        Tolerance::Scores,
+        json!({"op": "retrieve", "query": query, "k": 10, "exclude": exclude}),
+    );
     add("retrieve/bad_length", Tolerance::Exact, json!({"op": "retrieve", "query": [1.0], "k": 10}));
     let columns = manifest.shapes.num_features as usize;
     let matrix: Vec<f64> = (0..columns * 4).map(|i| (i % 7) as f64 / 8.0).collect();
@@ -47,12 +55,20 @@ pub fn samples(manifest: &Manifest, vocabulary: &Vocabulary, baseline: &Baseline
         let name = format!("sketch/{}", field.name);
         add(&name, Tolerance::Exact, sketch(&field.name, &field.bins));
     }
-    add("sketch/bad_field", Tolerance::Exact, json!({"op": "sketch", "field": "no such field", "values": [1.0]}));
+    add(
+        "sketch/bad_field",
+        Tolerance::Exact,
+        json!({"op": "sketch", "field": "no such field", "values": [1.0]}),
+    );
     for seed in 0..6 {
         add(&format!("report/{seed}"), Tolerance::Exact, world.report(manifest, seed));
     }
     for (name, text) in bad_reports() {
-        add(&format!("decode_report/bad_{name}"), Tolerance::Exact, json!({"op": "decode_report", "text": text}));
+        add(
+            &format!("decode_report/bad_{name}"),
+            Tolerance::Exact,
+            json!({"op": "decode_report", "text": text}),
+        );
     }
     add("bad_operation", Tolerance::Exact, json!({"op": "no such operation"}));
     out
@@ -82,7 +98,8 @@ pub fn tampering(manifest: &Manifest) -> Vec<Expectation> {
 }
 
 fn load(name: &str, mutate: Value) -> Expectation {
-    let operation = if mutate.is_null() { json!({"op": "load"}) } else { json!({"op": "load", "mutate": mutate}) };
+    let operation =
+        if mutate.is_null() { json!({"op": "load"}) } else { json!({"op": "load", "mutate": mutate}) };
     Expectation { name: name.to_owned(), operation, tolerance: Tolerance::Exact }
 }
 

@@ -61,7 +61,8 @@ pub fn numeric_names(spec: &sanderling_types::FeatureSpec) -> Vec<String> {
 
 fn fixed_fields(vocabulary: &Vocabulary) -> Vec<BaselineField> {
     let labels = |labels: Vec<String>| FieldKind::Categorical { labels };
-    let field = |name: &str, bins| BaselineField { name: name.to_owned(), bins, shares: None, num_devices: 0 };
+    let field =
+        |name: &str, bins| BaselineField { name: name.to_owned(), bins, shares: None, num_devices: 0 };
     let positions = ["none", "1", "2-3", "4-10", "over_10"].map(str::to_owned).to_vec();
     let faults = std::iter::once("none").chain(FaultCode::ALL.iter().map(|(_, name)| *name));
     vec![
@@ -102,7 +103,11 @@ pub fn measure(engine: &Engine, split: &Split, window_seconds: u32) -> Baseline 
         .collect();
     for field in &mut fields {
         // Items grow older every day, so this distribution moves without any drift.
-        if spec.features.iter().any(|f| f.kind == FeatureKind::AgeDays && field.name == format!("feature.{}", f.name)) {
+        if spec
+            .features
+            .iter()
+            .any(|f| f.kind == FeatureKind::AgeDays && field.name == format!("feature.{}", f.name))
+        {
             (field.shares, field.num_devices) = (None, 0);
         }
     }
@@ -173,7 +178,8 @@ fn category_bin(engine: &Engine, split: &Split, item: u32) -> Option<usize> {
 /// Values of an outcome with the index of their field in [`numeric_names`].
 fn measured(outcome: &Outcome, num_names: usize) -> Vec<(usize, f32)> {
     let num_features = num_names - 2;
-    let features = outcome.features.chunks_exact(num_features).flat_map(|row| row.iter().copied().enumerate());
+    let features =
+        outcome.features.chunks_exact(num_features).flat_map(|row| row.iter().copied().enumerate());
     let retrieval = outcome.retrieval_scores.iter().map(|&score| (num_features, score));
     // A fallback list has no scores; its ranker scores are zeros that mean nothing.
     let ranked = outcome.response.recommendations.iter().zip(&outcome.retrieval_scores);

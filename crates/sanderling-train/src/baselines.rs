@@ -67,16 +67,18 @@ impl ItemKnn {
         }
         let neighbours = (0..num_items)
             .into_par_iter()
-            .map_init(
-                || vec![0u32; num_items],
-                |together, item| nearest(item, &users_of, &baskets, together),
-            )
+            .map_init(|| vec![0u32; num_items], |together, item| nearest(item, &users_of, &baskets, together))
             .collect();
         Self { neighbours }
     }
 }
 
-fn nearest(item: usize, users_of: &[Vec<u32>], baskets: &[Vec<u32>], together: &mut [u32]) -> Vec<(u32, f32)> {
+fn nearest(
+    item: usize,
+    users_of: &[Vec<u32>],
+    baskets: &[Vec<u32>],
+    together: &mut [u32],
+) -> Vec<(u32, f32)> {
     let mut touched = Vec::new();
     for &user in &users_of[item] {
         for &other in &baskets[user as usize] {

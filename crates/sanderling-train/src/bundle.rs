@@ -11,6 +11,8 @@ use sanderling_types::{
     PolicyDefaults, Quantisation, Result, Sha256Hash, Shapes, TelemetryConstants, TrainingWindow, Vocabulary,
 };
 
+use crate::folder::{write_file, write_folder};
+
 /// Everything that a manifest states beside its files.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -99,62 +101,27 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
     (files, manifest)
 }
 
-fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
-    Error::new(Code::Io, format!("{} cannot be {what}", path.display())).found(&error).source_error(error)
-}
+/// Files that a bundle folder may hold.
+const FILE_NAMES: [&str; 9] = [
+    Manifest::FILE_NAME,
+    Manifest::SIGNATURE_FILE_NAME,
+    "baseline.json",
+    "card.md",
+    "encoder.onnx",
+    "features.json",
+    "items.bin",
+    "ranker.onnx",
+    "vocabulary.json",
+];
 
-/// Writes a bundle folder: everything goes into a temporary folder beside it, which then takes its
-/// place, so that a stopped run leaves either the old folder or the new one.
+/// Writes a bundle folder, which appears complete or not at all.
 ///
 /// # Errors
-/// [`Code::Io`]; [`Code::InvalidArgument`] when `dir` exists and is not a bundle.
+/// [`Code::Io`]; [`Code::InvalidArgument`] when `dir` holds anything but a bundle.
 pub fn write(files: &BundleFiles, dir: &Path) -> Result<()> {
-    if dir.exists() && !dir.join(Manifest::FILE_NAME).exists() && !is_empty_dir(dir) {
-        return Err(Error::new(Code::InvalidArgument, format!("{} is not a bundle", dir.display()))
-            .expected("a new folder, an empty one, or a bundle to replace")
-            .hint("choose another --out"));
-    }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(|error| io_error("created", parent, error))?;
-    let name = dir.file_name().map_or_else(|| "bundle".into(), |name| name.to_string_lossy());
-    let fresh = parent.join(format!(".{name}.{}.new", std::process::id()));
-    let old = parent.join(format!(".{name}.{}.old", std::process::id()));
-    let result = write_all(files, &fresh).and_then(|()| replace(&fresh, &old, dir));
-    if result.is_err() {
-        // The error that matters is already known; what is left of the attempt is only tidied away.
-        let _ = fs::remove_dir_all(&fresh);
-    }
-    result
-}
-
-fn is_empty_dir(dir: &Path) -> bool {
-    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-fn write_all(files: &BundleFiles, dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).map_err(|error| io_error("created", dir, error))?;
-    for (name, bytes) in files.iter() {
-        let path = dir.join(name);
-        let write = || {
-            let mut file = fs::File::create(&path)?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        };
-        write().map_err(|error| io_error("written", &path, error))?;
-    }
-    Ok(())
-}
-
-fn replace(fresh: &Path, old: &Path, dir: &Path) -> Result<()> {
-    let had_old = dir.exists();
-    if had_old {
-        fs::rename(dir, old).map_err(|error| io_error("replaced", dir, error))?;
-    }
-    fs::rename(fresh, dir).map_err(|error| io_error("written", dir, error))?;
-    if had_old {
-        fs::remove_dir_all(old).map_err(|error| io_error("removed", old, error))?;
-    }
-    Ok(())
+    write_folder(dir, &FILE_NAMES, |folder| {
+        files.iter().try_for_each(|(name, bytes)| write_file(&folder.join(name), |out| out.write_all(bytes)))
+    })
 }
 
 /// Reads the manifest and every file that it names; checking them is [`sanderling_core::Bundle::open`]'s work.

@@ -20,7 +20,10 @@ pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
          (split `{}`, seed {}).\n",
         facts.recommender, facts.shapes.num_items, t.num_interactions, t.num_users, t.split, t.seed
     ));
-    line(format!("## Measured on {} test cases, from the packed bundle run by the engine\n", evaluation.num_cases));
+    line(format!(
+        "## Measured on {} test cases, from the packed bundle run by the engine\n",
+        evaluation.num_cases
+    ));
     line("| metric | this bundle (95 % interval) | baselines |\n|---|---|---|".to_owned());
     for (name, metric) in &evaluation.metrics {
         let baselines: Vec<String> = evaluation

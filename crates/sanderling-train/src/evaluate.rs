@@ -58,9 +58,8 @@ pub fn answer(engine: &Engine, split: &Split, cases: &[Case], exclude_seen: bool
             let target = split.vocabulary.item_ids.get(target as usize);
             let request = request(split, case, LIST_LEN as u32, exclude_seen);
             let recommendations = engine.recommend(&request).response.recommendations;
-            let rank = target.and_then(|target| {
-                recommendations.iter().find(|r| r.item_id == *target).map(|r| r.position)
-            });
+            let rank = target
+                .and_then(|target| recommendations.iter().find(|r| r.item_id == *target).map(|r| r.position));
             let row = |r: &sanderling_types::Recommendation| {
                 engine.bundle().item_index(&r.item_id).map(|index| index.0)
             };

@@ -15,6 +15,7 @@ pub mod bundle;
 pub mod card;
 pub mod data;
 pub mod evaluate;
+mod folder;
 pub mod metrics;
 pub mod onnx;
 pub mod ranker;

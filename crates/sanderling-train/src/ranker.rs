@@ -38,7 +38,12 @@ pub struct LinearRanker {
 
 /// Candidate lists of `cases` as the engine makes them.
 #[must_use]
-pub fn candidate_lists(engine: &Engine, split: &Split, cases: &[Case], exclude_seen: bool) -> Vec<CandidateList> {
+pub fn candidate_lists(
+    engine: &Engine,
+    split: &Split,
+    cases: &[Case],
+    exclude_seen: bool,
+) -> Vec<CandidateList> {
     cases
         .par_iter()
         .filter_map(|&case| {

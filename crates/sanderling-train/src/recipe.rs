@@ -183,7 +183,9 @@ impl Recipe {
             if ok {
                 return Ok(());
             }
-            Err(Error::new(Code::RecipeInvalid, format!("{key} is out of range")).expected(expected).found(found))
+            Err(Error::new(Code::RecipeInvalid, format!("{key} is out of range"))
+                .expected(expected)
+                .found(found))
         };
         range("model.dim", (8..=512).contains(&m.dim), "8 to 512", m.dim.to_string())?;
         range("model.layers", (1..=8).contains(&m.layers), "1 to 8", m.layers.to_string())?;
@@ -198,7 +200,12 @@ impl Recipe {
         let epochs = m.max_epochs.unwrap_or(1);
         range("model.max_epochs", (1..=10_000).contains(&epochs), "1 to 10000", epochs.to_string())?;
         let epsilon = self.telemetry.epsilon;
-        range("telemetry.epsilon", epsilon > 0.0 && epsilon <= 10.0, "above 0, at most 10", epsilon.to_string())?;
+        range(
+            "telemetry.epsilon",
+            epsilon > 0.0 && epsilon <= 10.0,
+            "above 0, at most 10",
+            epsilon.to_string(),
+        )?;
         let name_ok = !self.name.is_empty() && self.name.len() <= 64;
         range("name", name_ok, "1 to 64 characters", self.name.clone())
     }
@@ -228,8 +235,7 @@ impl Recipe {
     #[must_use]
     pub fn fit_options(&self, split: &Split) -> FitOptions {
         let m = &self.model;
-        let mut lengths: Vec<usize> =
-            split.training().map(<[_]>::len).filter(|&len| len >= 2).collect();
+        let mut lengths: Vec<usize> = split.training().map(<[_]>::len).filter(|&len| len >= 2).collect();
         lengths.sort_unstable();
         let tokens: usize = lengths.iter().map(|len| len - 1).sum::<usize>().max(1);
         let typical = lengths.get(lengths.len() * 95 / 100).copied().unwrap_or(20);

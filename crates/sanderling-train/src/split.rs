@@ -164,8 +164,11 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
     }
     for (cases, what) in [(&out.validation, "validation"), (&out.test, "test")] {
         if cases.is_empty() {
-            return Err(Error::new(Code::EmptyData, format!("the {} split leaves no {what} case", kind.as_str()))
-                .expected("users with several interactions, or sessions with several clicks"));
+            return Err(Error::new(
+                Code::EmptyData,
+                format!("the {} split leaves no {what} case", kind.as_str()),
+            )
+            .expected("users with several interactions, or sessions with several clicks"));
         }
     }
     Ok(out)
@@ -277,8 +280,7 @@ fn ordered_categories<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<&'a str>
 
 fn build_vocabulary(logs: &[UserLog<'_>], items: &[Item]) -> Result<Vocabulary> {
     let mut counts: BTreeMap<&ItemId, u32> = BTreeMap::new();
-    for (id, _, _) in
-        logs.iter().flat_map(|log| &log.events).filter(|(_, _, part)| *part == SplitPart::Train)
+    for (id, _, _) in logs.iter().flat_map(|log| &log.events).filter(|(_, _, part)| *part == SplitPart::Train)
     {
         *counts.entry(id).or_default() += 1;
     }

@@ -88,7 +88,11 @@ pub fn train(
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
     let fitted = fit(&split, recipe, lineage, watch)?;
     let doing = |what, watch: &mut dyn FnMut(Step) -> bool| {
-        if watch(Step::Doing(what)) { Ok(()) } else { Err(Error::new(Code::Cancelled, "training was stopped")) }
+        if watch(Step::Doing(what)) {
+            Ok(())
+        } else {
+            Err(Error::new(Code::Cancelled, "training was stopped"))
+        }
     };
     doing("packing the bundle", watch)?;
     let mut packer = Packer::new(&split, recipe, lineage, &fitted.weights)?;
@@ -190,7 +194,8 @@ fn target_weights(split: &Split, shares: &BTreeMap<String, f64>) -> Vec<f32> {
         return Vec::new();
     }
     let vocabulary = &split.vocabulary;
-    let first = |row: usize| vocabulary.item_categories[row].first().map(|&c| &vocabulary.categories[usize::from(c)]);
+    let first =
+        |row: usize| vocabulary.item_categories[row].first().map(|&c| &vocabulary.categories[usize::from(c)]);
     let mut trained: BTreeMap<&String, f64> = BTreeMap::new();
     let total: f64 = vocabulary.popularity.iter().map(|&count| f64::from(count)).sum();
     for (row, &count) in vocabulary.popularity.iter().enumerate() {

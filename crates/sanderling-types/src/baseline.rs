@@ -93,7 +93,10 @@ impl Baseline {
         let mut names = std::collections::BTreeSet::new();
         for field in &baseline.fields {
             if !names.insert(field.name.as_str()) {
-                return Err(Error::new(Code::BaselineInvalid, format!("field {:?} is declared twice", field.name)));
+                return Err(Error::new(
+                    Code::BaselineInvalid,
+                    format!("field {:?} is declared twice", field.name),
+                ));
             }
             check_field(field)?;
         }
@@ -118,7 +121,8 @@ impl Baseline {
 }
 
 fn check_field(field: &BaselineField) -> Result<()> {
-    let invalid = |what: &str| Err(Error::new(Code::BaselineInvalid, format!("field {:?}: {what}", field.name)));
+    let invalid =
+        |what: &str| Err(Error::new(Code::BaselineInvalid, format!("field {:?}: {what}", field.name)));
     let num_bins = field.bins.num_bins();
     if !(2..=Baseline::MAX_BINS).contains(&num_bins) {
         return invalid("the number of bins is not between 2 and 64");

@@ -17,13 +17,19 @@ struct Versioned {
 /// # Errors
 /// [`Code::LimitExceeded`] over `max_bytes`, [`Code::UnsupportedFormatVersion`] for another
 /// version, `invalid` for everything that is not the declared shape.
-pub fn decode_json<T: DeserializeOwned>(bytes: &[u8], max_bytes: usize, what: &str, invalid: Code) -> Result<T> {
+pub fn decode_json<T: DeserializeOwned>(
+    bytes: &[u8],
+    max_bytes: usize,
+    what: &str,
+    invalid: Code,
+) -> Result<T> {
     if bytes.len() > max_bytes {
         return Err(Error::new(Code::LimitExceeded, format!("{what} is too large"))
             .expected(format!("at most {max_bytes} bytes"))
             .found(format!("{} bytes", bytes.len())));
     }
-    let version: Versioned = serde_json::from_slice(bytes).map_err(|error| malformed(what, invalid, error))?;
+    let version: Versioned =
+        serde_json::from_slice(bytes).map_err(|error| malformed(what, invalid, error))?;
     if version.format_version != Some(FORMAT_VERSION) {
         let found = version.format_version.map_or("none".to_owned(), |version| version.to_string());
         return Err(Error::new(Code::UnsupportedFormatVersion, format!("{what} has another format version"))

@@ -74,8 +74,10 @@ impl FeatureSpec {
             ("session_length", K::SessionLength, 1.0),
             ("hour_of_day", K::HourOfDay, 1.0),
         ];
-        let features =
-            kinds.into_iter().map(|(name, kind, decay)| Feature { name: name.to_owned(), kind, decay }).collect();
+        let features = kinds
+            .into_iter()
+            .map(|(name, kind, decay)| Feature { name: name.to_owned(), kind, decay })
+            .collect();
         Self { format_version: FORMAT_VERSION, features }
     }
 

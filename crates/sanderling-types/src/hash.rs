@@ -66,8 +66,9 @@ impl Serialize for Sha256Hash {
 impl<'de> Deserialize<'de> for Sha256Hash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text)
-            .ok_or_else(|| serde::de::Error::custom(format!("expected 64 lower-case hex digits, found {text:?}")))
+        Self::parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("expected 64 lower-case hex digits, found {text:?}"))
+        })
     }
 }
 

@@ -12,6 +12,7 @@
 //! assert_eq!(error.code().as_str(), "unsupported_format_version");
 //! ```
 #![deny(missing_docs)]
+#![deny(clippy::disallowed_methods)]
 
 mod baseline;
 mod catalogue;

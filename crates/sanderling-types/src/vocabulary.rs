@@ -49,7 +49,8 @@ impl Vocabulary {
     /// [`Code::VocabularyInvalid`] when columns differ in length, an id repeats, a category index
     /// is out of range, the popularity order is broken or a price is not a finite number ≥ 0.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let vocabulary: Self = decode_json(bytes, Self::MAX_BYTES, "vocabulary.json", Code::VocabularyInvalid)?;
+        let vocabulary: Self =
+            decode_json(bytes, Self::MAX_BYTES, "vocabulary.json", Code::VocabularyInvalid)?;
         vocabulary.check()?;
         Ok(vocabulary)
     }
@@ -90,7 +91,9 @@ impl Vocabulary {
             return invalid("vocabulary.json is not in descending order of popularity".to_owned());
         }
         if self.prices.iter().flatten().any(|price| !price.is_finite() || *price < 0.0) {
-            return invalid("vocabulary.json has a price that is not a finite number of at least 0".to_owned());
+            return invalid(
+                "vocabulary.json has a price that is not a finite number of at least 0".to_owned(),
+            );
         }
         Ok(())
     }

@@ -10,6 +10,11 @@ export function hasCounts({ current }: WireTelemetryState): boolean {
   return current.num_lists > 0 || current.fields.some(({ counts }) => counts.some((count) => count > 0));
 }
 
+/** Whether two states of one bundle counted the same. */
+export function sameCounts(left: WireTelemetryState, right: WireTelemetryState): boolean {
+  return JSON.stringify(left.current) === JSON.stringify(right.current);
+}
+
 function combineWindows(base: WireWindow, other: WireWindow, sign: 1 | -1): WireWindow {
   const add = (left: number, right = 0): number => Math.max(0, left + sign * right);
   const counted = new Map(other.fields.map(({ name, counts }) => [name, counts]));

@@ -20,6 +20,10 @@ import type {
 /** Browsers without the symbol get a stand-in, so that the class can be declared everywhere. */
 const disposeSymbol: typeof Symbol.dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
 
+interface PageGlobals {
+  document?: Pick<EventTarget, 'addEventListener' | 'removeEventListener'>;
+}
+
 /**
  * A loaded bundle with the current user's session. `observe` and `recommend` answer at once, from
  * memory; storage and network follow behind and can never make them fail.
@@ -34,6 +38,8 @@ export abstract class RecommenderBase {
   readonly #session: Session;
   #consent: Consent;
   #freed = false;
+  /** A page that is hidden may never be shown again. */
+  readonly #save = (): void => this.telemetry.saveNow();
 
   /** Use `Recommender.load`. */
   protected constructor(opened: OpenedRecommender) {
@@ -50,6 +56,7 @@ export abstract class RecommenderBase {
       consent: () => this.#consent,
       autoSend: opened.autoSend,
     });
+    (globalThis as PageGlobals).document?.addEventListener('visibilitychange', this.#save);
   }
 
   /** @internal Takes up what earlier visits left. */
@@ -95,7 +102,10 @@ export abstract class RecommenderBase {
     this.#checkAlive();
     const interaction = checkInteraction(options);
     this.#session.append(interaction);
-    this.#count(interaction.timestamp, () => this.#opened.engine.recordInteraction(interaction.item_id));
+    this.#count(() => {
+      void this.telemetry.enter(interaction.timestamp);
+      this.#opened.engine.recordInteraction(interaction.item_id);
+    });
   }
 
   /**
@@ -137,7 +147,8 @@ export abstract class RecommenderBase {
   recordOutcome(options: OutcomeOptions = {}): void {
     this.#checkAlive();
     const position = checkPosition(record(options, 'options')['position']);
-    this.#count(clockSeconds(), () => this.#opened.engine.recordOutcome(position));
+    // An outcome belongs to the window of its list, whatever time it is by now.
+    this.#count(() => this.#opened.engine.recordOutcome(position));
   }
 
   /**
@@ -179,6 +190,7 @@ export abstract class RecommenderBase {
 
   /** Resolves when everything observed so far is stored and every started send is over. */
   async settled(): Promise<void> {
+    this.telemetry.saveNow();
     await this.#keeper.settled();
   }
 
@@ -186,6 +198,7 @@ export abstract class RecommenderBase {
   free(): void {
     if (this.#freed) return;
     this.#freed = true;
+    (globalThis as PageGlobals).document?.removeEventListener('visibilitychange', this.#save);
     this.telemetry.stop();
     const { engine, ownsEngine } = this.#opened;
     // Writes that are under way still read the engine's counts.
@@ -214,9 +227,8 @@ export abstract class RecommenderBase {
   }
 
   /** Telemetry may never hurt its host: what cannot be counted is not. */
-  #count(now: number, count: () => void): void {
+  #count(count: () => void): void {
     try {
-      void this.telemetry.enter(now);
       count();
       this.telemetry.changed();
     } catch {

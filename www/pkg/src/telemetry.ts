@@ -1,7 +1,7 @@
 import { clockSeconds, timeOf } from './arguments.js';
 import { effectiveConsent, privacySignal } from './consent.js';
-import { combineStates, hasCounts } from './counts.js';
-import type { Engine, Json, WireTelemetryState } from './engine.js';
+import { combineStates, hasCounts, sameCounts } from './counts.js';
+import type { Engine, Json, WireTelemetryState, WireWindow } from './engine.js';
 import type { Keeper } from './keeper.js';
 import { Outbox, type Reports } from './outbox.js';
 import { retryDelaySeconds, sendReport, type Sender } from './sender.js';
@@ -31,6 +31,8 @@ interface StoredWindow {
   state: WireTelemetryState;
 }
 
+/** How long counts are gathered before they are written. */
+const SAVE_DELAY_MILLIS = 500;
 /** Longest delay that a timer can express. */
 const MAX_TIMER_MILLIS = 2 ** 31 - 1;
 
@@ -46,7 +48,7 @@ export class Telemetry {
   /** The counts at the last exchange with storage; the difference to them is ours to add. */
   #savedState: WireTelemetryState;
   #draft: Draft | undefined;
-  #saveQueued = false;
+  #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #sending: Promise<unknown> = Promise.resolve();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -55,8 +57,7 @@ export class Telemetry {
     this.#settings = settings;
     this.#outbox = new Outbox(settings.keeper);
     this.#key = `telemetry/${settings.bundle.hash}`;
-    settings.engine.clearTelemetry();
-    this.#savedState = settings.engine.telemetryState();
+    this.#savedState = cleared(settings.engine);
   }
 
   /**
@@ -121,7 +122,7 @@ export class Telemetry {
     const start = Math.floor(now / windowSeconds) * windowSeconds;
     if (this.#windowStart === undefined) this.#windowStart = start;
     if (start <= this.#windowStart) return Promise.resolve(false);
-    const reportable = this.#mayReport() && this.#numLists() > 0;
+    const reportable = this.#mayReport() && this.#counted().num_lists > 0;
     // The report is built before the counts are cleared; only queueing it takes time.
     const closing = reportable ? this.#close() : Promise.resolve(false);
     this.#settings.keeper.track(this.#startWindow(start, false));
@@ -144,9 +145,14 @@ export class Telemetry {
 
   /** @internal Called after anything was counted; writes are gathered. */
   changed(): void {
-    if (this.#saveQueued || this.#consent() === 'none') return;
-    this.#saveQueued = true;
-    this.#settings.keeper.track(this.#save());
+    if (this.#saveTimer !== undefined || this.#consent() === 'none') return;
+    this.#saveTimer = setTimeout(() => this.saveNow(), SAVE_DELAY_MILLIS);
+    letProcessEnd(this.#saveTimer);
+  }
+
+  /** @internal Writes what was gathered, without waiting any longer. */
+  saveNow(): void {
+    if (this.#saveTimer !== undefined) this.#settings.keeper.track(this.#save());
   }
 
   /** @internal Takes up what earlier visits left: an open window goes on, an ended one is closed. */
@@ -171,8 +177,9 @@ export class Telemetry {
     if (this.#settings.autoSend && this.#mayReport()) this.#settings.keeper.track(this.#send());
   }
 
-  /** @internal Stops every timer. */
+  /** @internal Writes what was gathered and stops every timer. */
   stop(): void {
+    this.saveNow();
     clearTimeout(this.#timer);
   }
 
@@ -191,20 +198,21 @@ export class Telemetry {
 
   #openWindow(): number {
     if (this.#windowStart === undefined) void this.enter(clockSeconds());
-    return this.#settings.engine.telemetryState().current.window_start ?? this.#windowStart ?? 0;
+    return this.#counted().window_start ?? this.#windowStart ?? 0;
   }
 
-  /** Every reported field has a value of this device as soon as there is one such list. */
-  #numLists(): number {
-    return this.#settings.engine.telemetryState().current.num_lists;
+  /** The open window; every reported field has a value of this device as soon as it has one list. */
+  #counted(): WireWindow {
+    return this.#settings.engine.telemetryState().current;
   }
 
   #notReportable(reports: Reports): NotReportable | null {
     if (this.#settings.consent() === 'share' && privacySignal() !== null) return 'privacy_signal';
     if (this.#consent() !== 'share') return 'consent';
     if (this.#settings.sender === undefined) return 'no_collector';
-    if (reports.lastWindowStart !== null && reports.lastWindowStart >= this.#openWindow()) return 'already_reported';
-    return this.#numLists() === 0 ? 'nothing_observed' : null;
+    const { window_start: start, num_lists: numLists } = this.#counted();
+    if (numLists === 0 || start === null || start === undefined) return 'nothing_observed';
+    return reports.lastWindowStart !== null && reports.lastWindowStart >= start ? 'already_reported' : null;
   }
 
   #buildReport(): QueuedReport {
@@ -230,15 +238,15 @@ export class Telemetry {
     const { engine, keeper } = this.#settings;
     this.#windowStart = start;
     this.#draft = undefined;
-    engine.clearTelemetry();
-    this.#savedState = engine.telemetryState();
+    this.#savedState = cleared(engine);
     if (stored) await keeper.enqueue((storage) => storage.update(this.#key, () => undefined));
   }
 
   /** Adds what was counted since the last exchange to what is stored, and takes over the sum. */
   async #save(): Promise<void> {
+    clearTimeout(this.#saveTimer);
+    this.#saveTimer = undefined;
     await this.#settings.keeper.enqueue(async (storage) => {
-      this.#saveQueued = false;
       const { engine } = this.#settings;
       if (this.#consent() === 'none' || this.#windowStart === undefined) return;
       const start = this.#windowStart;
@@ -246,6 +254,10 @@ export class Telemetry {
       const added: StoredWindow = { windowStart: start, state: combineStates(snapshot, this.#savedState, -1) };
       const merged = readWindow(await storage.update(this.#key, (stored) => mergeWindows(stored, added)));
       if (this.#windowStart !== start || merged?.windowStart !== start) return;
+      if (sameCounts(merged.state, snapshot)) {
+        this.#savedState = snapshot;
+        return;
+      }
       const since = combineStates(engine.telemetryState(), snapshot, -1);
       engine.restoreTelemetry(combineStates(merged.state, since, 1));
       this.#savedState = merged.state;
@@ -292,9 +304,23 @@ export class Telemetry {
     clearTimeout(this.#timer);
     if (!this.#settings.autoSend || !this.#mayReport()) return;
     this.#timer = setTimeout(() => this.sendSoon(), Math.min(Math.max(seconds, 1) * 1000, MAX_TIMER_MILLIS));
-    // A waiting report is no reason for a Node process to stay.
-    (this.#timer as { unref?: () => void }).unref?.();
+    letProcessEnd(this.#timer);
   }
+}
+
+/** Every engine's empty state, which never changes and costs a conversion. */
+const emptyStates = new WeakMap<Engine, WireTelemetryState>();
+
+function cleared(engine: Engine): WireTelemetryState {
+  engine.clearTelemetry();
+  const state = emptyStates.get(engine) ?? engine.telemetryState();
+  emptyStates.set(engine, state);
+  return state;
+}
+
+/** A write or a report that waits is no reason for a Node process to stay. */
+function letProcessEnd(timer: ReturnType<typeof setTimeout>): void {
+  (timer as { unref?: () => void }).unref?.();
 }
 
 function mergeWindows(stored: Json | undefined, added: StoredWindow): Json | undefined {

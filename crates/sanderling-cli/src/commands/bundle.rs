@@ -54,7 +54,9 @@ pub(crate) fn inspect(args: &Inspect, output: &Output) -> Result<Verdict> {
             manifest.limits.max_session_len
         ),
     ];
-    lines.extend(manifest.files.values().map(|file| format!("  {:<16}{:>12}", file.path, table::bytes(file.bytes))));
+    lines.extend(
+        manifest.files.values().map(|file| format!("  {:<16}{:>12}", file.path, table::bytes(file.bytes))),
+    );
     lines.push(table::metrics(&manifest.recommender, &manifest.metrics, &std::collections::BTreeMap::new()));
     let json = json!({ "bundle_hash": engine.bundle().hash(), "bundle_bytes": manifest.bundle_bytes(),
         "manifest": manifest });
@@ -119,7 +121,8 @@ pub(crate) fn read_key(path: &Path) -> Result<[u8; 32]> {
     let text = fs::read_to_string(path).map_err(|error| io_error("read", path, error))?;
     let digits = text.trim();
     let byte = |at: usize| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-    let bytes: Option<Vec<u8>> = (digits.len() == 64).then(|| (0..32).map(|i| byte(2 * i)).collect()).flatten();
+    let bytes: Option<Vec<u8>> =
+        (digits.len() == 64).then(|| (0..32).map(|i| byte(2 * i)).collect()).flatten();
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         Error::new(Code::InvalidArgument, format!("{} is not a key", path.display()))
             .expected("64 hexadecimal digits")

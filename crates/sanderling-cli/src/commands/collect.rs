@@ -36,9 +36,10 @@ pub(crate) struct Collect {
 }
 
 pub(crate) fn run(args: &Collect, output: &Output) -> Result<Verdict> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Error::new(Code::Internal, "the event loop cannot start").source_error(error)
-    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Internal, "the event loop cannot start").source_error(error))?;
     let store = Store::open(&args.store, &StoreOptions::default())?;
     for folder in &args.bundle {
         store.register(&RegisteredBundle::read(folder)?)?;
@@ -54,9 +55,9 @@ async fn listen(args: &Collect, store: Store, output: &Output) -> Result<()> {
             .hint("another program may use the port; choose another with --listen")
             .source_error(error)
     })?;
-    let address = listener.local_addr().map_err(|error| {
-        Error::new(Code::Io, "the listening address is not known").source_error(error)
-    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Error::new(Code::Io, "the listening address is not known").source_error(error))?;
     let url = format!("http://{address}");
     output.result(&json!({ "url": url }), &format!("listening on {url}"))?;
     let config = Config {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use indicatif::ProgressBar;
-use sanderling_train::data::{self, ColumnMap, DeviceDay, ImportOptions, LAYOUTS, Progress, SynthConfig, Validation};
+use sanderling_train::data::{
+    self, ColumnMap, DeviceDay, ImportOptions, LAYOUTS, Progress, SynthConfig, Validation,
+};
 use sanderling_types::{Code, Error, Result};
 use serde_json::json;
 
@@ -16,8 +18,10 @@ use crate::progress;
 
 /// Turn logs of a known layout into a data folder.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sanderling import --from ml-1m $SANDERLING_DATA/ml-1m --out data/ml-1m\n  \
-    sanderling import --from csv events.csv.gz --column user=visitor --column item=sku --out data/shop")]
+#[command(
+    after_help = "Examples:\n  sanderling import --from ml-1m $SANDERLING_DATA/ml-1m --out data/ml-1m\n  \
+    sanderling import --from csv events.csv.gz --column user=visitor --column item=sku --out data/shop"
+)]
 pub(crate) struct Import {
     /// Layout of the source.
     #[arg(long, value_name = "LAYOUT", value_parser = layouts())]
@@ -91,7 +95,9 @@ pub(crate) fn import(args: &Import, output: &Output) -> Result<Verdict> {
     let mut columns = ColumnMap::default();
     for pair in &args.column {
         let (meaning, column) = pair.split_once('=').ok_or_else(|| {
-            Error::new(Code::InvalidArgument, "--column cannot be read").expected("MEANING=COLUMN").found(pair)
+            Error::new(Code::InvalidArgument, "--column cannot be read")
+                .expected("MEANING=COLUMN")
+                .found(pair)
         })?;
         columns.set(meaning, column)?;
     }
@@ -199,13 +205,17 @@ fn write_devices(path: &Path, days: &[DeviceDay]) -> Result<()> {
         file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
     };
     write().map_err(|error| {
-        Error::new(Code::Io, format!("{} cannot be written", path.display())).found(&error).source_error(error)
+        Error::new(Code::Io, format!("{} cannot be written", path.display()))
+            .found(&error)
+            .source_error(error)
     })
 }
 
 fn parse_days(text: &str) -> Result<std::ops::Range<u32>> {
     let days = text.split_once(':').and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
     days.ok_or_else(|| {
-        Error::new(Code::InvalidArgument, "--device-days cannot be read").expected("FROM:TO, two days").found(text)
+        Error::new(Code::InvalidArgument, "--device-days cannot be read")
+            .expected("FROM:TO, two days")
+            .found(text)
     })
 }

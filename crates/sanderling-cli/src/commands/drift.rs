@@ -23,6 +23,13 @@ pub(crate) struct Drift {
     bundle: PathBuf,
     #[command(flatten)]
     windows: WindowArgs,
+    /// First window start of a reference, for fields that training has no counterpart of
+    /// (outcomes, faults), Unix seconds.
+    #[arg(long, value_name = "SECONDS", requires = "reference_to")]
+    reference_from: Option<i64>,
+    /// First window start after the reference, Unix seconds.
+    #[arg(long, value_name = "SECONDS", requires = "reference_from")]
+    reference_to: Option<i64>,
     /// Probability of any false alarm over all fields.
     #[arg(long, default_value_t = 0.01)]
     alpha: f64,
@@ -83,7 +90,8 @@ fn text(report: &DriftReport) -> String {
 
 pub(crate) fn run(args: &Drift, output: &Output) -> Result<Verdict> {
     let (reader, bundle) = open(&args.store, &args.bundle)?;
-    let options = Options { alpha: args.alpha, min_effect: args.min_effect, ..Options::default() };
+    let reference = args.reference_from.zip(args.reference_to).map(|(from, to)| from..to);
+    let options = Options { alpha: args.alpha, min_effect: args.min_effect, reference, ..Options::default() };
     let report = judge(&reader, &bundle, args.windows.range(), &options)?;
     output.result(&report, &text(&report))?;
     Ok(Verdict::wanting_if(report.drifted))

@@ -12,7 +12,9 @@ use crate::output::{Output, Verdict};
 
 /// Write golden vectors: sample operations with the answers of the native engine.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sanderling golden tests/golden/v1/bundle --out tests/golden/v1/operations.json")]
+#[command(
+    after_help = "Example:\n  sanderling golden tests/golden/v1/bundle --out tests/golden/v1/operations.json"
+)]
 pub(crate) struct Golden {
     /// Bundle folder.
     bundle: PathBuf,

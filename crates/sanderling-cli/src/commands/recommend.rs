@@ -36,7 +36,11 @@ pub(crate) fn run(args: &Recommend, output: &Output) -> Result<Verdict> {
     let session = args
         .items
         .iter()
-        .map(|item| SessionInteraction { item_id: item.as_str().into(), kind: "view".to_owned(), timestamp: now })
+        .map(|item| SessionInteraction {
+            item_id: item.as_str().into(),
+            kind: "view".to_owned(),
+            timestamp: now,
+        })
         .collect();
     let request = Request { session, limit: args.limit, now, ..Request::default() };
     let response = engine.recommend(&request).response;
@@ -45,7 +49,9 @@ pub(crate) fn run(args: &Recommend, output: &Output) -> Result<Verdict> {
         .iter()
         .map(|r| format!("{:>3}  {:<24}{:>9.4}  {:?}", r.position, r.item_id.as_str(), r.score, r.reasons))
         .collect();
-    lines.extend(response.faults.iter().map(|fault| format!("fault {}: {}", fault.code.as_str(), fault.detail)));
+    lines.extend(
+        response.faults.iter().map(|fault| format!("fault {}: {}", fault.code.as_str(), fault.detail)),
+    );
     output.result(&response, &lines.join("\n"))?;
     Ok(Verdict::Done)
 }

@@ -7,15 +7,15 @@ use std::time::Instant;
 use clap::Args;
 use sanderling_sketch::noise::Channel;
 use sanderling_train::baseline::CATEGORY_FIELD;
+use sanderling_train::bundle;
 use sanderling_train::data::Dataset;
 use sanderling_train::retrain::{Gate, retrain};
-use sanderling_train::bundle;
 use sanderling_types::{FieldKind, Result};
 use serde::Serialize;
 
 use super::drift::{self, WindowArgs};
-use super::train::{self, TrainResult};
 use super::evaluate;
+use super::train::{self, TrainResult};
 use crate::output::{Output, Verdict};
 use crate::progress::TrainingProgress;
 use crate::usage::Usage;
@@ -23,8 +23,10 @@ use crate::usage::Usage;
 /// Train a challenger on logs and reports, gate it against the champion, write the next version;
 /// exit 1 when the gate refuses.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sanderling retrain data/shop --champion bundles/shop --store reports.db \\\n    \
-    --out bundles/shop-next --json")]
+#[command(
+    after_help = "Example:\n  sanderling retrain data/shop --champion bundles/shop --store reports.db \\\n    \
+    --out bundles/shop-next --json"
+)]
 pub(crate) struct Retrain {
     /// Data folder with fresh logs.
     data: PathBuf,

@@ -117,8 +117,11 @@ impl TrainResult {
     }
 
     pub(crate) fn text(&self) -> String {
-        let files: Vec<String> =
-            self.file_bytes.iter().map(|(name, len)| format!("  {name:<16}{:>12}", table::bytes(*len))).collect();
+        let files: Vec<String> = self
+            .file_bytes
+            .iter()
+            .map(|(name, len)| format!("  {name:<16}{:>12}", table::bytes(*len)))
+            .collect();
         format!(
             "{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
              bundle {} ({})\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",

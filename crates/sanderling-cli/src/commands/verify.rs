@@ -68,7 +68,12 @@ pub(crate) fn run(args: &Verify, output: &Output) -> Result<Verdict> {
     Ok(Verdict::wanting_if(!differences.is_empty()))
 }
 
-fn compare(args: &Verify, cases: &[Expectation], native: &[Value], key: Option<&PublicKey>) -> Result<Vec<String>> {
+fn compare(
+    args: &Verify,
+    cases: &[Expectation],
+    native: &[Value],
+    key: Option<&PublicKey>,
+) -> Result<Vec<String>> {
     let limits = HostLimits { fuel: args.fuel, memory_bytes: args.memory_bytes, ..HostLimits::default() };
     let mut host = WasmHost::new(&args.component, limits)?;
     let files: BTreeMap<String, Vec<u8>> = sanderling_train::bundle::read(&args.bundle)?

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, Runtime, Scorer};
 use sanderling_types::{
-    Baseline, BaselineField, Code, Error, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, FileEntry, FileRole,
-    ItemId, Limits, Manifest, PolicyDefaults, Quantisation, Request, Result, SessionInteraction, Sha256Hash, Shapes,
-    TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
+    Baseline, BaselineField, Code, Error, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, FileEntry,
+    FileRole, ItemId, Limits, Manifest, PolicyDefaults, Quantisation, Request, Result, SessionInteraction,
+    Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
 };
 
 pub const DIM: usize = 4;

@@ -3,8 +3,8 @@
 use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Extent};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, type_proto,
 };
 
 pub const FLOAT: i32 = 1;
@@ -22,7 +22,12 @@ pub fn node(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
 
 pub fn with_int(mut node: NodeProto, name: &str, value: i64) -> NodeProto {
     const INT: i32 = 2;
-    node.attribute.push(AttributeProto { name: name.to_owned(), i: value, r#type: INT, ..AttributeProto::default() });
+    node.attribute.push(AttributeProto {
+        name: name.to_owned(),
+        i: value,
+        r#type: INT,
+        ..AttributeProto::default()
+    });
     node
 }
 
@@ -61,7 +66,10 @@ pub fn value(name: &str, shape: &[Result<i64, &str>]) -> ValueInfoProto {
     let tensor = type_proto::Tensor { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto {
         name: name.to_owned(),
-        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() }),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..TypeProto::default()
+        }),
         ..ValueInfoProto::default()
     }
 }
@@ -119,8 +127,12 @@ pub fn last_row_encoder(dim: usize) -> Vec<u8> {
 pub fn first_column_ranker_model(num_features: usize) -> ModelProto {
     let mut weights = vec![0.0; num_features];
     weights[0] = 1.0;
-    let nodes = vec![node("MatMul", &["features", "weights"], "product"), node("Add", &["product", "bias"], "scores")];
-    let initializers = vec![floats("weights", &[num_features as i64, 1], &weights), floats("bias", &[1], &[0.0])];
+    let nodes = vec![
+        node("MatMul", &["features", "weights"], "product"),
+        node("Add", &["product", "bias"], "scores"),
+    ];
+    let initializers =
+        vec![floats("weights", &[num_features as i64, 1], &weights), floats("bias", &[1], &[0.0])];
     let input = value("features", &[Err("num_candidates"), Ok(num_features as i64)]);
     model(nodes, initializers, input, value("scores", &[Err("num_candidates"), Ok(1)]))
 }

@@ -11,14 +11,17 @@ use sanderling_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::folder::{write_file, write_folder};
+
 use super::{
-    folder::{write_file, write_folder},
     reader::{InteractionReader, ItemReader, ReadOptions},
     source::{self, Source, not_found, plain_name},
     table::join_list,
     time::TimeUnit,
 };
 
+/// Files that a data folder may hold.
+const FILE_NAMES: [&str; 5] = ["interactions.csv", "items.csv", "data.json", "truth.json", "devices.jsonl"];
 const MAX_INFO_BYTES: usize = 1 << 16;
 const INTERACTION_COLUMNS: [&str; 6] = ["user_id", "item_id", "kind", "timestamp", "value", "split"];
 const ITEM_COLUMNS: [&str; 5] = ["item_id", "title", "categories", "price", "published_at"];
@@ -176,7 +179,7 @@ impl Dataset {
             source: source.to_owned(),
             time: self.time,
         };
-        write_folder(folder, |folder| {
+        write_folder(folder, &FILE_NAMES, |folder| {
             write_file(&folder.join("interactions.csv"), |out| self.write_interactions(out))?;
             if !self.items.is_empty() {
                 write_file(&folder.join("items.csv"), |out| self.write_items(out))?;

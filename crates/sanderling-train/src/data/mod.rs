@@ -9,7 +9,6 @@
 
 mod columns;
 pub mod dataset;
-mod folder;
 pub mod import;
 mod parquet_table;
 mod problem;

@@ -12,6 +12,8 @@ use std::{
 
 use sanderling_types::{Code, Error, Result};
 
+pub(crate) use crate::folder::io_error;
+
 const COMPRESSIONS: [&str; 4] = ["xz", "gz", "zst", "zstd"];
 const BUFFER_BYTES: usize = 1 << 17;
 
@@ -61,10 +63,6 @@ pub(crate) fn find_table(folder: &Path, stem: &str) -> Option<PathBuf> {
 }
 
 /// [`Code::Io`] with the path and the reason.
-pub(crate) fn io_error(action: &str, path: &Path, error: io::Error) -> Error {
-    Error::new(Code::Io, format!("cannot {action} {}", path.display())).found(&error).source_error(error)
-}
-
 /// [`Code::NotFound`] with the names that would have done.
 pub(crate) fn not_found(path: &Path, expected: &str) -> Error {
     Error::new(Code::NotFound, format!("there is no usable data at {}", path.display()))

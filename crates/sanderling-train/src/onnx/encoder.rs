@@ -169,8 +169,10 @@ impl Writer<'_> {
         let dim = shape.dim;
         let columns = part * dim..(part + 1) * dim;
         let all = self.slice_of(&block.qkv);
-        let weight: Vec<f32> =
-            all.chunks_exact(3 * dim).flat_map(|row| row[columns.clone()].iter().map(|w| w * scale)).collect();
+        let weight: Vec<f32> = all
+            .chunks_exact(3 * dim)
+            .flat_map(|row| row[columns.clone()].iter().map(|w| w * scale))
+            .collect();
         let bias: Vec<f32> = self.slice_of(&block.qkv_bias)[columns].iter().map(|b| b * scale).collect();
         let flat = self.linear(&format!("{block_name}_{name}"), x, [dim, dim], &weight, &bias);
         let split = [1, -1, shape.heads as i64, (dim / shape.heads) as i64];

@@ -117,15 +117,12 @@ pub(crate) fn backward(
             product(p, cols, queries, keys.t(), false, head.scale());
             let grad_out = View::strided(&grad_mixed[head.row_at(first)..], rows, head.head_dim, dim);
             product(g, cols, grad_out, head.part(qkv, 2, 0, cols).t(), false, 1.0);
-            for (r, (p, g)) in
-                p.chunks_exact_mut(cols).zip(g.chunks_exact_mut(cols)).take(rows).enumerate()
-            {
+            for (r, (p, g)) in p.chunks_exact_mut(cols).zip(g.chunks_exact_mut(cols)).take(rows).enumerate() {
                 let (seen, unseen) = p.split_at_mut(first + r + 1);
                 kernels::exp_shifted(seen, log_sums[head.head * tokens + head.start + first + r]);
                 unseen.fill(0.0);
                 let at = head.row_at(first + r);
-                let inner =
-                    kernels::dot(&mixed[at..at + head.head_dim], &grad_mixed[at..at + head.head_dim]);
+                let inner = kernels::dot(&mixed[at..at + head.head_dim], &grad_mixed[at..at + head.head_dim]);
                 kernels::softmax_back(p, g, inner);
             }
             let (p, g) = (View::dense(p, rows, cols), View::dense(g, rows, cols));

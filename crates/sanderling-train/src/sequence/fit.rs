@@ -91,7 +91,10 @@ pub fn fit(
 ) -> Result<Fitted> {
     let FitData { sequences, num_items, target_weights, validation, exclude_seen } = *data;
     if !sequences.iter().any(|sequence| sequence.len() >= 2) || num_items < 2 {
-        return Err(Error::new(Code::EmptyData, "there is no sequence of at least two interactions to learn from"));
+        return Err(Error::new(
+            Code::EmptyData,
+            "there is no sequence of at least two interactions to learn from",
+        ));
     }
     let mut rng = ChaCha20Rng::seed_from_u64(options.seed);
     let mut weights = Weights::init(options.shape, num_items, &mut rng);

@@ -10,7 +10,7 @@ mod network;
 mod params;
 mod step;
 
-pub use fit::{Epoch, FitCase, FitData, FitOptions, Fitted, fit};
 pub(crate) use fit::ndcg10;
+pub use fit::{Epoch, FitCase, FitData, FitOptions, Fitted, fit};
 pub(crate) use params::BlockLayout;
 pub use params::{Shape, Weights};

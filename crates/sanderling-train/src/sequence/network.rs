@@ -224,15 +224,7 @@ pub(crate) fn backward(
     let (tokens, dim) = (pack.tokens(), shape.dim);
     let mut grad = std::mem::take(&mut work.grad);
     resize(&mut grad, tokens * dim);
-    norm_back(
-        grad_hidden,
-        &work.last,
-        &work.stats[..tokens],
-        dense,
-        &layout.norm,
-        &mut grad,
-        grad_dense,
-    );
+    norm_back(grad_hidden, &work.last, &work.stats[..tokens], dense, &layout.norm, &mut grad, grad_dense);
     for (i, block) in layout.blocks.iter().enumerate().rev() {
         let site = 1 + 2 * i as u32;
         work.grad_branch.clone_from(&grad);
@@ -300,17 +292,7 @@ fn feed_forward_back(
     let (dim, hidden) = (shape.dim, shape.hidden);
     let state = &work.blocks[index];
     let (wide, branch) = (&mut work.grad_wide, &mut work.grad_branch);
-    linear_back(
-        &state.active,
-        branch,
-        dense,
-        &block.down,
-        &block.down_bias,
-        hidden,
-        dim,
-        grad_dense,
-        wide,
-    );
+    linear_back(&state.active, branch, dense, &block.down, &block.down_bias, hidden, dim, grad_dense, wide);
     kernels::silu_back(&state.up, wide);
     linear_back(&state.norm2, wide, dense, &block.up, &block.up_bias, dim, hidden, grad_dense, branch);
     norm_back(branch, &state.middle, &state.stats2, dense, &block.norm2, grad, grad_dense);

@@ -147,7 +147,8 @@ impl Trainer {
     fn weigh(&mut self, target_weights: &[f32]) {
         let mut total = 0.0;
         for shard in &mut self.shards {
-            let factor = |&row: &u32| target_weights.get(self.rows[row as usize] as usize).copied().unwrap_or(1.0);
+            let factor =
+                |&row: &u32| target_weights.get(self.rows[row as usize] as usize).copied().unwrap_or(1.0);
             shard.weights.clear();
             shard.weights.extend(shard.targets.iter().map(factor));
             total += shard.weights.iter().sum::<f32>();
@@ -330,7 +331,8 @@ mod tests {
                 let mut rng = ChaCha20Rng::seed_from_u64(1);
                 let mut weights = Weights::init(shape, 500, &mut rng);
                 let mut trainer = Trainer::new(&weights);
-                let options = StepOptions { target_weights: &[], rate: 1e-2, dropout: 0.2, num_negatives: 64 };
+                let options =
+                    StepOptions { target_weights: &[], rate: 1e-2, dropout: 0.2, num_negatives: 64 };
                 for _ in 0..5 {
                     trainer.step(&mut weights, &batch, options, &mut rng);
                 }

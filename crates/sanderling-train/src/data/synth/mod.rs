@@ -37,7 +37,8 @@ pub use shop::NUM_STYLES;
 pub use truth::{DayTruth, Truth};
 
 use self::{people::People, shop::Shop, visit::Visit};
-use super::{dataset::Dataset, folder::write_file};
+use super::dataset::Dataset;
+use crate::folder::write_file;
 
 /// Interactions before a device's day that [`DeviceDay::history`] holds at most.
 pub const MAX_HISTORY: usize = 200;

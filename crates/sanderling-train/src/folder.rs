@@ -1,4 +1,4 @@
-//! Data folders that appear complete or not at all.
+//! Folders (data, bundles) and files that appear complete or not at all.
 
 use std::{
     fs::{self, File},
@@ -8,10 +8,10 @@ use std::{
 
 use sanderling_types::{Code, Error, Result};
 
-use super::source::io_error;
-
-/// Names of the files that a data folder may hold; a folder with anything else in it is not replaced.
-const KNOWN_NAMES: [&str; 5] = ["interactions.csv", "items.csv", "data.json", "truth.json", "devices.jsonl"];
+/// An error of the file system, with the path.
+pub(crate) fn io_error(action: &str, path: &Path, error: std::io::Error) -> Error {
+    Error::new(Code::Io, format!("cannot {action} {}", path.display())).found(&error).source_error(error)
+}
 
 /// Removes what was written when the work ends early.
 struct Unfinished(PathBuf);
@@ -24,10 +24,15 @@ impl Drop for Unfinished {
 }
 
 /// Writes a folder: `fill` writes the files into a temporary sibling, which then takes the place of
-/// `folder` by renaming. An older data folder at the same place is replaced.
-pub(super) fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// `folder` by renaming. An older one at the same place is replaced; a folder that holds anything but
+/// `known_names` is refused.
+pub(crate) fn write_folder(
+    folder: &Path,
+    known_names: &[&str],
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let folder = absolute(folder)?;
-    refuse_foreign(&folder)?;
+    refuse_foreign(&folder, known_names)?;
     let parent = folder.parent().unwrap_or(&folder).to_owned();
     fs::create_dir_all(&parent).map_err(|error| io_error("create", &parent, error))?;
     let unfinished = Unfinished(sibling(&folder, "unfinished"));
@@ -58,20 +63,20 @@ fn absolute(folder: &Path) -> Result<PathBuf> {
     Ok(absolute)
 }
 
-/// An error unless `folder` is missing, empty, or holds nothing but a data folder's files.
-fn refuse_foreign(folder: &Path) -> Result<()> {
+/// An error unless `folder` is missing, empty, or holds nothing but files of `known_names`.
+fn refuse_foreign(folder: &Path, known_names: &[&str]) -> Result<()> {
     if !folder.exists() {
         return Ok(());
     }
     let entries = fs::read_dir(folder).map_err(|error| io_error("look into", folder, error))?;
     for entry in entries {
         let name = entry.map_err(|error| io_error("look into", folder, error))?.file_name();
-        if !KNOWN_NAMES.iter().any(|known| name == *known) {
+        if !known_names.iter().any(|known| name == *known) {
             return Err(Error::new(
                 Code::InvalidArgument,
-                format!("{} is not a data folder", folder.display()),
+                format!("{} holds something else", folder.display()),
             )
-            .expected("a new folder, an empty one, or one with a data folder's files only")
+            .expected("a new folder, an empty one, or an older one of the same kind")
             .found(name.to_string_lossy())
             .hint("choose another folder, nothing was changed"));
         }
@@ -90,7 +95,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
 }
 
 /// Writes one file of the folder and flushes it to the disk.
-pub(super) fn write_file(
+pub(crate) fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
