@@ -323,8 +323,22 @@ step_test() {
   # The default members: with the whole workspace, features differ from `demo` and dependencies build twice.
   # shellcheck disable=SC2086
   SANDERLING_RUNTIMES=native,wasmtime,node,chromium,workerd cargo test $LOCKED --no-fail-fast
+  check_onnx
   say "node --test"
   (cd www && npm run --silent check && npm test --silent)
+}
+
+# The exported models must mean the same to an independent runtime.
+check_onnx() {
+  say "ONNX Runtime"
+  local venv=$CACHE/python
+  have python3 || apt_install python3 python3-venv || die "the tests need python3 for ONNX Runtime"
+  if ! "$venv/bin/python" -c 'import onnxruntime' 2>/dev/null; then
+    note "installing onnxruntime $ONNXRUNTIME"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "onnxruntime==$ONNXRUNTIME" "numpy==$NUMPY"
+  fi
+  "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1
 }
 
 step_bench() {

@@ -180,12 +180,26 @@ test('the outbox outlives the recommender', async () => {
 });
 
 test('two recommenders on one storage make one report of one window', async () => {
-  const [left, right] = await Promise.all([share(), share()]);
-  browse(left, fixture.itemIds);
-  await left.settled();
+  const options = { storage, consent: 'share', collectorUrl: collector.url };
+  const [left, right] = await Promise.all([fixture.loadOwn(options), fixture.loadOwn(options)]);
+  for (const recommender of [left, right]) browse(recommender, fixture.itemIds);
   const results = await Promise.all([left.telemetry.flush(), right.telemetry.flush()]);
   assert.equal(results.reduce((sum, { accepted }) => sum + accepted, 0), 1);
   assert.equal(new Set(collector.received.map(({ report }) => report.report_id)).size, 1);
+  left.free();
+  right.free();
+});
+
+test('an outcome belongs to the window of its list', async () => {
+  const yesterday = today - fixture.windowSeconds;
+  const recommender = await share();
+  for (const itemId of fixture.itemIds.slice(0, 3)) recommender.observe({ itemId, kind: 'view', timestamp: yesterday });
+  recommender.recommend({ now: yesterday + 60 });
+  recommender.recordOutcome({ position: 2 });
+  recommender.recommend({ now: yesterday + 90 });
+  const { state, windowStart } = await recommender.telemetry.preview();
+  assert.deepEqual([windowStart, state.current.num_lists], [yesterday, 2]);
+  assert.deepEqual(state.current.fields.find(({ name }) => name === 'outcome.position').counts, [0, 0, 1, 0, 0]);
 });
 
 test('after "later", the rest of the outbox is not tried in the same round', async () => {

@@ -25,29 +25,42 @@ test('a session is remembered between visits, oldest first and capped', async ()
 
 test('two recommenders on one storage add to one session and to one window', async () => {
   const storage = memory();
-  const left = await fixture.load({ storage });
+  const left = await fixture.loadOwn({ storage });
   left.observe({ itemId: fixture.itemIds[0], kind: 'view' });
   await left.settled();
-  const right = await fixture.load({ storage });
+  const right = await fixture.loadOwn({ storage });
   right.observe({ itemId: fixture.itemIds[1], kind: 'view' });
   left.observe({ itemId: fixture.itemIds[2], kind: 'view' });
   await Promise.all([left.settled(), right.settled()]);
   const stored = (await storage.get('session')).map((interaction) => interaction.item_id);
   assert.deepEqual(stored.toSorted(), fixture.itemIds.slice(0, 3).toSorted());
+  for (const recommender of [left, right, left]) {
+    recommender.recommend();
+    await recommender.settled();
+  }
+  const record = await storage.get(`telemetry/${left.bundle.hash}`);
+  assert.equal(record.state.current.num_lists, 3);
+  const counts = record.state.current.fields.find(({ name }) => name === 'interaction.category').counts;
+  assert.ok(counts.reduce((sum, count) => sum + count, 0) >= 3);
+  left.free();
+  right.free();
 });
 
 test('an erase is not undone by another recommender', async () => {
   const storage = memory();
-  const left = await fixture.load({ storage });
+  const left = await fixture.loadOwn({ storage });
   browse(left, fixture.itemIds);
   await left.settled();
-  const right = await fixture.load({ storage });
+  const right = await fixture.loadOwn({ storage });
   assert.equal(right.session.length, 3);
   await left.erase();
   right.observe({ itemId: fixture.itemIds[5], kind: 'view' });
   await right.settled();
   assert.deepEqual(right.session.map(({ itemId }) => itemId), [fixture.itemIds[5]]);
   assert.equal((await storage.get('session')).length, 1);
+  assert.equal(await storage.get(`telemetry/${left.bundle.hash}`).then((record) => record.state.current.num_lists), 0);
+  left.free();
+  right.free();
 });
 
 test('erase clears session, state and outbox; export shows everything that is kept', async () => {

@@ -16,7 +16,9 @@ export async function openFixture() {
   const first = await sanderling.Recommender.load({ files, consent: 'none' });
   const { engine } = first;
   const load = (options = {}) => sanderling.Recommender.load({ engine, storage: new sanderling.MemoryStorage(), autoSend: false, ...options });
-  return { bundle, project, sanderling, files, itemIds, engine, load, windowSeconds: first.bundle.telemetry.windowSeconds };
+  // For several recommenders at a time: an engine serves one.
+  const loadOwn = (options = {}) => sanderling.Recommender.load({ files, storage: new sanderling.MemoryStorage(), autoSend: false, ...options });
+  return { loadOwn, bundle, project, sanderling, files, itemIds, engine, load, windowSeconds: first.bundle.telemetry.windowSeconds };
 }
 
 /** Makes one list from a short session, so that there is something to report. */

@@ -210,9 +210,10 @@ export class Telemetry {
     if (this.#settings.consent() === 'share' && privacySignal() !== null) return 'privacy_signal';
     if (this.#consent() !== 'share') return 'consent';
     if (this.#settings.sender === undefined) return 'no_collector';
-    const { window_start: start, num_lists: numLists } = this.#counted();
-    if (numLists === 0 || start === null || start === undefined) return 'nothing_observed';
-    return reports.lastWindowStart !== null && reports.lastWindowStart >= start ? 'already_reported' : null;
+    const { window_start: counted, num_lists: numLists } = this.#counted();
+    const start = counted ?? this.#windowStart ?? 0;
+    if (reports.lastWindowStart !== null && reports.lastWindowStart >= start) return 'already_reported';
+    return numLists === 0 ? 'nothing_observed' : null;
   }
 
   #buildReport(): QueuedReport {

@@ -1,5 +1,6 @@
 //! A small bundle, models of a few bytes, and a fake runtime.
 #![allow(dead_code, reason = "every test file uses its part of it")]
+#![allow(unreachable_pub, reason = "shared by several test programs")]
 
 pub mod onnx;
 
