@@ -1,4 +1,5 @@
 //! One checker, every runtime: golden vectors and bundles that must be refused.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use sanderling_conformance::{golden_bundle, here, runtimes};
 use sanderling_testkit::{GoldenCase, GoldenFile, check, read_golden, tampering};

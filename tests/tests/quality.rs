@@ -1,4 +1,6 @@
 //! Quality on real data, where `SANDERLING_DATA` says it is.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "says what was not measured")]
 
 use std::path::PathBuf;
 

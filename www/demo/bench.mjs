@@ -1,49 +1,66 @@
-// Sizes of the downloads and latency of recommend() in a real browser: `node bench.mjs [--items N] [--calls N]`.
-// Trains a bundle of N items of the generated world (a few passes: weights do not change the time of a call).
-import { mkdir, writeFile } from 'node:fs/promises';
+// Downloads and latency: `node bench.mjs [--out DIR] [--items N] [--calls N]`. Trains one epoch on a generated world of
+// N items, then times recommend() over its bundle in Chromium, or in Node where no browser is found. The weights do not
+// matter for time, so one epoch is enough. The bundle is kept and used again.
+import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { Recommender } from '../pkg/dist/node.js';
 import { findBrowser, launch } from '../tools/browser.mjs';
 import { readFlags } from '../tools/flags.mjs';
 import { serve } from '../tools/serve.mjs';
 import { assemble } from '../tools/site.mjs';
-import { measure } from '../tools/sizes.mjs';
+import { measure as measureSizes } from '../tools/sizes.mjs';
 import { sanderling } from './cli.mjs';
+import { measure } from './measure.js';
 import * as print from './print.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const OUT = join(ROOT, 'build', 'bench');
-const flags = readFlags({ items: { default: '10000' }, calls: { default: '240' } });
 
-await mkdir(OUT, { recursive: true });
-print.step('download of the engine');
-print.sizes(await measure());
+const flags = readFlags({
+  out: { default: join(ROOT, 'build', 'bench') },
+  items: { default: '10000' },
+  calls: { default: '400' },
+});
 
-print.step(`a bundle of about ${flags.items} items`);
-const [world, bundle] = [join(OUT, 'world'), join(OUT, 'bundle')];
-// Items that nobody touched are not in a bundle, so the world has some more of them.
-const items = Math.round(Number(flags.items) * 1.02);
-await sanderling('synth', '--items', items, '--users', 6000, '--days', 60, '--out', world);
-const recipe = fileURLToPath(new URL('sanderling.toml', import.meta.url));
-const trained = await sanderling('train', world, '--recipe', recipe, '--max-epochs', 2, '--out', bundle);
-print.bundle(trained);
-
-if (findBrowser() === undefined) {
-  console.error('no browser was found: latency was not measured');
-  process.exit(1);
+async function makeBundle() {
+  const bundle = join(flags.out, `bundle-${flags.items}`);
+  const kept = await access(join(bundle, 'manifest.json')).then(() => true, () => false);
+  if (kept) return bundle;
+  print.step(`training one epoch on a generated world of ${flags.items} items`);
+  const world = join(flags.out, `world-${flags.items}`);
+  await sanderling('synth', '--items', flags.items, '--users', 6000, '--days', 60, '--out', world);
+  await sanderling('train', world, '--name', 'bench', '--max-epochs', 1, '--out', bundle);
+  return bundle;
 }
-print.step('recommend() in Chromium: session of the last items, features, ranker, policy, reasons');
-const catalogue = join(OUT, 'catalogue.json');
-await writeFile(catalogue, '[]');
-const server = await serve({ root: await assemble({ out: join(OUT, 'site'), bundle, catalogue }) });
-const { context, version, close } = await launch({});
-try {
-  const page = context.pages()[0] ?? (await context.newPage());
-  await page.goto(`${server.url}/bench.html?calls=${flags.calls}`);
-  await page.waitForFunction(() => window.__bench !== undefined);
-  print.line(`Chromium ${version}: ${JSON.stringify(await page.evaluate(() => window.__bench))}`);
-} finally {
-  await close();
-  await server.close();
+
+async function inBrowser(bundle) {
+  const catalogue = join(flags.out, 'catalogue.json');
+  await writeFile(catalogue, '[]');
+  const { url, close } = await serve({ root: await assemble({ out: join(flags.out, 'site'), bundle, catalogue }) });
+  const browser = await launch();
+  try {
+    const page = await browser.context.newPage();
+    await page.goto(new URL(`bench.html?calls=${flags.calls}`, url).href);
+    return { where: browser.version, timings: await page.evaluate(() => window.__bench) };
+  } finally {
+    await browser.close();
+    await close();
+  }
 }
+
+async function inNode(bundle, itemIds) {
+  const recommender = await Recommender.load({ baseUrl: bundle, consent: 'none' });
+  const timings = await measure(recommender, itemIds, Number(flags.calls));
+  recommender.free();
+  return { where: `Node ${process.version} (no browser was found)`, timings };
+}
+
+await mkdir(flags.out, { recursive: true });
+const bundle = await makeBundle();
+const { item_ids: itemIds } = JSON.parse(await readFile(join(bundle, 'vocabulary.json'), 'utf8'));
+print.step('size');
+print.sizes(await measureSizes());
+print.step(`recommend() over ${itemIds.length} items`);
+const { where, timings } = findBrowser() === undefined ? await inNode(bundle, itemIds) : await inBrowser(bundle);
+print.line(`${where}: ${JSON.stringify(timings)}`);

@@ -1,5 +1,6 @@
 //! The wasm host keeps its promises: limits hold, a stopped call does not stop the host, and the
 //! component gives the native engine's results.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Opening a bundle: what is changed, cut or missing is refused with its code.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Recommending: golden small cases, every fault, and what holds for any request.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

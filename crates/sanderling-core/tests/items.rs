@@ -1,4 +1,5 @@
 //! The item table: one encoding, strict decoding, exact retrieval.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
 use sanderling_core::{ItemTable, Mask, by_score};

@@ -1,4 +1,5 @@
 //! The tract runtime: good models run at every length, bad ones are refused before they cost anything.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -50,9 +51,6 @@ fn inputs_of_another_shape_are_refused() {
     }
     let error = encoder.run(&vec![0.0; 2000 * 4], &[1, 2000, 4]).unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "longer than any session");
-    // Longer than the position table: the model itself fails.
-    let error = encoder.run(&[0.0; 17 * 4], &[1, 17, 4]).unwrap_err();
-    assert_eq!(error.code(), Code::InferenceFailed);
 }
 
 #[test]

@@ -78,26 +78,26 @@ pub fn samples(manifest: &Manifest, vocabulary: &Vocabulary, baseline: &Baseline
 /// format version, for every file.
 #[must_use]
 pub fn tampering(manifest: &Manifest) -> Vec<Expectation> {
-    let mut out = vec![load("load/good", json!(null))];
+    let mut out = vec![load("load/good", &json!(null))];
     for file in manifest.files.values() {
         for at in [0, file.bytes / 2, file.bytes - 1] {
             let name = format!("load/bad_flip/{}/{at}", file.path);
-            out.push(load(&name, json!({"file": file.path, "flip_byte": at})));
+            out.push(load(&name, &json!({"file": file.path, "flip_byte": at})));
         }
         for len in [0, file.bytes / 2, file.bytes - 1] {
             let name = format!("load/bad_truncate/{}/{len}", file.path);
-            out.push(load(&name, json!({"file": file.path, "truncate_to": len})));
+            out.push(load(&name, &json!({"file": file.path, "truncate_to": len})));
         }
     }
     let manifest_name = Manifest::FILE_NAME;
     let len = manifest.encode().len() as u64;
-    out.push(load("load/bad_manifest_flip", json!({"file": manifest_name, "flip_byte": len / 2})));
-    out.push(load("load/bad_manifest_truncate", json!({"file": manifest_name, "truncate_to": len / 2})));
-    out.push(load("load/bad_version", json!({"file": manifest_name, "replace_format_version": 99})));
+    out.push(load("load/bad_manifest_flip", &json!({"file": manifest_name, "flip_byte": len / 2})));
+    out.push(load("load/bad_manifest_truncate", &json!({"file": manifest_name, "truncate_to": len / 2})));
+    out.push(load("load/bad_version", &json!({"file": manifest_name, "replace_format_version": 99})));
     out
 }
 
-fn load(name: &str, mutate: Value) -> Expectation {
+fn load(name: &str, mutate: &Value) -> Expectation {
     let operation =
         if mutate.is_null() { json!({"op": "load"}) } else { json!({"op": "load", "mutate": mutate}) };
     Expectation { name: name.to_owned(), operation, tolerance: Tolerance::Exact }

@@ -14,6 +14,7 @@ pub mod baselines;
 pub mod bundle;
 pub mod card;
 pub mod data;
+mod draw;
 pub mod evaluate;
 mod folder;
 pub mod metrics;

@@ -10,8 +10,10 @@
 use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 use sanderling_types::Metric;
+
+use crate::draw::below;
 
 /// List length that the metrics need.
 pub const LIST_LEN: usize = 20;
@@ -139,10 +141,6 @@ fn interval(value: f64, mut samples: Vec<f64>) -> Metric {
     };
     let round = |v: f64| (v * 1e6).round() / 1e6;
     Metric { low: round(at(0.025)), high: round(at(0.975)), value: round(value) }
-}
-
-fn below(rng: &mut ChaCha20Rng, n: usize) -> usize {
-    (u64::from(rng.next_u32()) * n as u64 >> 32) as usize
 }
 
 /// Bootstrap over users of the mean difference in NDCG@10, `a - b`, over the same cases: the paired

@@ -173,7 +173,7 @@ impl AnswerSlot {
     ) -> impl FnOnce(Result<http::Response<HyperOutgoingBody>, ErrorCode>) + Send + Sync + 'static {
         let slot = self.clone();
         move |answer| {
-            *slot.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::spawn(collect(answer)))
+            *slot.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::spawn(collect(answer)));
         }
     }
 

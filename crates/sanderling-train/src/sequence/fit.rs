@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{self, Dropout, Pack, Workspace};
 use super::params::{Shape, Weights};
 use super::step::{StepOptions, Trainer};
+use crate::draw::below;
 
 /// How to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -205,11 +206,6 @@ fn make_batches(windows: &[&[u32]], batch_tokens: usize, rng: &mut ChaCha20Rng) 
         batches.swap(i, below(rng, i + 1));
     }
     batches
-}
-
-/// Uniform below `n` (Lemire's multiply-shift; the bias at 32 bits is below `n / 2^32`).
-fn below(rng: &mut ChaCha20Rng, n: usize) -> usize {
-    (u64::from(rng.next_u32()) * n as u64 >> 32) as usize
 }
 
 /// NDCG@10 of the f32 weights over the whole catalogue, one relevant item a case.

@@ -11,6 +11,7 @@ use super::kernels;
 use super::loss::{self, Negatives};
 use super::network::{self, Dropout, Pack, Workspace};
 use super::params::{Layout, Weights};
+use crate::draw::below;
 
 /// Shards of a batch.
 const SHARDS: usize = 4;
@@ -101,7 +102,7 @@ impl Trainer {
         let len = if exact { num_items } else { wanted };
         if !exact {
             for i in 0..len {
-                let j = i + (u64::from(rng.next_u32()) * (num_items - i) as u64 >> 32) as usize;
+                let j = i + below(rng, num_items - i);
                 self.permutation.swap(i, j);
             }
         }
