@@ -5,6 +5,8 @@ import { Problem } from './problem.js';
 
 /** Largest accepted request body. */
 const MAX_BODY_BYTES = 64 * 1024;
+/** How much of a larger one is read before the connection is given up. */
+const MAX_DRAINED_BYTES = 1024 * 1024;
 /** When to come back after the bundle could not be loaded. */
 const RETRY_AFTER_SECONDS = 5;
 
@@ -56,7 +58,10 @@ async function load(env: Env, context: ExecutionContext): ReturnType<typeof engi
   }
 }
 
-/** Reads the body, and stops at the first chunk beyond the limit. */
+/**
+ * Reads the body. What is beyond the limit is not kept, but read for a while: a connection that is
+ * cut in the middle of an upload loses the answer that says why.
+ */
 async function readBody(request: Request): Promise<string> {
   const decoder = new TextDecoder();
   let text = '';
@@ -64,15 +69,15 @@ async function readBody(request: Request): Promise<string> {
   const reader = request.body?.getReader();
   for (let step = await reader?.read(); step !== undefined && !step.done; step = await reader?.read()) {
     length += step.value.byteLength;
-    if (length > MAX_BODY_BYTES) {
+    if (length > MAX_DRAINED_BYTES) {
       await reader?.cancel();
-      throw new Problem(413, new RecommenderError('limit_exceeded', 'the request body is too large', {
-        expected: `at most ${MAX_BODY_BYTES} bytes`,
-      }));
+      break;
     }
-    text += decoder.decode(step.value, { stream: true });
+    if (length <= MAX_BODY_BYTES) text += decoder.decode(step.value, { stream: true });
   }
-  return text + decoder.decode();
+  if (length <= MAX_BODY_BYTES) return text + decoder.decode();
+  const details = { expected: `at most ${MAX_BODY_BYTES} bytes` };
+  throw new Problem(413, new RecommenderError('limit_exceeded', 'the request body is too large', details));
 }
 
 function parse(text: string): unknown {

@@ -2,8 +2,8 @@
 //!
 //! A *data folder* holds `interactions.csv`, perhaps `items.csv`, and `data.json`; its format is
 //! described in `docs/formats/interactions.md`. [`Dataset`] is the same thing in memory.
-//! [`import`] turns public layouts into a data folder, [`validate`] says what is wrong with one,
-//! and [`synth`] generates a world whose truth is known.
+//! [`import()`] turns public layouts into a data folder, [`validate()`] says what is wrong with one,
+//! and [`synth()`] generates a world whose truth is known.
 #![allow(clippy::disallowed_methods, reason = "the trainer is native: it reads and writes files")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap fails the test"))]
 
