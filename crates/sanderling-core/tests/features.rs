@@ -99,7 +99,7 @@ proptest! {
     #[test]
     fn features_are_finite_and_in_their_ranges(
         items in prop::collection::vec(0u32..6, 0..12),
-        scores in prop::collection::vec(any::<f32>(), 1..8),
+        scores in prop::collection::vec(prop_oneof![any::<f32>(), Just(f32::NAN), Just(f32::INFINITY)], 1..8),
         now in any::<i64>(),
     ) {
         let candidates: Vec<_> = scores.iter().zip(0..).map(|(score, at)| candidate(at % 6, *score)).collect();

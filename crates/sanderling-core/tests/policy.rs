@@ -49,7 +49,7 @@ fn the_cap_counts_first_categories_and_spares_items_without_one() {
 proptest! {
     #[test]
     fn an_item_is_kept_exactly_when_no_rule_removes_it(
-        seen in prop::collection::vec(0usize..6, 0..4),
+        seen in prop::collection::vec(0usize..6, 0..8),
         excluded in prop::collection::vec(0usize..6, 0..4),
         exclude_seen in prop::option::of(any::<bool>()),
         min_price in prop::option::of(0.0f32..50.0),

@@ -87,6 +87,7 @@ fn a_later_window_closes_the_one_before_and_both_can_be_reported() {
     let code = |start| telemetry.build_report(start, [1; 32], [2; 16]).unwrap_err().code();
     assert_eq!(code(START - DAY), Code::InvalidArgument, "nothing was counted there");
     assert_eq!(code(START + 1), Code::InvalidArgument, "not the start of a window");
+    assert!(new_telemetry(engine.bundle()).build_report(START + 1, [1; 32], [2; 16]).is_err());
     telemetry.discard(START);
     assert_eq!(telemetry.state().closed, None);
     assert_eq!(telemetry.state().current.num_lists, 2);

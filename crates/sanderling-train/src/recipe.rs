@@ -71,7 +71,7 @@ pub struct ModelRecipe {
     pub learning_rate: f32,
     /// Shared negatives of a batch.
     pub num_negatives: usize,
-    /// Passes over the data; by default what makes about 18 million training tokens, 10 to 80.
+    /// Passes over the data; by default what makes about 24 million training tokens, 10 to 80.
     pub max_epochs: Option<usize>,
     /// Epochs without a better validation NDCG@10 before stopping.
     pub patience: usize,
@@ -252,7 +252,7 @@ impl Recipe {
             dropout: m.dropout,
             num_negatives: m.num_negatives,
             batch_tokens: (tokens / 100).clamp(1024, 8192),
-            max_epochs: m.max_epochs.unwrap_or((18_000_000 / tokens).clamp(10, 80)),
+            max_epochs: m.max_epochs.unwrap_or((24_000_000 / tokens).clamp(10, 80)),
             patience: m.patience,
             seed: self.seed,
         }
