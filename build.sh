@@ -335,7 +335,9 @@ check_onnx() {
   have python3 || apt_install python3 python3-venv || die "the tests need python3 for ONNX Runtime"
   if ! "$venv/bin/python" -c 'import onnxruntime' 2>/dev/null; then
     note "installing onnxruntime $ONNXRUNTIME"
-    python3 -m venv "$venv"
+    # Debian's python3 has no venv without python3-venv.
+    python3 -m venv "$venv" 2>/dev/null || { apt_install python3-venv && python3 -m venv "$venv"; } ||
+      die "python3 cannot make a virtual environment; install python3-venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "onnxruntime==$ONNXRUNTIME" "numpy==$NUMPY"
   fi
   "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1
