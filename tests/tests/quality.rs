@@ -18,13 +18,13 @@ fn the_sequence_model_beats_both_baselines_on_ml_100k_by_time() {
         .expect("ml-100k imports");
     let trained = train(&dataset, &Recipe::default(), &Lineage::default(), &mut |_| true).expect("trains");
     let ours = trained.evaluation.metrics["ndcg@10"];
-    for (name, metrics) in &trained.evaluation.baselines {
-        let theirs = metrics["ndcg@10"];
+    for name in ["popular", "item-knn"] {
+        let theirs = trained.evaluation.baselines[name]["ndcg@10"];
         assert!(
             ours.low > theirs.high,
             "NDCG@10 {ours:?} does not clear {name} {theirs:?} with intervals apart"
         );
     }
     let packed = trained.manifest.quantisation;
-    assert!(packed.ndcg10_packed > 0.9 * packed.ndcg10_f32, "packing lost too much: {packed:?}");
+    assert!(packed.ndcg10_packed > 0.97 * packed.ndcg10_f32, "packing lost too much: {packed:?}");
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::metrics::{CaseResult, LIST_LEN};
-use crate::split::{Case, Split, UNKNOWN};
+use crate::split::{Case, Split};
 
 /// Neighbours kept of an item.
 const NEIGHBOURS: usize = 50;
@@ -101,7 +101,7 @@ fn nearest(
 }
 
 fn distinct(items: impl Iterator<Item = u32>) -> Vec<u32> {
-    let mut items: Vec<u32> = items.filter(|&item| item != UNKNOWN).collect();
+    let mut items: Vec<u32> = items.collect();
     items.sort_unstable();
     items.dedup();
     items
@@ -129,12 +129,12 @@ pub fn answer(baseline: &dyn Baseline, split: &Split, cases: &[Case]) -> Vec<Cas
         .map_init(
             || vec![0.0; split.vocabulary.len()],
             |scores, &case| {
-                let history: Vec<u32> = split.history(case).iter().map(|event| event.item).collect();
+                let history: Vec<u32> = split.rows(split.history(case)).collect();
                 let target = split.target(case).item;
                 scores.fill(0.0);
                 baseline.score(&history, scores);
                 if split.exclude_seen {
-                    let seen = history.iter().filter(|&&item| item != UNKNOWN && item != target);
+                    let seen = history.iter().filter(|&&item| item != target);
                     seen.for_each(|&item| scores[item as usize] = f32::NEG_INFINITY);
                 }
                 let list = top(scores, LIST_LEN);

@@ -5,10 +5,11 @@ use sanderling_core::Engine;
 use sanderling_types::{Context, Request, Rules, SessionInteraction, TimeKind};
 
 use crate::metrics::{CaseResult, LIST_LEN};
-use crate::split::{Case, Split, UNKNOWN};
+use crate::split::{Case, Split};
 
-/// Interactions of a history that are handed to the engine; it reads fewer.
-const MAX_HISTORY: usize = 500;
+/// Interactions of a history that are handed to the engine: more than any person has; the encoder
+/// reads fewer, but what was seen is left out however long ago.
+const MAX_HISTORY: usize = 10_000;
 
 /// The request that a device would make in `case`.
 #[must_use]
@@ -19,9 +20,8 @@ pub fn request(split: &Split, case: Case, limit: u32, exclude_seen: bool) -> Req
     let with_time = split.time == TimeKind::UnixSeconds;
     let session: Vec<SessionInteraction> = newest
         .iter()
-        .filter(|event| event.item != UNKNOWN)
-        .map(|event| SessionInteraction {
-            item_id: split.vocabulary.item_ids[event.item as usize].clone(),
+        .map(|&event| SessionInteraction {
+            item_id: split.item_id(event).clone(),
             kind: "view".to_owned(),
             timestamp: if with_time { event.timestamp } else { 0 },
         })
@@ -33,8 +33,8 @@ pub fn request(split: &Split, case: Case, limit: u32, exclude_seen: bool) -> Req
         rules.exclude_seen = Some(false);
         rules.exclude = newest
             .iter()
-            .filter(|event| event.item != UNKNOWN && event.item != target.item)
-            .map(|event| split.vocabulary.item_ids[event.item as usize].clone())
+            .filter(|event| event.item != target.item)
+            .map(|&event| split.item_id(event).clone())
             .collect();
     }
     Request {
@@ -54,12 +54,10 @@ pub fn answer(engine: &Engine, split: &Split, cases: &[Case], exclude_seen: bool
     cases
         .par_iter()
         .map(|&case| {
-            let target = split.target(case).item;
-            let target = split.vocabulary.item_ids.get(target as usize);
+            let target = split.item_id(split.target(case));
             let request = request(split, case, LIST_LEN as u32, exclude_seen);
             let recommendations = engine.recommend(&request).response.recommendations;
-            let rank = target
-                .and_then(|target| recommendations.iter().find(|r| r.item_id == *target).map(|r| r.position));
+            let rank = recommendations.iter().find(|r| r.item_id == *target).map(|r| r.position);
             let row = |r: &sanderling_types::Recommendation| {
                 engine.bundle().item_index(&r.item_id).map(|index| index.0)
             };

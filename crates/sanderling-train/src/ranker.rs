@@ -55,8 +55,7 @@ pub fn candidate_lists(
             let candidates = engine.retrieve(&query, max_candidates, &mask);
             let items = engine.bundle().items();
             let features = engine.feature_encoder().encode(&session, &candidates, items, request.now);
-            let target = split.vocabulary.item_ids.get(split.target(case).item as usize);
-            let target = target.and_then(|id| engine.bundle().item_index(id));
+            let target = engine.bundle().item_index(split.item_id(split.target(case)));
             let relevant =
                 target.and_then(|target| candidates.iter().position(|candidate| candidate.item == target));
             Some(CandidateList { user: case.user, features, relevant })

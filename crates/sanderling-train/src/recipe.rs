@@ -71,7 +71,7 @@ pub struct ModelRecipe {
     pub learning_rate: f32,
     /// Shared negatives of a batch.
     pub num_negatives: usize,
-    /// Passes over the data; by default what makes about 24 million training tokens, 10 to 80.
+    /// Passes over the data; by default what makes about 20 million training tokens, 10 to 80.
     pub max_epochs: Option<usize>,
     /// Epochs without a better validation NDCG@10 before stopping.
     pub patience: usize,
@@ -194,18 +194,24 @@ impl Recipe {
         range("model.dropout", (0.0..=0.9).contains(&m.dropout), "0 to 0.9", m.dropout.to_string())?;
         let rate_ok = m.learning_rate > 0.0 && m.learning_rate <= 1.0;
         range("model.learning_rate", rate_ok, "above 0, at most 1", m.learning_rate.to_string())?;
-        range("model.num_negatives", m.num_negatives >= 1, "at least 1", m.num_negatives.to_string())?;
+        range("model.num_negatives", m.num_negatives >= 8, "at least 8", m.num_negatives.to_string())?;
+        range("model.patience", m.patience >= 1, "at least 1", m.patience.to_string())?;
         let len = m.max_session_len.unwrap_or(1);
-        range("model.max_session_len", (1..=4096).contains(&len), "1 to 4096", len.to_string())?;
+        range("model.max_session_len", (1..=1024).contains(&len), "1 to 1024", len.to_string())?;
         let epochs = m.max_epochs.unwrap_or(1);
         range("model.max_epochs", (1..=10_000).contains(&epochs), "1 to 10000", epochs.to_string())?;
-        let epsilon = self.telemetry.epsilon;
-        range(
-            "telemetry.epsilon",
-            epsilon > 0.0 && epsilon <= 10.0,
-            "above 0, at most 10",
-            epsilon.to_string(),
-        )?;
+        let l = &self.limits;
+        let candidates_ok = (20..=10_000).contains(&l.max_candidates);
+        range("limits.max_candidates", candidates_ok, "20 to 10000", l.max_candidates.to_string())?;
+        let limit_ok = (20..=1000).contains(&l.max_limit);
+        range("limits.max_limit", limit_ok, "20 to 1000", l.max_limit.to_string())?;
+        let t = &self.telemetry;
+        let epsilon_ok = t.epsilon > 0.0 && t.epsilon <= 10.0;
+        range("telemetry.epsilon", epsilon_ok, "above 0, at most 10", t.epsilon.to_string())?;
+        let fields_ok = (1..=4).contains(&t.fields_per_report);
+        range("telemetry.fields_per_report", fields_ok, "1 to 4", t.fields_per_report.to_string())?;
+        let window_ok = t.window_seconds >= 3600;
+        range("telemetry.window_seconds", window_ok, "at least 3600", t.window_seconds.to_string())?;
         let name_ok = !self.name.is_empty() && self.name.len() <= 64;
         range("name", name_ok, "1 to 64 characters", self.name.clone())
     }
@@ -252,7 +258,7 @@ impl Recipe {
             dropout: m.dropout,
             num_negatives: m.num_negatives,
             batch_tokens: (tokens / 100).clamp(1024, 8192),
-            max_epochs: m.max_epochs.unwrap_or((24_000_000 / tokens).clamp(10, 80)),
+            max_epochs: m.max_epochs.unwrap_or((20_000_000 / tokens).clamp(10, 80)),
             patience: m.patience,
             seed: self.seed,
         }
@@ -271,6 +277,17 @@ mod tests {
         assert!(error.to_string().contains("dimm"), "{error}");
         let error = Recipe::parse("[model]\nheads = 3\n").expect_err("not a divisor");
         assert!(error.to_string().contains("model.heads"), "{error}");
+        for text in [
+            "[limits]\nmax_candidates = 20000",
+            "[limits]\nmax_limit = 0",
+            "[telemetry]\nfields_per_report = 9",
+            "[telemetry]\nwindow_seconds = 60",
+            "[telemetry]\nepsilon = nan",
+            "[model]\nmax_session_len = 2000",
+            "[model]\npatience = 0",
+        ] {
+            assert_eq!(Recipe::parse(text).expect_err(text).code(), Code::RecipeInvalid);
+        }
         assert_ne!(Recipe::default().hash(), Recipe { seed: 2, ..Recipe::default() }.hash());
     }
 }

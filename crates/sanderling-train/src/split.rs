@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 
-/// Row of an item that training has not seen.
-pub const UNKNOWN: u32 = u32::MAX;
 /// Most validation cases used to choose between models; more say nothing new.
 const MAX_CHOOSING_CASES: usize = 2000;
 
@@ -43,7 +41,7 @@ impl SplitKind {
 /// One interaction in vocabulary rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// Row of the item, or [`UNKNOWN`].
+    /// Row of the item in the vocabulary; from its length on, a place in [`Split::unseen_ids`].
     pub item: u32,
     /// Unix seconds or a position.
     pub timestamp: i64,
@@ -66,6 +64,8 @@ pub struct Split {
     pub kind: SplitKind,
     /// Items with at least one training interaction, most popular first.
     pub vocabulary: Vocabulary,
+    /// Ids of items that only later parts hold.
+    pub unseen_ids: Vec<ItemId>,
     /// Everything each user (or session) did, oldest first; training part, then the rest.
     pub sequences: Vec<Vec<Event>>,
     /// How many events of each sequence are for training.
@@ -81,6 +81,25 @@ pub struct Split {
 }
 
 impl Split {
+    /// The row of an item that training has seen.
+    #[must_use]
+    pub fn row(&self, event: Event) -> Option<u32> {
+        ((event.item as usize) < self.vocabulary.len()).then_some(event.item)
+    }
+
+    /// The outside id of any item.
+    #[must_use]
+    pub fn item_id(&self, event: Event) -> &ItemId {
+        let row = event.item as usize;
+        let unseen = || &self.unseen_ids[row - self.vocabulary.len()];
+        self.vocabulary.item_ids.get(row).unwrap_or_else(unseen)
+    }
+
+    /// Rows of the items that training has seen, oldest first.
+    pub fn rows(&self, events: &[Event]) -> impl DoubleEndedIterator<Item = u32> {
+        events.iter().filter_map(|&event| self.row(event))
+    }
+
     /// What is known in a case, oldest first.
     #[must_use]
     pub fn history(&self, case: Case) -> &[Event] {
@@ -118,6 +137,7 @@ impl Split {
 
 /// One user's interactions with the part that each belongs to.
 struct UserLog<'a> {
+    user: &'a UserId,
     events: Vec<(&'a ItemId, i64, SplitPart)>,
 }
 
@@ -131,10 +151,10 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
     match kind {
         SplitKind::Time => divide_by_time(&mut logs, dataset.time)?,
         SplitKind::LeaveOneOut => divide_leave_one_out(&mut logs),
-        SplitKind::NextClick => divide_sessions(&mut logs, dataset),
+        SplitKind::NextClick => divide_sessions(&mut logs, dataset)?,
     }
     let vocabulary = build_vocabulary(&logs, &dataset.items)?;
-    let rows: BTreeMap<&str, u32> =
+    let mut rows: BTreeMap<&str, u32> =
         vocabulary.item_ids.iter().enumerate().map(|(row, id)| (id.as_str(), row as u32)).collect();
     let mut out = Split {
         kind,
@@ -144,7 +164,8 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
         test: Vec::new(),
         exclude_seen: repeats_are_rare(&logs),
         time: dataset.time,
-        vocabulary: Vocabulary { ..vocabulary.clone() },
+        vocabulary: vocabulary.clone(),
+        unseen_ids: Vec::new(),
     };
     for (user, log) in logs.iter().enumerate() {
         for (prefix, (_, _, part)) in log.events.iter().enumerate().skip(1) {
@@ -156,11 +177,15 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
             }
         }
         out.train_len.push(log.events.iter().filter(|(_, _, part)| *part == SplitPart::Train).count() as u32);
-        let to_event = |&(id, timestamp, _): &(&ItemId, i64, SplitPart)| Event {
-            item: rows.get(id.as_str()).copied().unwrap_or(UNKNOWN),
-            timestamp,
-        };
-        out.sequences.push(log.events.iter().map(to_event).collect());
+        let mut events = Vec::with_capacity(log.events.len());
+        for &(id, timestamp, _) in &log.events {
+            let item = *rows.entry(id.as_str()).or_insert_with(|| {
+                out.unseen_ids.push(id.clone());
+                (vocabulary.len() + out.unseen_ids.len() - 1) as u32
+            });
+            events.push(Event { item, timestamp });
+        }
+        out.sequences.push(events);
     }
     for (cases, what) in [(&out.validation, "validation"), (&out.test, "test")] {
         if cases.is_empty() {
@@ -180,7 +205,7 @@ fn user_logs(dataset: &Dataset) -> Vec<UserLog<'_>> {
     let mut logs: Vec<UserLog<'_>> = Vec::new();
     for interaction in &dataset.interactions {
         let user = *index.entry(&interaction.user_id).or_insert_with(|| {
-            logs.push(UserLog { events: Vec::new() });
+            logs.push(UserLog { user: &interaction.user_id, events: Vec::new() });
             logs.len() - 1
         });
         let part = interaction.split.unwrap_or(SplitPart::Train);
@@ -227,8 +252,9 @@ fn divide_leave_one_out(logs: &mut [UserLog<'_>]) {
     }
 }
 
-/// Whole sessions are divided, by their first timestamp.
-fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) {
+/// Whole sessions are divided, by their first timestamp; a declared division must not train on what
+/// comes after a validation or test interaction of the same session.
+fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) -> Result<()> {
     let declared = |part| dataset.interactions.iter().any(|interaction| interaction.split == Some(part));
     let (has_test, has_validation) = (declared(SplitPart::Test), declared(SplitPart::Validation));
     let start = |log: &UserLog<'_>| log.events.first().map_or(i64::MAX, |event| event.1);
@@ -246,6 +272,15 @@ fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) {
     }
     if !has_validation {
         assign(logs, SplitPart::Validation);
+    }
+    match logs.iter().find(|log| !log.events.is_sorted_by_key(|event| event.2)) {
+        Some(log) => Err(Error::new(
+            Code::SplitUnsupported,
+            format!("the column split goes back in time for user {:?}", log.user.as_str()),
+        )
+        .expected("train, then validation, then test in the time order of every user")
+        .hint("give later interactions of a session the same or a later part")),
+        None => Ok(()),
     }
 }
 
@@ -320,4 +355,72 @@ fn build_vocabulary(logs: &[UserLog<'_>], items: &[Item]) -> Result<Vocabulary> 
             .map(|(id, _)| fact(id).and_then(|item| item.published_at))
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sanderling_types::Interaction;
+
+    use super::*;
+
+    fn dataset(rows: &[(&str, &str, i64, Option<SplitPart>)], time: TimeKind) -> Dataset {
+        let interactions = rows
+            .iter()
+            .map(|&(user, item, timestamp, split)| Interaction {
+                user_id: user.into(),
+                item_id: item.into(),
+                kind: "view".to_owned(),
+                timestamp,
+                value: None,
+                split,
+            })
+            .collect();
+        Dataset { interactions, items: Vec::new(), time }
+    }
+
+    #[test]
+    fn a_declared_split_that_goes_back_in_time_is_refused() {
+        let train = Some(SplitPart::Train);
+        let mut rows = vec![
+            ("u", "a", 1, train),
+            ("u", "only-in-test", 2, Some(SplitPart::Test)),
+            ("u", "b", 3, train),
+            ("v", "a", 1, Some(SplitPart::Validation)),
+            ("v", "b", 2, Some(SplitPart::Validation)),
+        ];
+        let error = split(&dataset(&rows, TimeKind::Order), SplitKind::NextClick).expect_err("refuses");
+        assert_eq!(error.code(), Code::SplitUnsupported);
+        assert!(error.to_string().contains("\"u\""), "{error}");
+        rows[1].2 = 4;
+        let split = split(&dataset(&rows, TimeKind::Order), SplitKind::NextClick).expect("divides");
+        assert!(split.training().flatten().all(|&event| split.row(event).is_some()));
+        assert_eq!((split.test.len(), split.validation.len()), (1, 1));
+    }
+
+    #[test]
+    fn items_of_later_parts_keep_their_ids_but_get_no_row() {
+        let rows = [("u", "a", 1, None), ("u", "b", 2, None), ("u", "c", 3, None), ("u", "d", 4, None)];
+        let split = split(&dataset(&rows, TimeKind::Order), SplitKind::LeaveOneOut).expect("divides");
+        let target = split.target(split.test[0]);
+        assert_eq!((split.row(target), split.item_id(target).as_str()), (None, "d"));
+        assert_eq!(split.vocabulary.len(), 2);
+        let known: Vec<u32> = split.rows(split.history(split.test[0])).collect();
+        assert_eq!(known.len(), 2);
+    }
+
+    #[test]
+    fn the_time_split_never_trains_on_what_is_later() {
+        let rows: Vec<(&str, &str, i64, Option<SplitPart>)> = (0..100)
+            .map(|i| {
+                (["u", "v", "w"][i % 3], ["a", "b", "c", "d", "e"][i * 7 % 5], (i * 37 % 100) as i64, None)
+            })
+            .collect();
+        let split = split(&dataset(&rows, TimeKind::UnixSeconds), SplitKind::Time).expect("divides");
+        let (_, last, _, num) = split.training_counts();
+        assert_eq!((last, num), (79, 80));
+        let times =
+            |cases: &[Case]| -> Vec<i64> { cases.iter().map(|&case| split.target(case).timestamp).collect() };
+        assert!(times(&split.validation).iter().all(|time| (80..90).contains(time)));
+        assert!(times(&split.test).iter().all(|time| (90..100).contains(time)));
+    }
 }

@@ -15,7 +15,7 @@ use crate::metrics::{self, CaseResult, Metrics};
 use crate::ranker::{self, LinearRanker};
 use crate::recipe::Recipe;
 use crate::sequence::{self, Epoch, FitCase, FitData, Weights};
-use crate::split::{self, Case, Split, UNKNOWN};
+use crate::split::{self, Case, Split};
 use crate::{baseline, card, evaluate, onnx};
 
 /// Name of the recommender that this module trains.
@@ -23,6 +23,9 @@ pub const RECOMMENDER: &str = "sequence";
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
 const MIN_STOPPING_CASES: usize = 500;
+
+/// Largest share of validation NDCG@10 that packing may cost; more is a defect of the exporter.
+const MAX_PACKING_LOSS: f64 = 0.05;
 
 /// Where the new bundle comes from.
 #[derive(Debug, Clone, Default)]
@@ -96,14 +99,13 @@ pub fn train(
     };
     doing("packing the bundle", watch)?;
     let mut packer = Packer::new(&split, recipe, lineage, &fitted.weights)?;
+    packer.measure_packing(&split)?;
     doing("fitting the ranker", watch)?;
     let ranker = packer.fit_ranker(&split)?;
     doing("measuring the baseline", watch)?;
     packer.measure_baseline(&split, recipe)?;
     doing("evaluating on the test part", watch)?;
     let engine = packer.engine()?;
-    let validation = evaluate::answer(&engine, &split, &split.choosing_cases(), split.exclude_seen);
-    packer.facts.quantisation.ndcg10_packed = round(mean_ndcg10(&validation));
     let evaluation = evaluate_all(&engine, &split);
     packer.facts.metrics = evaluation.metrics.clone();
     packer.contents.card = card::card(&packer.facts, &evaluation);
@@ -182,10 +184,9 @@ fn stopping_cases(split: &Split, max_tokens: usize) -> Vec<FitCase> {
 
 /// A case that the model can be asked: known history and known target.
 fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
-    let history: Vec<u32> =
-        split.history(case).iter().map(|event| event.item).filter(|&item| item != UNKNOWN).collect();
-    let target = split.target(case).item;
-    (target != UNKNOWN && !history.is_empty()).then_some(FitCase { history, target })
+    let history: Vec<u32> = split.rows(split.history(case)).collect();
+    let target = split.row(split.target(case))?;
+    (!history.is_empty()).then_some(FitCase { history, target })
 }
 
 /// Importance weight of every item as a target, see [`Lineage::category_shares`].
@@ -263,6 +264,20 @@ impl Packer {
     fn engine(&self) -> Result<Engine> {
         let (files, _) = bundle::assemble(&self.contents, &self.facts);
         Engine::new(Bundle::open(files, None)?, &TractRuntime)
+    }
+
+    /// Compares the packed models, run by the engine in retrieval order, with the weights they were
+    /// made from, on the same cases.
+    fn measure_packing(&mut self, split: &Split) -> Result<()> {
+        let results = evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen);
+        let quantisation = &mut self.facts.quantisation;
+        quantisation.ndcg10_packed = round(mean_ndcg10(&results));
+        if quantisation.ndcg10_packed < quantisation.ndcg10_f32 * (1.0 - MAX_PACKING_LOSS) - 0.005 {
+            return Err(Error::new(Code::TrainingFailed, "the packed bundle ranks worse than the weights")
+                .expected(format!("NDCG@10 near {}", quantisation.ndcg10_f32))
+                .found(quantisation.ndcg10_packed));
+        }
+        Ok(())
     }
 
     fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {

@@ -100,7 +100,7 @@ pub struct PolicyDefaults {
     pub exclude_seen: bool,
 }
 
-/// What packing cost, measured on the validation part.
+/// What packing cost: both values are of retrieval order (no ranker) on the same validation cases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantisation {

@@ -10,7 +10,7 @@ use super::proto::Attribute;
 use crate::sequence::kernels::NORM_EPSILON;
 use crate::sequence::{BlockLayout, Weights};
 
-/// Score of a key after its query, before the softmax.
+/// Bias of a key after its query.
 const MASKED: f32 = -1e9;
 
 /// An end that `Slice` clamps to the length.
@@ -24,16 +24,29 @@ pub fn encoder(weights: &Weights) -> Vec<u8> {
     let mut writer = Writer { graph: Builder::new("sanderling_encoder"), weights };
     let x = writer.graph.input("item_vectors", &[Dim::Fixed(1), Dim::Symbol("len"), Dim::Fixed(shape.dim)]);
     let length = writer.length_of(&x);
-    let mut x = writer.embed(&x, &length, &layout.positions);
-    let mask = (shape.layers > 1).then(|| writer.mask(&length));
+    let scale = writer.graph.floats("embedding_scale", &[1], &[(shape.dim as f32).sqrt()]);
+    let mut x = writer.graph.node("Mul", &[&x, &scale], vec![]);
+    let places = (shape.layers > 1).then(|| writer.places(&length));
     for (i, block) in layout.blocks.iter().enumerate() {
-        let last = i + 1 == shape.layers;
-        x = writer.block(&format!("block{i}"), &x, block, if last { None } else { mask.as_deref() });
+        let name = format!("block{i}");
+        let bias = match places.as_deref().filter(|_| i + 1 < shape.layers) {
+            Some(places) => Bias::All(writer.bias_of_all(&name, places, block)),
+            None => Bias::Newest(writer.bias_of_newest(&name, &length, block)),
+        };
+        x = writer.block(&name, &x, block, &bias);
     }
     let query = writer.norm("norm", &x, &layout.norm);
     let flat = writer.graph.ints("query_shape", &[1, shape.dim as i64]);
     let query = writer.graph.node("Reshape", &[&query, &flat], vec![]);
     writer.graph.finish(&query, "query", &[Dim::Fixed(1), Dim::Fixed(shape.dim)])
+}
+
+/// What attention adds to its scores by distance, and for which queries it is computed.
+enum Bias {
+    /// `[heads, len, len]`, for every position.
+    All(Value),
+    /// `[heads, 1, len]`, for the newest position only.
+    Newest(Value),
 }
 
 struct Writer<'a> {
@@ -53,39 +66,42 @@ impl Writer<'_> {
         self.graph.node("Gather", &[&shape, &one], vec![Attribute::int("axis", 0)])
     }
 
-    /// `x * sqrt(dim) + position`, the newest row taking position 0.
-    fn embed(&mut self, x: &str, length: &str, positions: &Range<usize>) -> Value {
-        let (dim, max_len) = (self.weights.shape.dim, self.weights.shape.max_len);
-        let newest_last: Vec<f32> = self.weights.dense[positions.clone()]
-            .chunks_exact(dim)
-            .rev()
-            .flat_map(|row| row.iter().copied())
-            .collect();
-        let table = self.graph.floats("positions", &[max_len, dim], &newest_last);
-        let end = self.graph.ints("to_end", &[TO_END]);
-        let axis = self.graph.ints("zero", &[0]);
-        let start = self.graph.node("Neg", &[length], vec![]);
-        let places = self.graph.node("Slice", &[&table, &start, &end, &axis], vec![]);
-        let scale = self.graph.floats("embedding_scale", &[1], &[(dim as f32).sqrt()]);
-        let scaled = self.graph.node("Mul", &[x, &scale], vec![]);
-        self.graph.node("Add", &[&scaled, &places], vec![])
-    }
-
-    /// `[len, len]`, 0 where the key is not after the query and hugely negative elsewhere:
-    /// `relu(key - query) * MASKED`.
-    fn mask(&mut self, length: &str) -> Value {
-        let max_len = self.weights.shape.max_len;
-        let counting: Vec<f32> = (0..max_len).map(|i| i as f32).collect();
-        let counting = self.graph.floats("counting", &[max_len], &counting);
+    /// `[len, len]`: for a query in row `r` and a key in column `c` the place `c - r + max_len - 1` in
+    /// a table of `2 * max_len - 1` biases, whose second half is for keys after their query.
+    fn places(&mut self, length: &str) -> Value {
+        let max_len = self.weights.shape.max_len as i64;
+        let counting: Vec<i64> = (0..max_len).collect();
+        let counting = self.graph.ints("counting", &counting);
         let (start, axis) = (self.graph.ints("zero", &[0]), self.graph.ints("zero", &[0]));
         let index = self.graph.node("Slice", &[&counting, &start, length, &axis], vec![]);
         let (row_axis, col_axis) = (self.graph.ints("zero", &[0]), self.graph.ints("one", &[1]));
         let keys = self.graph.node("Unsqueeze", &[&index, &row_axis], vec![]);
         let queries = self.graph.node("Unsqueeze", &[&index, &col_axis], vec![]);
         let ahead = self.graph.node("Sub", &[&keys, &queries], vec![]);
-        let ahead = self.graph.node("Relu", &[&ahead], vec![]);
-        let masked = self.graph.floats("masked", &[1], &[MASKED]);
-        self.graph.node("Mul", &[&ahead, &masked], vec![])
+        let origin = self.graph.ints("origin", &[max_len - 1]);
+        self.graph.node("Add", &[&ahead, &origin], vec![])
+    }
+
+    /// Biases of every query, hugely negative for keys after it: the causal mask.
+    fn bias_of_all(&mut self, name: &str, places: &str, block: &BlockLayout) -> Value {
+        let (heads, max_len) = (self.weights.shape.heads, self.weights.shape.max_len);
+        let table: Vec<f32> = self.weights.dense[block.distance.clone()]
+            .chunks_exact(max_len)
+            .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(MASKED, max_len - 1)))
+            .collect();
+        let table = self.graph.floats(&format!("{name}_distance"), &[heads, 2 * max_len - 1], &table);
+        self.graph.node("Gather", &[&table, places], vec![Attribute::int("axis", 1)])
+    }
+
+    /// Biases of the newest query, which has no key after it.
+    fn bias_of_newest(&mut self, name: &str, length: &str, block: &BlockLayout) -> Value {
+        let (heads, max_len) = (self.weights.shape.heads, self.weights.shape.max_len);
+        let table = self.slice_of(&block.distance);
+        let table = self.graph.floats(&format!("{name}_distance"), &[heads, max_len], &table);
+        let start = self.graph.node("Neg", &[length], vec![]);
+        let (end, axis) = (self.graph.ints("to_end", &[TO_END]), self.graph.ints("one", &[1]));
+        let newest = self.graph.node("Slice", &[&table, &start, &end, &axis], vec![]);
+        self.graph.node("Unsqueeze", &[&newest, &axis], vec![])
     }
 
     fn norm(&mut self, name: &str, x: &str, norm: &[Range<usize>; 2]) -> Value {
@@ -111,14 +127,14 @@ impl Writer<'_> {
         self.graph.node("Slice", &[x, &start, &end, &axis], vec![])
     }
 
-    fn block(&mut self, name: &str, x: &str, block: &BlockLayout, mask: Option<&str>) -> Value {
+    fn block(&mut self, name: &str, x: &str, block: &BlockLayout, bias: &Bias) -> Value {
         let dim = self.weights.shape.dim;
         let normed = self.norm(&format!("{name}_norm1"), x, &block.norm1);
-        let (query_side, x) = match mask {
-            Some(_) => (normed.clone(), x.to_owned()),
-            None => (self.newest(&normed), self.newest(x)),
+        let (query_side, x, bias) = match bias {
+            Bias::All(bias) => (normed.clone(), x.to_owned(), bias),
+            Bias::Newest(bias) => (self.newest(&normed), self.newest(x), bias),
         };
-        let mixed = self.attention(name, &query_side, &normed, block, mask);
+        let mixed = self.attention(name, &query_side, &normed, block, bias);
         let (out, out_bias) = (self.slice_of(&block.out), self.slice_of(&block.out_bias));
         let branch = self.linear(&format!("{name}_out"), &mixed, [dim, dim], &out, &out_bias);
         let x = self.graph.node("Add", &[&x, &branch], vec![]);
@@ -132,7 +148,7 @@ impl Writer<'_> {
         query_side: &str,
         key_side: &str,
         block: &BlockLayout,
-        mask: Option<&str>,
+        bias: &str,
     ) -> Value {
         let shape = self.weights.shape;
         let head_dim = shape.dim / shape.heads;
@@ -144,10 +160,8 @@ impl Writer<'_> {
         let queries = self.graph.node("Transpose", &[&queries], turned([0, 2, 1, 3]));
         let keys = self.graph.node("Transpose", &[&keys], turned([0, 2, 3, 1]));
         let values = self.graph.node("Transpose", &[&values], turned([0, 2, 1, 3]));
-        let mut scores = self.graph.node("MatMul", &[&queries, &keys], vec![]);
-        if let Some(mask) = mask {
-            scores = self.graph.node("Add", &[&scores, mask], vec![]);
-        }
+        let scores = self.graph.node("MatMul", &[&queries, &keys], vec![]);
+        let scores = self.graph.node("Add", &[&scores, bias], vec![]);
         let weights = self.graph.node("Softmax", &[&scores], vec![Attribute::int("axis", -1)]);
         let mixed = self.graph.node("MatMul", &[&weights, &values], vec![]);
         let mixed = self.graph.node("Transpose", &[&mixed], turned([0, 2, 1, 3]));

@@ -2,6 +2,8 @@
 //! diagonal are never computed. Probabilities are not kept: the way back recomputes them from the
 //! saved log-sum-exp of each row.
 
+use std::ops::Range;
+
 use super::kernels;
 use super::linalg::{View, product};
 
@@ -40,6 +42,13 @@ impl Head {
         (self.start + first) * self.dim + self.head * self.head_dim
     }
 
+    /// Where the biases of the keys `0..=row` for the query in `row` are, in `[heads, max_len]`
+    /// biases by distance, the largest distance first.
+    fn biases(&self, max_len: usize, row: usize) -> Range<usize> {
+        let end = (self.head + 1) * max_len;
+        end - 1 - row..end
+    }
+
     fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
@@ -61,17 +70,21 @@ fn heads_of(offsets: &[usize], heads: usize, dim: usize) -> impl Iterator<Item =
     })
 }
 
-/// Fills `mixed` `[tokens, dim]` and `log_sums` `[heads * tokens]` from `qkv` `[tokens, 3 * dim]`.
+/// Fills `mixed` `[tokens, dim]` and `log_sums` `[heads * tokens]` from `qkv` `[tokens, 3 * dim]` and
+/// the biases `distance` `[heads, max_len]`.
+#[allow(clippy::too_many_arguments, reason = "a kernel: every argument is one array")]
 pub(crate) fn forward(
     heads: usize,
     dim: usize,
     offsets: &[usize],
     qkv: &[f32],
+    distance: &[f32],
     mixed: &mut [f32],
     log_sums: &mut [f32],
     scratch: &mut Scratch,
 ) {
     let tokens = qkv.len() / (3 * dim);
+    let max_len = distance.len() / heads;
     for head in heads_of(offsets, heads, dim) {
         for (first, rows) in head.blocks() {
             let cols = first + rows;
@@ -81,6 +94,7 @@ pub(crate) fn forward(
             product(p, cols, head.part(qkv, 0, first, rows), keys.t(), false, head.scale());
             for (r, row) in p.chunks_exact_mut(cols).take(rows).enumerate() {
                 let (seen, unseen) = row.split_at_mut(first + r + 1);
+                kernels::add_scaled(seen, &distance[head.biases(max_len, first + r)], 1.0);
                 let (max, sum) = kernels::exp_row(seen);
                 kernels::scale(seen, 1.0 / sum);
                 unseen.fill(0.0);
@@ -93,20 +107,23 @@ pub(crate) fn forward(
     }
 }
 
-/// Way back of [`forward`]: adds to `grad_qkv` from the gradient of `mixed`.
+/// Way back of [`forward`]: adds to `grad_qkv` and `grad_distance` from the gradient of `mixed`.
 #[allow(clippy::too_many_arguments, reason = "a kernel: every argument is one array")]
 pub(crate) fn backward(
     heads: usize,
     dim: usize,
     offsets: &[usize],
     qkv: &[f32],
+    distance: &[f32],
     mixed: &[f32],
     log_sums: &[f32],
     grad_mixed: &[f32],
     grad_qkv: &mut [f32],
+    grad_distance: &mut [f32],
     scratch: &mut Scratch,
 ) {
     let tokens = qkv.len() / (3 * dim);
+    let max_len = distance.len() / heads;
     for head in heads_of(offsets, heads, dim) {
         for (first, rows) in head.blocks() {
             let cols = first + rows;
@@ -119,11 +136,14 @@ pub(crate) fn backward(
             product(g, cols, grad_out, head.part(qkv, 2, 0, cols).t(), false, 1.0);
             for (r, (p, g)) in p.chunks_exact_mut(cols).zip(g.chunks_exact_mut(cols)).take(rows).enumerate() {
                 let (seen, unseen) = p.split_at_mut(first + r + 1);
+                kernels::add_scaled(seen, &distance[head.biases(max_len, first + r)], 1.0);
                 kernels::exp_shifted(seen, log_sums[head.head * tokens + head.start + first + r]);
                 unseen.fill(0.0);
                 let at = head.row_at(first + r);
                 let inner = kernels::dot(&mixed[at..at + head.head_dim], &grad_mixed[at..at + head.head_dim]);
                 kernels::softmax_back(p, g, inner);
+                let biases = &mut grad_distance[head.biases(max_len, first + r)];
+                kernels::add_scaled(biases, &g[..=first + r], 1.0);
             }
             let (p, g) = (View::dense(p, rows, cols), View::dense(g, rows, cols));
             let stride = 3 * dim;

@@ -28,11 +28,6 @@ impl Pack {
         self.inputs.extend(items);
         self.offsets.push(self.inputs.len());
     }
-
-    /// Distance of a token from the newest one of its sequence, for every token.
-    fn positions(&self) -> impl Iterator<Item = usize> + '_ {
-        self.offsets.windows(2).flat_map(|ends| (0..ends[1] - ends[0]).rev())
-    }
 }
 
 /// Dropout of one pass: probability in units of 2^-32 (0 switches it off) and a seed for the step.
@@ -100,7 +95,7 @@ pub(crate) fn forward(
     let (tokens, dim) = (pack.tokens(), shape.dim);
     work.blocks.resize_with(shape.layers, BlockState::default);
     let mut x = std::mem::take(&mut work.last);
-    embed(shape, layout, dense, table, pack, &mut x);
+    embed(shape, table, pack, &mut x);
     dropout.apply(&mut x, 0);
     for (i, (block, state)) in layout.blocks.iter().zip(&mut work.blocks).enumerate() {
         let site = 1 + 2 * i as u32;
@@ -137,15 +132,12 @@ pub(crate) fn forward(
     work.last = x;
 }
 
-fn embed(shape: &Shape, layout: &Layout, dense: &[f32], table: &[f32], pack: &Pack, x: &mut Vec<f32>) {
+fn embed(shape: &Shape, table: &[f32], pack: &Pack, x: &mut Vec<f32>) {
     let dim = shape.dim;
     let scale = (dim as f32).sqrt();
-    let positions = &dense[layout.positions.clone()];
     x.clear();
-    for (&row, position) in pack.inputs.iter().zip(pack.positions()) {
-        let item = &table[row as usize * dim..][..dim];
-        let place = &positions[position * dim..][..dim];
-        x.extend(item.iter().zip(place).map(|(item, place)| item * scale + place));
+    for &row in &pack.inputs {
+        x.extend(table[row as usize * dim..][..dim].iter().map(|item| item * scale));
     }
 }
 
@@ -182,6 +174,7 @@ fn attend(
         dim,
         &pack.offsets,
         &state.qkv,
+        &dense[block.distance.clone()],
         &mut state.mixed,
         &mut state.log_sums,
         scratch,
@@ -236,9 +229,8 @@ pub(crate) fn backward(
     }
     dropout.apply(&mut grad, 0);
     let scale = (dim as f32).sqrt();
-    for ((grad, &row), position) in grad.chunks_exact(dim).zip(&pack.inputs).zip(pack.positions()) {
+    for (grad, &row) in grad.chunks_exact(dim).zip(&pack.inputs) {
         kernels::add_scaled(&mut grad_table[row as usize * dim..][..dim], grad, scale);
-        kernels::add_scaled(&mut grad_dense[layout.positions.start + position * dim..][..dim], grad, 1.0);
     }
     work.grad = grad;
 }
@@ -328,10 +320,12 @@ fn attend_back(
         dim,
         &pack.offsets,
         &state.qkv,
+        &dense[block.distance.clone()],
         &state.mixed,
         &state.log_sums,
         &work.branch,
         &mut work.grad_qkv,
+        &mut grad_dense[block.distance.clone()],
         &mut work.attention,
     );
     let branch = &mut work.grad_branch;

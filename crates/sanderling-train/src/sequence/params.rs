@@ -7,7 +7,9 @@ use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 /// Shape of the encoder: a pre-norm causal transformer over item vectors (SASRec, Kang & McAuley
-/// 2018, with pre-norm blocks and SiLU).
+/// 2018, with pre-norm blocks and SiLU). Order comes from a learned bias of attention by distance
+/// (Raffel et al. 2020, section 2.1), one a head and block: every position of a training sequence then
+/// learns what the newest position of a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
     /// Elements of an item vector.
@@ -28,6 +30,9 @@ pub(crate) struct BlockLayout {
     pub(crate) norm1: [Range<usize>; 2],
     pub(crate) qkv: Range<usize>,
     pub(crate) qkv_bias: Range<usize>,
+    /// `[heads, max_len]`: what attention adds for a key at some distance before its query, the
+    /// largest distance first, the query itself last.
+    pub(crate) distance: Range<usize>,
     pub(crate) out: Range<usize>,
     pub(crate) out_bias: Range<usize>,
     pub(crate) norm2: [Range<usize>; 2],
@@ -40,8 +45,6 @@ pub(crate) struct BlockLayout {
 /// Offsets of all dense weights.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
-    /// `[max_len, dim]`, row 0 for the newest position.
-    pub(crate) positions: Range<usize>,
     pub(crate) blocks: Vec<BlockLayout>,
     pub(crate) norm: [Range<usize>; 2],
     pub(crate) len: usize,
@@ -55,12 +58,12 @@ impl Shape {
             next - len..next
         };
         let (dim, hidden) = (self.dim, self.hidden);
-        let positions = take(self.max_len * dim);
         let blocks = (0..self.layers)
             .map(|_| BlockLayout {
                 norm1: [take(dim), take(dim)],
                 qkv: take(dim * 3 * dim),
                 qkv_bias: take(3 * dim),
+                distance: take(self.heads * self.max_len),
                 out: take(dim * dim),
                 out_bias: take(dim),
                 norm2: [take(dim), take(dim)],
@@ -71,7 +74,7 @@ impl Shape {
             })
             .collect();
         let norm = [take(dim), take(dim)];
-        Layout { positions, blocks, norm, len: next }
+        Layout { blocks, norm, len: next }
     }
 }
 
@@ -88,12 +91,11 @@ pub struct Weights {
 
 impl Weights {
     /// Draws initial weights: normal with deviation `1 / (2 sqrt(dim))` for matrices, 0.02 for item
-    /// and position vectors, norms at identity.
+    /// vectors, norms at identity, no preference for any distance.
     pub(crate) fn init(shape: Shape, num_items: usize, rng: &mut ChaCha20Rng) -> Self {
         let layout = shape.layout();
         let mut dense = vec![0.0; layout.len];
         let matrix = 0.5 / (shape.dim as f32).sqrt();
-        fill_normal(&mut dense[layout.positions.clone()], 0.02, rng);
         for block in &layout.blocks {
             for range in [&block.qkv, &block.out, &block.up, &block.down] {
                 fill_normal(&mut dense[range.clone()], matrix, rng);

@@ -13,22 +13,44 @@ use super::network::{self, Dropout, Pack, Workspace};
 use super::params::{Layout, Weights};
 use crate::draw::below;
 
-/// Shards of a batch.
+/// Shards of a batch, each with gradients of its own.
 const SHARDS: usize = 4;
 
-/// Part of a batch with its buffers.
+/// Tokens that go through the network together: few enough that what a pass keeps for the way back
+/// stays in a core's second-level cache.
+const PART_TOKENS: usize = 384;
+
+/// Sequences that go through the network together.
 #[derive(Debug, Default)]
-struct Shard {
+struct Part {
     pack: Pack,
     targets: Vec<u32>,
     /// Factor of each target's loss.
     weights: Vec<f32>,
+}
+
+/// Parts of a batch that share gradients and buffers.
+#[derive(Debug, Default)]
+struct Shard {
+    parts: Vec<Part>,
+    tokens: usize,
     work: Workspace,
     grad_hidden: Vec<f32>,
     grad_dense: Vec<f32>,
     grad_table: Vec<f32>,
     logits: Vec<f32>,
     loss: f64,
+}
+
+impl Shard {
+    /// The part that takes the next sequence.
+    fn open_part(&mut self) -> &mut Part {
+        if self.parts.last().is_none_or(|part| part.pack.tokens() >= PART_TOKENS) {
+            self.parts.push(Part::default());
+        }
+        // Unwrap safety: a part was pushed when there was none.
+        self.parts.last_mut().expect("has a part")
+    }
 }
 
 /// Adam with its moments; item rows are updated only when a batch touches them.
@@ -118,9 +140,8 @@ impl Trainer {
     /// Assigns local rows to the batch's items and cuts it into shards of similar token counts.
     fn gather(&mut self, weights: &Weights, batch: &[&[u32]]) {
         for shard in &mut self.shards {
-            shard.pack.inputs.clear();
-            shard.pack.offsets.clear();
-            shard.targets.clear();
+            shard.parts.clear();
+            shard.tokens = 0;
         }
         for sequence in batch {
             for &item in *sequence {
@@ -131,11 +152,13 @@ impl Trainer {
                 }
             }
             // Unwrap safety: there is always at least one shard.
-            let shard = self.shards.iter_mut().min_by_key(|shard| shard.pack.tokens()).expect("has shards");
+            let shard = self.shards.iter_mut().min_by_key(|shard| shard.tokens).expect("has shards");
+            shard.tokens += sequence.len() - 1;
             let local_of = &self.local_of;
             let local = |item: &u32| local_of[*item as usize];
-            shard.pack.push(sequence[..sequence.len() - 1].iter().map(local));
-            shard.targets.extend(sequence[1..].iter().map(local));
+            let part = shard.open_part();
+            part.pack.push(sequence[..sequence.len() - 1].iter().map(local));
+            part.targets.extend(sequence[1..].iter().map(local));
         }
         let dim = weights.shape.dim;
         self.table.clear();
@@ -147,15 +170,14 @@ impl Trainer {
     /// Gives every token its share of the batch's mean loss.
     fn weigh(&mut self, target_weights: &[f32]) {
         let mut total = 0.0;
-        for shard in &mut self.shards {
+        for part in self.shards.iter_mut().flat_map(|shard| &mut shard.parts) {
             let factor =
                 |&row: &u32| target_weights.get(self.rows[row as usize] as usize).copied().unwrap_or(1.0);
-            shard.weights.clear();
-            shard.weights.extend(shard.targets.iter().map(factor));
-            total += shard.weights.iter().sum::<f32>();
+            part.weights.extend(part.targets.iter().map(factor));
+            total += part.weights.iter().sum::<f32>();
         }
-        for shard in &mut self.shards {
-            kernels::scale(&mut shard.weights, 1.0 / total);
+        for part in self.shards.iter_mut().flat_map(|shard| &mut shard.parts) {
+            kernels::scale(&mut part.weights, 1.0 / total);
         }
     }
 
@@ -163,40 +185,39 @@ impl Trainer {
         let (layout, table, shape) = (&self.layout, &self.table, &weights.shape);
         let threshold = (f64::from(dropout) * 4_294_967_296.0) as u32;
         self.shards.par_iter_mut().enumerate().for_each(|(i, shard)| {
-            let dropout = Dropout { threshold, seed: seed ^ (i as u32).wrapping_mul(0x9E37_79B1) };
-            for (buffer, len) in
-                [(&mut shard.grad_dense, weights.dense.len()), (&mut shard.grad_table, table.len())]
-            {
+            let Shard { parts, work, grad_hidden, grad_dense, grad_table, logits, loss, .. } = shard;
+            for (buffer, len) in [(&mut *grad_dense, weights.dense.len()), (&mut *grad_table, table.len())] {
                 buffer.clear();
                 buffer.resize(len, 0.0);
             }
-            shard.loss = 0.0;
-            if shard.targets.is_empty() {
-                return;
+            *loss = 0.0;
+            for (j, Part { pack, targets, weights: factors }) in parts.iter().enumerate() {
+                let site = (i + j * SHARDS) as u32;
+                let dropout = Dropout { threshold, seed: seed ^ site.wrapping_mul(0x9E37_79B1) };
+                network::forward(shape, layout, &weights.dense, table, pack, dropout, work);
+                *loss += loss::softmax(
+                    shape.dim,
+                    &work.hidden,
+                    targets,
+                    table,
+                    negatives,
+                    factors,
+                    grad_hidden,
+                    grad_table,
+                    logits,
+                );
+                network::backward(
+                    shape,
+                    layout,
+                    &weights.dense,
+                    pack,
+                    dropout,
+                    work,
+                    grad_hidden,
+                    grad_dense,
+                    grad_table,
+                );
             }
-            network::forward(shape, layout, &weights.dense, table, &shard.pack, dropout, &mut shard.work);
-            shard.loss = loss::softmax(
-                shape.dim,
-                &shard.work.hidden,
-                &shard.targets,
-                table,
-                negatives,
-                &shard.weights,
-                &mut shard.grad_hidden,
-                &mut shard.grad_table,
-                &mut shard.logits,
-            );
-            network::backward(
-                shape,
-                layout,
-                &weights.dense,
-                &shard.pack,
-                dropout,
-                &mut shard.work,
-                &shard.grad_hidden,
-                &mut shard.grad_dense,
-                &mut shard.grad_table,
-            );
         });
     }
 
@@ -274,17 +295,13 @@ mod tests {
         let (_, dense, items) = trainer.probe(&weights, &batch);
         let layout = shape.layout();
         let block = &layout.blocks[1];
-        let mut sites = vec![
-            layout.positions.start,
-            layout.positions.start + 5,
-            layout.norm[0].start + 1,
-            layout.norm[1].start + 2,
-        ];
+        let mut sites = vec![layout.norm[0].start + 1, layout.norm[1].start + 2];
         for range in [
             &block.norm1[0],
             &block.norm1[1],
             &block.qkv,
             &block.qkv_bias,
+            &block.distance,
             &block.out,
             &block.out_bias,
             &block.norm2[0],
@@ -296,7 +313,7 @@ mod tests {
         ] {
             sites.extend([range.start, range.start + range.len() / 2, range.end - 1]);
         }
-        sites.push(layout.blocks[0].qkv.start + 7);
+        sites.extend([layout.blocks[0].qkv.start + 7, block.distance.end - 2, block.distance.end - 30]);
         let h = 1e-2;
         let mut check = |name: &str, site: usize, analytic: f32, nudge: &mut dyn FnMut(&mut Weights, f32)| {
             let mut loss_at = |delta: f32| {
