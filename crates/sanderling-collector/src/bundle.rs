@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use sanderling_types::{Baseline, Code, Error, FileRole, Manifest, Result, Sha256Hash, TelemetryConstants};
+use sanderling_types::{
+    Baseline, Code, Error, FileRole, Manifest, Report, Result, Sha256Hash, TelemetryConstants,
+};
 
 /// A bundle whose reports are accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +29,7 @@ impl RegisteredBundle {
     /// Decodes the two files and checks that they belong together.
     ///
     /// # Errors
-    /// The codes of [`Manifest::decode`] and [`Baseline::decode`], [`Code::FileTruncated`] and
+    /// The codes of [`Manifest::decode`], [`Baseline::decode`] and [`Report::check_longest`], [`Code::FileTruncated`] and
     /// [`Code::HashMismatch`] where the baseline is not the manifest's.
     pub fn decode(manifest_bytes: &[u8], baseline_bytes: &[u8]) -> Result<Self> {
         let manifest = Manifest::decode(manifest_bytes)?;
@@ -44,6 +46,7 @@ impl RegisteredBundle {
                 .found(found));
         }
         let baseline = Baseline::decode(baseline_bytes)?;
+        Report::check_longest(&baseline, &manifest.telemetry)?;
         Ok(Self { hash: manifest.bundle_hash(), manifest, baseline })
     }
 

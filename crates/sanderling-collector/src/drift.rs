@@ -121,12 +121,19 @@ pub struct DriftReport {
 /// What a field is compared with.
 enum Reference<'a> {
     Shares { shares: &'a [f64], num_devices: u64 },
-    Answers(&'a Histogram),
+    Answers(Answers<'a>),
+}
+
+/// Answers of a field, added up over windows.
+struct Answers<'a> {
+    counts: &'a Histogram,
+    num_windows: u64,
 }
 
 /// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline.
 ///
-/// A field alarms when its p-value, after Holm's correction over all judged fields, is under
+/// Several windows count as one of their average size, because the same devices may have answered in
+/// all of them. A field alarms when its p-value, after Holm's correction over all judged fields, is under
 /// `alpha` and its effect at least `min_effect`.
 ///
 /// # Errors
@@ -200,38 +207,59 @@ fn judge_field(
         (Some(shares), _) if field.num_devices > 0 => {
             Reference::Shares { shares, num_devices: field.num_devices }
         }
-        (_, Some(merged)) => Reference::Answers(merged.answers.get(&field.name).unwrap_or(&none)),
+        (_, Some(merged)) => Reference::Answers(Answers {
+            counts: merged.answers.get(&field.name).unwrap_or(&none),
+            num_windows: merged.num_windows,
+        }),
         (_, None) => {
             out.skipped = Some(Skipped::NoReference);
             return Ok(out);
         }
     };
-    if let Reference::Answers(before) = reference
-        && before.total() < options.min_answers.max(1)
+    if let Reference::Answers(before) = &reference
+        && before.counts.total() < options.min_answers.max(1)
     {
         out.skipped = Some(Skipped::TooFewReferenceAnswers);
         return Ok(out);
     }
     let channel = Channel::new(epsilon, field.bins.num_bins())?;
-    compare(&mut out, answers, &reference, &channel)?;
+    let answers = Answers { counts: answers, num_windows: merged.num_windows };
+    compare(&mut out, &answers, &reference, &channel)?;
     Ok(out)
+}
+
+impl Answers<'_> {
+    /// Counts `[num_bins]` of as many answers as are independent for certain. The same devices may
+    /// have answered in every window, and a device resembles itself: several windows tell the shares
+    /// no better than one window of the average size.
+    fn independent(&self) -> Vec<u64> {
+        let num_windows = self.num_windows.max(1);
+        let round = |count: &u64| count.saturating_add(num_windows / 2) / num_windows;
+        self.counts.counts().iter().map(round).collect()
+    }
+
+    /// Shares of all answers, with the standard errors of the independent ones.
+    fn estimate(&self, channel: &Channel) -> Estimate {
+        let independent = channel.debias(&self.independent());
+        Estimate { shares: channel.debias(self.counts.counts()).shares, ..independent }
+    }
 }
 
 fn compare(
     out: &mut FieldDrift,
-    answers: &Histogram,
+    answers: &Answers<'_>,
     reference: &Reference<'_>,
     channel: &Channel,
 ) -> Result<()> {
-    let now = channel.debias(answers.counts());
+    let now = answers.estimate(channel);
     let (before, test): (Estimate, TestResult) = match reference {
         Reference::Shares { shares, num_devices } => (
             Estimate::counted(shares, *num_devices),
-            noised_counts_against_shares(answers.counts(), shares, *num_devices, channel)?,
+            noised_counts_against_shares(&answers.independent(), shares, *num_devices, channel)?,
         ),
         Reference::Answers(before) => (
-            channel.debias(before.counts()),
-            noised_counts_against_counts(answers.counts(), before.counts(), channel)?,
+            before.estimate(channel),
+            noised_counts_against_counts(&answers.independent(), &before.independent(), channel)?,
         ),
     };
     out.psi = Some(distance::psi(&now.shares, &before.shares));

@@ -26,7 +26,11 @@ fn accepts_a_report_once_and_acknowledges_it_again() {
     assert_eq!(client.send(&first), (201, receipt("accepted")));
     assert_eq!(client.send(&first), (200, receipt("duplicate")));
 
-    let (status, problem) = client.send(&report(7, FIELD, 3));
+    // An id is counted once, whatever a second report with it answers.
+    assert_eq!(client.send(&report(7, FIELD, 3)), (200, receipt("duplicate")));
+    let mut elsewhen = unpadded(7, FIELD, 2);
+    elsewhen.window_start -= 86_400;
+    let (status, problem) = client.send(&padded(elsewhen));
     assert_eq!((status, problem["code"].as_str()), (409, Some("report_conflict")));
 
     let status = client.status();
@@ -221,14 +225,25 @@ fn the_store_holds_no_answer_of_a_single_report_and_no_exact_arrival() {
     let collector = Collector::at(folder.path());
     collector.client().send(&report(1, FIELD, 2));
     let database = rusqlite::Connection::open(&path).unwrap();
-    let columns: Vec<String> = database
-        .prepare("SELECT name FROM pragma_table_info('reports')")
-        .unwrap()
-        .query_map((), |row| row.get(0))
-        .unwrap()
-        .collect::<Result<_, _>>()
+    let row = || -> String {
+        let columns = "hex(report_id) || '|' || bundle_id || '|' || window_start || '|' || received_at";
+        let all: i64 = database
+            .query_row("SELECT count(*) FROM pragma_table_info('reports')", (), |row| row.get(0))
+            .unwrap();
+        assert_eq!(all, 4, "a new column must be shown to say nothing of the answer");
+        database.query_row(&format!("SELECT {columns} FROM reports"), (), |row| row.get(0)).unwrap()
+    };
+    let other = tempfile::tempdir().unwrap();
+    Collector::at(other.path()).client().send(&report(1, FIELD, 3));
+    let other = rusqlite::Connection::open(other.path().join("reports.db")).unwrap();
+    let other: String = other
+        .query_row(
+            "SELECT hex(report_id) || '|' || bundle_id || '|' || window_start || '|' || received_at FROM reports",
+            (),
+            |row| row.get(0),
+        )
         .unwrap();
-    assert_eq!(columns, ["report_id", "bundle_id", "window_start", "received_at", "content_sha256"]);
+    assert_eq!(row(), other, "reports that differ in their answers alone leave the same row");
     let received_at: i64 =
         database.query_row("SELECT received_at FROM reports", (), |row| row.get(0)).unwrap();
     assert_eq!(received_at, NOW - NOW.rem_euclid(3_600));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Result, Sha256Hash, Vocabulary,
+    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Report, Result, Sha256Hash,
+    Vocabulary,
 };
 
 use crate::ItemTable;
@@ -98,6 +99,7 @@ impl Bundle {
             manifest,
         };
         bundle.check_parts()?;
+        Report::check_longest(&bundle.baseline, &bundle.manifest.telemetry)?;
         Ok(bundle.with_rows_by_id())
     }
 

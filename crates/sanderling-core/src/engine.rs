@@ -1,8 +1,8 @@
 //! The engine: retrieve, rank, apply the policy, and say why; the worst case is the fallback list.
 
 use sanderling_types::{
-    Code, Error, Fault, FaultCode, FileRole, ItemId, ItemIndex, Reason, Recommendation, Request, Response,
-    Result, Rules, Source,
+    Code, Error, Fault, FaultCode, FileRole, ItemId, ItemIndex, Manifest, Reason, Recommendation, Request,
+    Response, Result, Rules, Source,
 };
 
 use crate::features::FeatureEncoder;
@@ -59,14 +59,17 @@ pub struct Ranking {
 }
 
 impl Engine {
-    /// Loads the models of a bundle.
+    /// Loads the models of a bundle, and runs the encoder once on `max_session_len` rows, so that a
+    /// bundle whose longest sessions could never be encoded is refused here.
     ///
     /// # Errors
     /// [`Code::ModelInvalid`], [`Code::LimitExceeded`] or [`Code::IncompatibleFeatures`].
     pub fn new(bundle: Bundle, runtime: &dyn Runtime) -> Result<Self> {
         let shapes = &bundle.manifest().shapes;
+        let encoder = runtime.scorer(bundle.encoder(), FileRole::Encoder, shapes)?;
+        try_longest_session(encoder.as_ref(), bundle.manifest())?;
         Ok(Self {
-            encoder: runtime.scorer(bundle.encoder(), FileRole::Encoder, shapes)?,
+            encoder,
             ranker: runtime.scorer(bundle.ranker(), FileRole::Ranker, shapes)?,
             features: FeatureEncoder::new(bundle.features(), bundle.vocabulary())?,
             observer: Observer::new(&bundle),
@@ -320,6 +323,19 @@ fn reorder(candidates: &[Candidate], scores: &[f32], features: &[f32]) -> Rankin
         features: rows.flatten().copied().collect(),
         fault: None,
     }
+}
+
+/// Runs the encoder on zeros. Values are not looked at: a model may divide by the length of a vector.
+fn try_longest_session(encoder: &dyn Scorer, manifest: &Manifest) -> Result<()> {
+    let (len, dim) = (manifest.limits.max_session_len as usize, manifest.shapes.dim as usize);
+    let invalid = |found: String| {
+        Error::new(Code::ModelInvalid, "encoder.onnx cannot encode a session of max_session_len")
+            .expected(format!("f32 [1, {len}, {dim}] to f32 [1, {dim}]"))
+            .found(found)
+    };
+    let query =
+        encoder.run(&vec![0.0; len * dim], &[1, len, dim]).map_err(|error| invalid(error.to_string()))?;
+    if query.len() == dim { Ok(()) } else { Err(invalid(format!("{} values", query.len()))) }
 }
 
 fn check_output(what: &str, output: &[f32], expected: usize) -> Result<()> {

@@ -45,7 +45,7 @@ pub use engine::{Engine, Outcome, Ranking};
 pub use features::FeatureEncoder;
 pub use items::ItemTable;
 pub use mask::Mask;
-pub use observe::Observed;
+pub use observe::{OBSERVED_POSITIONS, Observed};
 pub use order::by_score;
 pub use retrieve::Candidate;
 pub use scorer::{Runtime, Scorer};

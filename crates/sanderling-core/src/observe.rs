@@ -13,6 +13,10 @@ pub(crate) const FIELD_FAULT: &str = "fault";
 const LABEL_OTHER: &str = "other";
 const LABEL_NONE: &str = "none";
 
+/// How many items of a list count their features and scores, from the top: the baseline is measured
+/// on lists of this length, and lower positions are distributed differently.
+pub const OBSERVED_POSITIONS: usize = 10;
+
 /// One value of a declared field, as its bin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
@@ -42,7 +46,7 @@ impl Observer {
         }
     }
 
-    /// Features and scores of every listed item, the first category of the last session item, and
+    /// Features and scores of the first [`OBSERVED_POSITIONS`] listed items, the first category of the last session item, and
     /// the faults. A list from the fallback counts its faults alone.
     pub(crate) fn observe(&self, outcome: &Outcome, bundle: &Bundle, session: &SessionView) -> Vec<Observed> {
         let baseline = bundle.baseline();
@@ -54,13 +58,14 @@ impl Observer {
         let faults = &outcome.response.faults;
         let ranker_failed = faults.iter().any(|fault| fault.code == FaultCode::RankerFailed);
         let ranked = outcome.response.recommendations.iter().zip(&outcome.retrieval_scores);
-        for (recommendation, retrieval_score) in ranked {
+        for (recommendation, retrieval_score) in ranked.take(OBSERVED_POSITIONS) {
             value(self.retrieval_score, *retrieval_score);
             if !ranker_failed {
                 value(self.ranker_score, recommendation.score);
             }
         }
-        for row in outcome.features.chunks_exact(self.feature_fields.len().max(1)) {
+        let rows = outcome.features.chunks_exact(self.feature_fields.len().max(1));
+        for row in rows.take(OBSERVED_POSITIONS) {
             for (field, element) in self.feature_fields.iter().zip(row) {
                 value(*field, *element);
             }

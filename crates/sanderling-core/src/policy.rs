@@ -4,7 +4,7 @@ use sanderling_types::{Filter, ItemIndex, PolicyDefaults, Rules, Vocabulary};
 
 use crate::{Bundle, Mask, SessionView};
 
-/// The items that a request may list: not excluded, not seen (if the rules or else the bundle's
+/// The items that a request may list: not excluded, not anywhere in the session (if the rules or else the bundle's
 /// defaults say so), and matching every condition of the filter. Excluded items that the bundle
 /// does not know change nothing.
 #[must_use]
@@ -14,7 +14,7 @@ pub fn mask(bundle: &Bundle, session: &SessionView, rules: &Rules) -> Mask {
         mask.drop_item(item);
     }
     if rules.exclude_seen.unwrap_or(bundle.manifest().policy.exclude_seen) {
-        for known in session.items() {
+        for known in session.seen() {
             mask.drop_item(known.item);
         }
     }

@@ -109,6 +109,17 @@ fn missing_parts_have_their_codes() {
 }
 
 #[test]
+fn limits_beyond_what_a_runtime_runs_are_refused() {
+    let of = |max_session_len| {
+        let mut fixture = Fixture::new();
+        fixture.manifest.limits.max_session_len = max_session_len;
+        Bundle::open(fixture.files(), None).map(|_| ()).map_err(|error| error.code())
+    };
+    assert_eq!(of(1024), Ok(()));
+    assert_eq!(of(1025), Err(Code::LimitExceeded));
+}
+
+#[test]
 fn parts_that_disagree_are_refused() {
     let open = |change: &dyn Fn(&mut Fixture)| {
         let mut fixture = Fixture::new();

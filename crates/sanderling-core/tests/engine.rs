@@ -76,6 +76,30 @@ fn unknown_items_of_a_session_are_left_out_and_counted() {
 }
 
 #[test]
+fn an_item_older_than_what_the_encoder_reads_is_not_recommended_again() {
+    let engine = Fixture::new().engine();
+    // The boot was seen sixty steps ago; the encoder reads three.
+    let mut seen = vec!["boot"];
+    seen.extend(["beret", "pump"].repeat(30));
+    let listed = engine.recommend(&request(&seen, 4)).response;
+    assert_eq!(ids(&listed), ["clog", "cap", "gift"]);
+    assert_eq!(faults(&listed), [FaultCode::TooFewItems]);
+    let rules = Rules { exclude_seen: Some(false), ..Rules::default() };
+    let listed = engine.recommend(&Request { rules, ..request(&seen, 4) }).response;
+    assert!(ids(&listed).contains(&"boot"), "{listed:?}");
+}
+
+#[test]
+fn an_encoder_that_cannot_run_the_longest_session_is_refused() {
+    let runtime = FakeRuntime { encoder: Behaviour::FailsOnLong, ..FakeRuntime::default() };
+    let error = Engine::new(Fixture::new().bundle(), &runtime).unwrap_err();
+    assert_eq!(error.code(), Code::ModelInvalid);
+    let mut fixture = Fixture::new();
+    fixture.manifest.limits.max_session_len = 2;
+    assert!(Engine::new(fixture.bundle(), &runtime).is_ok());
+}
+
+#[test]
 fn a_broken_encoder_gives_the_fallback_and_a_broken_ranker_retrieval_order() {
     for broken in [Behaviour::Fails, Behaviour::GivesNan, Behaviour::GivesTooFew] {
         let outcome = engine(broken, Behaviour::Copies).recommend(&request(&["boot"], 3));

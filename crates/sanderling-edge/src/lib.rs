@@ -1,8 +1,8 @@
 //! A wasi:http component: HTTP to sanderling-core calls and back.
 //!
 //! Built for plain `wasm32-unknown-unknown` and turned into a component by `./build.sh wasm`, so it
-//! imports nothing but HTTP: no files, no clock, no random source. Time and seed are fields of the
-//! request, as everywhere in the engine.
+//! imports nothing but HTTP and the wall clock: no files, no random source. Time and seed are fields of
+//! the request, as everywhere in the engine; the clock only stands in for an absent `now`.
 //!
 //! | Request | Body | Answer |
 //! |---|---|---|
@@ -12,8 +12,13 @@
 //! | `GET /healthz` | – | `{"status","version","bundle_sha256"}` |
 //!
 //! `PUT /bundle` may carry the header `sanderling-public-key`, 64 lower-case hex digits; the bundle's
-//! signature must then verify with that key. Every failure is a problem document
+//! signature must then verify with that key. Once such a bundle is loaded, only bundles that verify with
+//! the same key replace it, for as long as the instance lives. Every failure is a problem document
 //! (`application/problem+json`) with a stable `code`.
+//!
+//! `PUT /bundle` and `POST /operations` are for the host alone: there is no authentication, and whoever
+//! sends the first bundle chooses its key. A host that passes on requests from outside must let
+//! `POST /recommend` and `GET /healthz` through and nothing else.
 //!
 //! The bundle lives in the instance, so the host must send all requests to one instance; a host
 //! that makes an instance a request gets `503` from `POST /recommend`.

@@ -35,6 +35,8 @@ pub struct HttpRequest {
     pub path: String,
     /// Value of [`PUBLIC_KEY_HEADER`].
     pub public_key: Option<String>,
+    /// The host's clock in Unix seconds, for requests that do not bring a time.
+    pub now: i64,
     /// The whole body.
     pub body: Vec<u8>,
 }
@@ -58,6 +60,8 @@ pub struct Service {
 
 struct Loaded {
     engine: Engine,
+    /// The key that the bundle was verified with.
+    key: Option<PublicKey>,
     bundle_sha256: Sha256Hash,
 }
 
@@ -85,7 +89,7 @@ impl Service {
             (Method::Put, "/bundle") => self.put_bundle(request),
             (Method::Get, "/healthz") => Ok(self.health()),
             (Method::Post, "/recommend") => match &self.loaded {
-                Some(loaded) => recommend(&loaded.engine, &request.body),
+                Some(loaded) => recommend(&loaded.engine, request),
                 None => return no_bundle(),
             },
             (Method::Post, "/operations") => match &self.loaded {
@@ -128,14 +132,24 @@ impl Service {
         })
     }
 
-    /// Opens a bundle; the one before stays when this one is refused.
+    /// Opens a bundle; the one before stays when this one is refused. After a bundle that was
+    /// verified with a key, only bundles verified with the same key are taken.
     fn put_bundle(&mut self, request: &HttpRequest) -> Result<Value> {
         let key = request.public_key.as_deref().map(public_key).transpose()?;
+        let pinned = self.loaded.as_ref().and_then(|loaded| loaded.key.as_ref());
+        if pinned.is_some_and(|pinned| key.as_ref().map(|key| key.0) != Some(pinned.0)) {
+            return Err(Error::new(
+                Code::SignatureInvalid,
+                "another key verified the bundle before this one",
+            )
+            .expected(format!("the same key in {PUBLIC_KEY_HEADER}"))
+            .hint("start a new instance to change the key"));
+        }
         let files = BundleFiles::from(unpack_files(&request.body, MAX_BUNDLE_BYTES)?);
         let bundle = Bundle::open(files, key.as_ref())?;
         let bundle_sha256 = bundle.hash();
         let engine = Engine::new(bundle, &TractRuntime)?;
-        self.loaded = Some(Loaded { engine, bundle_sha256 });
+        self.loaded = Some(Loaded { engine, key, bundle_sha256 });
         Ok(json!({ "bundle_sha256": bundle_sha256 }))
     }
 }
@@ -150,9 +164,9 @@ fn public_key(text: &str) -> Result<PublicKey> {
     Ok(PublicKey(*bytes.as_bytes()))
 }
 
-fn recommend(engine: &Engine, body: &[u8]) -> Result<Value> {
-    let request: Request = parse(body, MAX_REQUEST_BYTES, "the request")?;
-    to_value(&engine.recommend(&request).response)
+fn recommend(engine: &Engine, request: &HttpRequest) -> Result<Value> {
+    let body: Value = parse(&request.body, MAX_REQUEST_BYTES, "the request")?;
+    to_value(&engine.recommend(&Request::from_json(body, request.now)?).response)
 }
 
 fn run_operations(engine: &Engine, body: &[u8]) -> Result<Value> {
@@ -197,7 +211,8 @@ mod tests {
     use super::{HttpRequest, HttpResponse, Method, Service};
 
     fn ask(service: &mut Service, method: Method, path: &str, body: &[u8]) -> (HttpResponse, Value) {
-        let request = HttpRequest { method, path: path.to_owned(), public_key: None, body: body.to_vec() };
+        let request =
+            HttpRequest { method, path: path.to_owned(), public_key: None, now: 0, body: body.to_vec() };
         let response = service.handle(&request);
         let body = serde_json::from_slice(&response.body).unwrap();
         (response, body)
@@ -243,6 +258,7 @@ mod tests {
             method: Method::Put,
             path: "/bundle".to_owned(),
             public_key: Some("xyz".to_owned()),
+            now: 0,
             body: Vec::new(),
         };
         let response = Service::default().handle(&request);

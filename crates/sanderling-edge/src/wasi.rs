@@ -43,7 +43,8 @@ fn read_request(request: &IncomingRequest) -> Result<HttpRequest, HttpResponse> 
     let public_key = header.map(|value| String::from_utf8_lossy(&value).into_owned());
     let max_bytes = Service::max_body_bytes(method, &path);
     let body = read_body(request, max_bytes).ok_or_else(|| Service::body_too_large(max_bytes))?;
-    Ok(HttpRequest { method, path, public_key, body })
+    let now = i64::try_from(wasip2::clocks::wall_clock::now().seconds).unwrap_or(i64::MAX);
+    Ok(HttpRequest { method, path, public_key, now, body })
 }
 
 /// Reads the body, or nothing when it is longer than `max_bytes`. A body that breaks off comes

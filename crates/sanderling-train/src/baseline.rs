@@ -1,10 +1,10 @@
 //! The baseline: which telemetry fields a bundle declares, their bins, and how they were distributed
 //! on validation users, each day of a user weighing as much as one report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
-use sanderling_core::{Engine, Outcome};
+use sanderling_core::{Engine, OBSERVED_POSITIONS, Outcome};
 use sanderling_types::{
     Baseline, BaselineField, FORMAT_VERSION, FaultCode, FeatureKind, FieldKind, TimeKind, Vocabulary,
 };
@@ -13,7 +13,7 @@ use crate::evaluate;
 use crate::split::{Case, Split};
 
 /// Recommendations of a list whose features a device counts.
-pub const LIST_LIMIT: u32 = 10;
+pub const LIST_LIMIT: u32 = OBSERVED_POSITIONS as u32;
 /// Bins of a numeric field. Fewer bins lie less: at epsilon 3 a device keeps its true bin of 5 with
 /// probability 0.83, of 10 with 0.69.
 const NUM_BINS: usize = 5;
@@ -113,7 +113,7 @@ pub fn measure(engine: &Engine, split: &Split, window_seconds: u32) -> Baseline 
     }
     for mut field in fixed_fields(engine.bundle().vocabulary()) {
         if field.name == CATEGORY_FIELD && !seen.categories.is_empty() {
-            field.num_devices = seen.categories.len() as u64;
+            field.num_devices = num_users(&seen.categories);
             field.shares = Some(shares(&seen.categories, field.bins.num_bins()));
         }
         fields.push(field);
@@ -201,7 +201,7 @@ fn numeric_field(name: &str, values: Option<&ByWindow<f32>>) -> BaselineField {
     BaselineField {
         name: name.to_owned(),
         shares: known.then(|| shares(&binned, bins.num_bins())),
-        num_devices: binned.len() as u64,
+        num_devices: num_users(&binned),
         bins,
     }
 }
@@ -218,6 +218,11 @@ fn edges(values: &ByWindow<f32>) -> Vec<f32> {
         edges.push(if most > least { most } else { least.abs().mul_add(0.5, least + 0.5) });
     }
     edges
+}
+
+/// Distinct users: windows of one user resemble each other and are no independent draws.
+fn num_users<T>(windows: &ByWindow<T>) -> u64 {
+    windows.keys().map(|(user, _)| user).collect::<BTreeSet<_>>().len() as u64
 }
 
 /// Mean over windows of each window's own distribution, rounded so that it is the same everywhere.
@@ -244,6 +249,12 @@ mod tests {
         assert_eq!(edges(&values(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 2.0])), [1.0]);
         let constant = edges(&values(&[3.0; 5]));
         assert!(constant.len() == 1 && constant[0] > 3.0, "{constant:?}");
+    }
+
+    #[test]
+    fn several_windows_of_a_user_are_one_device() {
+        let values = ByWindow::from([((1, 0), vec![1.0]), ((1, 1), vec![2.0]), ((2, 1), vec![3.0])]);
+        assert_eq!(numeric_field("score.ranker", Some(&values)).num_devices, 2);
     }
 
     #[test]

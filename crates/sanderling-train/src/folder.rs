@@ -32,6 +32,7 @@ pub(crate) fn write_folder(
     fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let folder = absolute(folder)?;
+    recover(&folder)?;
     refuse_foreign(&folder, known_names)?;
     let parent = folder.parent().unwrap_or(&folder).to_owned();
     fs::create_dir_all(&parent).map_err(|error| io_error("create", &parent, error))?;
@@ -53,6 +54,27 @@ pub(crate) fn write_folder(
         fs::rename(&unfinished.0, &folder).map_err(|error| io_error("write", &folder, error))?;
     }
     sync_folder(&parent)
+}
+
+/// Puts back the folder that a killed process had moved away and not yet replaced, if there is one.
+///
+/// # Errors
+/// [`Code::Io`].
+pub(crate) fn recover(folder: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
+    if folder.exists() || !parent.is_dir() {
+        return Ok(());
+    }
+    let prefix = format!(".{}.old-", name.to_string_lossy());
+    let entries = fs::read_dir(parent).map_err(|error| io_error("look into", parent, error))?;
+    let old = entries.filter_map(std::result::Result::ok).find(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with(&prefix) && entry.path().is_dir()
+    });
+    match old {
+        Some(old) => fs::rename(old.path(), folder).map_err(|error| io_error("recover", folder, error)),
+        None => Ok(()),
+    }
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf> {
@@ -105,4 +127,31 @@ pub(crate) fn write_file(
         .and_then(|()| writer.flush())
         .and_then(|()| writer.get_ref().sync_all())
         .map_err(|error| io_error("write", path, error))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_a_killed_process_moved_away_comes_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("shop");
+        let old = parent.path().join(".shop.old-4711");
+        fs::create_dir(&old).unwrap();
+        fs::write(old.join("a"), "before").unwrap();
+        recover(&folder).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "before");
+        // One that is in its place is left alone.
+        fs::create_dir(&old).unwrap();
+        recover(&folder).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "before");
+        // A write that fails after the kill still leaves the old folder.
+        fs::remove_dir(&old).unwrap();
+        fs::rename(&folder, &old).unwrap();
+        let failed = write_folder(&folder, &["a"], |_| Err(Error::new(Code::Internal, "no")));
+        assert!(failed.is_err());
+        assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "before");
+    }
 }

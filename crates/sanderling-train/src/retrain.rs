@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use sanderling_core::Engine;
-use sanderling_types::{Metric, Result};
+use sanderling_types::{Manifest, Metric, Result, TelemetryConstants};
 use serde::Serialize;
 
 use crate::data::Dataset;
 use crate::metrics;
-use crate::recipe::{GateRecipe, Recipe};
+use crate::recipe::{GateRecipe, LimitsRecipe, Recipe, TelemetryRecipe};
 use crate::split;
 use crate::train::{self, Lineage, Step, Trained};
+
+const SECONDS_PER_DAY: f64 = 86_400.0;
 
 /// One condition of the gate with its evidence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +42,21 @@ pub struct Gate {
     pub checks: Vec<GateCheck>,
 }
 
+/// Takes over what a site has decided for its champion: name, telemetry constants, policy defaults and
+/// limits. For retraining without a recipe, which must not change any of them silently.
+pub fn inherit(recipe: &mut Recipe, champion: &Manifest) {
+    recipe.name.clone_from(&champion.name);
+    recipe.exclude_seen = Some(champion.policy.exclude_seen);
+    recipe.category_cap = champion.policy.category_cap;
+    recipe.limits =
+        LimitsRecipe { max_candidates: champion.limits.max_candidates, max_limit: champion.limits.max_limit };
+    recipe.telemetry = TelemetryRecipe {
+        epsilon: champion.telemetry.epsilon,
+        fields_per_report: champion.telemetry.fields_per_report,
+        window_seconds: champion.telemetry.window_seconds,
+    };
+}
+
 /// Trains a challenger on `dataset` and judges it against `champion` on the newest part of the same
 /// data, which neither has seen. `category_shares` is what devices reported, see
 /// [`Lineage::category_shares`].
@@ -59,8 +76,24 @@ pub fn retrain(
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
     let reigning = train::evaluate_all(champion, &split);
-    let gate = judge(&reigning, manifest.bundle_bytes(), &challenger, &recipe.gate, recipe.seed);
+    let mut gate = judge(&reigning, manifest.bundle_bytes(), &challenger, &recipe.gate, recipe.seed);
+    gate.checks.push(privacy(&manifest.telemetry, &challenger.manifest.telemetry));
+    gate.promote = gate.checks.iter().all(|check| check.passed);
     Ok((challenger, gate))
+}
+
+/// Whether a device gives away no more than to the champion: a larger budget needs a person's decision.
+fn privacy(champion: &TelemetryConstants, challenger: &TelemetryConstants) -> GateCheck {
+    let per_day = |constants: &TelemetryConstants| {
+        constants.epsilon * SECONDS_PER_DAY / f64::from(constants.window_seconds.max(1))
+    };
+    let (before, after) = (per_day(champion), per_day(challenger));
+    GateCheck {
+        name: "privacy",
+        passed: challenger.epsilon <= champion.epsilon && after <= before,
+        required: format!("epsilon at most {} a window and {before:.3} a day", champion.epsilon),
+        found: format!("{} a window and {after:.3} a day", challenger.epsilon),
+    }
 }
 
 fn judge(
@@ -101,5 +134,43 @@ fn judge(
         challenger_ndcg10: metric(&challenger.evaluation, "ndcg@10"),
         difference_ndcg10: difference,
         checks,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn constants(epsilon: f64, window_seconds: u32) -> TelemetryConstants {
+        TelemetryConstants { epsilon, window_seconds, ..TelemetryConstants::default() }
+    }
+
+    #[test]
+    fn a_challenger_that_reveals_more_is_refused() {
+        let champion = constants(2.0, 86_400);
+        assert!(privacy(&champion, &constants(2.0, 86_400)).passed);
+        assert!(privacy(&champion, &constants(1.0, 86_400)).passed);
+        assert!(!privacy(&champion, &constants(2.1, 86_400)).passed);
+        // The same budget, twice a day.
+        assert!(!privacy(&champion, &constants(2.0, 43_200)).passed);
+        // A larger one a window, though less often.
+        assert!(!privacy(&champion, &constants(3.0, 2 * 86_400)).passed);
+    }
+
+    #[test]
+    fn without_a_recipe_the_champion_s_decisions_stay() {
+        let text = include_bytes!("../../../tests/golden/v1/bundle/manifest.json");
+        let mut champion = Manifest::decode(text).expect("the golden manifest decodes");
+        champion.telemetry = constants(0.5, 7200);
+        champion.telemetry.fields_per_report = 2;
+        champion.policy.category_cap = Some(3);
+        champion.policy.exclude_seen = !champion.policy.exclude_seen;
+        champion.limits.max_limit = 17;
+        let mut recipe = Recipe::default();
+        inherit(&mut recipe, &champion);
+        assert_eq!(recipe.telemetry_constants(), champion.telemetry);
+        assert_eq!(recipe.category_cap, Some(3));
+        assert_eq!(recipe.exclude_seen, Some(champion.policy.exclude_seen));
+        assert_eq!((recipe.name, recipe.limits.max_limit), (champion.name, 17));
     }
 }

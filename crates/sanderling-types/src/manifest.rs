@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, Error, FORMAT_VERSION, Result, Sha256Hash, decode_json};
+use crate::{Code, Error, FORMAT_VERSION, Report, Result, Sha256Hash, decode_json};
 
 /// What a file of a bundle is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,8 +74,16 @@ pub struct Limits {
     pub max_candidates: u32,
     /// Most recommendations in one response.
     pub max_limit: u32,
-    /// Most session interactions that the encoder reads; older ones are left out.
+    /// Most session interactions that the encoder reads; older ones only count as seen.
     pub max_session_len: u32,
+}
+
+impl Limits {
+    /// Largest `max_session_len`, which is also the longest session that any runtime runs an
+    /// encoder with; attention grows with its square.
+    pub const MAX_SESSION_LEN: u32 = 1024;
+    /// Largest `max_candidates`, which is also the most rows that any runtime runs a ranker with.
+    pub const MAX_CANDIDATES: u32 = 10_000;
 }
 
 /// A point estimate with its 95 % interval.
@@ -136,6 +144,13 @@ pub struct TelemetryConstants {
     pub report_bytes: u32,
     /// Length of a window; at most one report a device and window.
     pub window_seconds: u32,
+}
+
+impl TelemetryConstants {
+    /// Most fields of a report; more would leave too little of the budget for each.
+    pub const MAX_FIELDS_PER_REPORT: u32 = 16;
+    /// Smallest padded report.
+    pub const MIN_REPORT_BYTES: u32 = 256;
 }
 
 impl Default for TelemetryConstants {
@@ -297,12 +312,21 @@ impl Manifest {
         in_range("shapes.dim", dim, 1024)?;
         in_range("shapes.num_features", num_features, 1024)?;
         in_range("shapes.num_items", num_items, 10_000_000)?;
-        in_range("limits.max_session_len", self.limits.max_session_len, 4096)?;
-        in_range("limits.max_candidates", self.limits.max_candidates, 10_000)?;
+        in_range("limits.max_session_len", self.limits.max_session_len, Limits::MAX_SESSION_LEN)?;
+        in_range("limits.max_candidates", self.limits.max_candidates, Limits::MAX_CANDIDATES)?;
         in_range("limits.max_limit", self.limits.max_limit, 1000)?;
         let t = &self.telemetry;
+        in_range(
+            "telemetry.fields_per_report",
+            t.fields_per_report,
+            TelemetryConstants::MAX_FIELDS_PER_REPORT,
+        )?;
+        in_range("telemetry.report_bytes", t.report_bytes, Report::MAX_BYTES as u32)?;
+        if t.report_bytes < TelemetryConstants::MIN_REPORT_BYTES {
+            return invalid("telemetry.report_bytes is too small for any report".to_owned());
+        }
         let epsilon_ok = t.epsilon.is_finite() && t.epsilon > 0.0 && t.epsilon <= 10.0;
-        if !epsilon_ok || t.fields_per_report == 0 || t.window_seconds < 3600 || t.report_bytes < 256 {
+        if !epsilon_ok || t.window_seconds < 3600 {
             return invalid("telemetry constants are out of range".to_owned());
         }
         if self.format_version != FORMAT_VERSION {

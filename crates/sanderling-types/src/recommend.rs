@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{ItemId, SessionInteraction};
+use crate::{Code, Error, ItemId, Result, SessionInteraction};
 
 /// Request-time facts beside the session, such as `device_class` or `page`.
 pub type Context = BTreeMap<String, String>;
@@ -36,21 +36,69 @@ pub struct Rules {
 }
 
 /// One request for recommendations. Time and seed are arguments: the engine has neither.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+///
+/// In JSON every key may be absent, and `context`, `rules` and `limit` may be `null`, which is the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
     /// The user's interactions, oldest first.
     pub session: Vec<SessionInteraction>,
     /// Request-time facts.
+    #[serde(deserialize_with = "null_as_default")]
     pub context: Context,
     /// The site's rules.
+    #[serde(deserialize_with = "null_as_default")]
     pub rules: Rules,
-    /// How many recommendations are wanted; at most `limits.max_limit`.
+    /// How many recommendations are wanted; at most `limits.max_limit`. By default
+    /// [`Request::DEFAULT_LIMIT`].
+    #[serde(deserialize_with = "null_as_default_limit")]
     pub limit: u32,
-    /// Unix seconds.
+    /// Unix seconds. A host with a clock puts the present time where it is absent, see
+    /// [`Request::from_json`].
     pub now: i64,
     /// Seed of every random choice.
     pub seed: u64,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            session: Vec::new(),
+            context: Context::default(),
+            rules: Rules::default(),
+            limit: Self::DEFAULT_LIMIT,
+            now: 0,
+            seed: 0,
+        }
+    }
+}
+
+impl Request {
+    /// Recommendations of a request that does not say how many.
+    pub const DEFAULT_LIMIT: u32 = 10;
+
+    /// Decodes a request; `now` (Unix seconds, of the host's clock) stands for an absent or `null` one.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] for unknown keys and wrong types.
+    pub fn from_json(mut request: serde_json::Value, now: i64) -> Result<Self> {
+        let invalid = || Error::new(Code::InvalidArgument, "the request cannot be read");
+        let Some(fields) = request.as_object_mut() else {
+            return Err(invalid().expected("an object"));
+        };
+        if fields.get("now").is_none_or(serde_json::Value::is_null) {
+            fields.insert("now".to_owned(), now.into());
+        }
+        serde_json::from_value(request).map_err(|error| invalid().found(&error).source_error(error))
+    }
+}
+
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+fn null_as_default_limit<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(Request::DEFAULT_LIMIT))
 }
 
 /// Which part of the engine proposed an item.
@@ -154,4 +202,28 @@ pub struct Response {
     pub recommendations: Vec<Recommendation>,
     /// Degraded steps, in the order in which they happened.
     pub faults: Vec<Fault>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_request_leaves_out_is_the_same_on_every_host() {
+        let read = |value| Request::from_json(value, 77);
+        let plain = Request { now: 77, ..Request::default() };
+        assert_eq!(plain.limit, 10);
+        assert_eq!(read(json!({})).unwrap(), plain);
+        let nulls = json!({ "context": null, "rules": null, "limit": null, "now": null });
+        assert_eq!(read(nulls).unwrap(), plain);
+        assert_eq!(read(json!({ "now": 5, "limit": 0 })).unwrap(), Request { now: 5, limit: 0, ..plain });
+        for wrong in
+            [json!({ "limits": 3 }), json!({ "rules": { "cap": 1 } }), json!({ "limit": -1 }), json!([])]
+        {
+            assert_eq!(read(wrong.clone()).unwrap_err().code(), Code::InvalidArgument, "{wrong}");
+        }
+    }
 }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, Error, FORMAT_VERSION, Result, Sha256Hash, decode_json};
+use crate::{
+    Baseline, BaselineField, Code, Error, FORMAT_VERSION, Result, Sha256Hash, TelemetryConstants, decode_json,
+};
 
 /// One randomised answer: the bin of `field` after k-ary randomised response on the device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,30 @@ impl Report {
         serde_json::to_vec(self).expect("report encodes")
     }
 
+    /// Whether the longest report that a device can make of a bundle fits `report_bytes`.
+    ///
+    /// # Errors
+    /// [`Code::ReportTooLarge`].
+    pub fn check_longest(baseline: &Baseline, constants: &TelemetryConstants) -> Result<()> {
+        let longest_bin = Baseline::MAX_BINS as u16 - 1;
+        let observation = |field: &BaselineField| Observation { field: field.name.clone(), bin: longest_bin };
+        let mut observations: Vec<Observation> = baseline.fields.iter().map(observation).collect();
+        observations
+            .sort_by_cached_key(|observation| std::cmp::Reverse(format!("{:?}", observation.field).len()));
+        observations.truncate(constants.fields_per_report as usize);
+        let mut longest = Self {
+            format_version: FORMAT_VERSION,
+            report_id: "0".repeat(32),
+            bundle_sha256: Sha256Hash::of(b""),
+            window_start: i64::MIN,
+            window_seconds: constants.window_seconds,
+            epsilon: constants.epsilon,
+            observations,
+            padding: String::new(),
+        };
+        longest.pad_to(constants.report_bytes)
+    }
+
     /// Fills `padding` so that the encoding has exactly `report_bytes`.
     ///
     /// # Errors
@@ -125,4 +151,29 @@ pub struct ReportReceipt {
     pub report_id: String,
     /// What was done.
     pub status: ReportStatus,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FieldKind;
+
+    #[test]
+    fn constants_whose_longest_report_does_not_fit_are_refused() {
+        let field = |name: String| BaselineField {
+            name,
+            bins: FieldKind::Numeric { edges: vec![0.0] },
+            shares: None,
+            num_devices: 0,
+        };
+        let names = ["a".to_owned(), "b".repeat(60), "c".repeat(120)];
+        let baseline = Baseline { format_version: FORMAT_VERSION, fields: names.map(field).to_vec() };
+        let fits = |fields_per_report, report_bytes| {
+            let constants =
+                TelemetryConstants { fields_per_report, report_bytes, ..TelemetryConstants::default() };
+            Report::check_longest(&baseline, &constants).is_ok()
+        };
+        assert!(fits(1, 512) && !fits(1, 300), "the longest name counts, not the first");
+        assert!(!fits(3, 430) && fits(3, 1024));
+    }
 }

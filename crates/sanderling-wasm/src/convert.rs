@@ -24,9 +24,12 @@ pub(crate) fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
     })
 }
 
-/// Reads an argument strictly: unknown keys and wrong types are errors that say where.
-pub(crate) fn from_js<T: DeserializeOwned>(what: &str, value: JsValue) -> Result<T, JsValue> {
-    serde_wasm_bindgen::from_value(value).map_err(|error| thrown(&wrong_argument(what, error)))
+/// Reads an argument strictly, as the JSON that it stands for: unknown keys and wrong types are
+/// errors that say where. Keys whose value is `undefined` are absent.
+pub(crate) fn from_js<T: DeserializeOwned>(what: &str, value: &JsValue) -> Result<T, JsValue> {
+    let text = js_sys::JSON::stringify(value).ok().and_then(|text| text.as_string());
+    let text = text.ok_or_else(|| thrown(&wrong_argument(what, "a value that is not JSON")))?;
+    serde_json::from_str(&text).map_err(|error| thrown(&wrong_argument(what, error)))
 }
 
 /// `Record<string, Uint8Array>` by file name.

@@ -2,11 +2,12 @@
 
 use sanderling_core::{Bundle, Engine, Telemetry, TractRuntime, operations};
 use sanderling_types::{ItemId, Request};
+use serde_json::Value;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::convert::{files, fixed, from_js, public_key, to_js};
-use crate::error::{thrown, wrong_argument};
+use crate::error::thrown;
 
 /// One loaded bundle with its telemetry.
 #[wasm_bindgen]
@@ -65,12 +66,15 @@ impl WasmEngine {
         self.engine.bundle().items().len()
     }
 
-    /// Recommends and counts what was shown.
+    /// Recommends and counts what was shown. A request without `now` is one of this moment.
     ///
     /// # Errors
     /// `invalid_argument` for a request of another shape; nothing else is ever thrown.
-    pub fn recommend(&mut self, request: JsValue) -> Result<JsValue, JsValue> {
-        let request: Request = from_js("the request", request)?;
+    pub fn recommend(&mut self, request: &JsValue) -> Result<JsValue, JsValue> {
+        let request: Value = from_js("the request", request)?;
+        // Seconds of a clock are far inside an i64.
+        let now = (js_sys::Date::now() / 1000.0) as i64;
+        let request = Request::from_json(request, now).map_err(|error| thrown(&error))?;
         let outcome = self.engine.recommend(&request);
         self.telemetry.record(&outcome);
         to_js(&outcome.response)
@@ -118,7 +122,7 @@ impl WasmEngine {
     /// # Errors
     /// `invalid_argument` or `unsupported_format_version`; nothing is changed then.
     #[wasm_bindgen(js_name = restoreTelemetry)]
-    pub fn restore_telemetry(&mut self, state: JsValue) -> Result<(), JsValue> {
+    pub fn restore_telemetry(&mut self, state: &JsValue) -> Result<(), JsValue> {
         let state = from_js("the telemetry state", state)?;
         self.telemetry.restore(state).map_err(|error| thrown(&error))
     }
@@ -136,7 +140,7 @@ impl WasmEngine {
     #[wasm_bindgen(js_name = buildReport)]
     pub fn build_report(
         &self,
-        #[wasm_bindgen(js_name = windowStart)] window_start: JsValue,
+        #[wasm_bindgen(js_name = windowStart)] window_start: &JsValue,
         seed: &[u8],
         #[wasm_bindgen(js_name = reportId)] report_id: &[u8],
     ) -> Result<Vec<u8>, JsValue> {
@@ -153,11 +157,7 @@ impl WasmEngine {
     /// `invalid_argument` for a value that is not JSON; errors of the operation are in the result.
     #[wasm_bindgen(js_name = runOperation)]
     pub fn run_operation(&self, operation: &JsValue) -> Result<JsValue, JsValue> {
-        let text = js_sys::JSON::stringify(operation).ok().and_then(|text| text.as_string());
-        let parsed = text.as_deref().map(serde_json::from_str);
-        match parsed {
-            Some(Ok(operation)) => to_js(&operations::run(&self.engine, &operation)),
-            _ => Err(thrown(&wrong_argument("the operation", "a value that is not JSON"))),
-        }
+        let operation: Value = from_js("the operation", operation)?;
+        to_js(&operations::run(&self.engine, &operation))
     }
 }

@@ -10,7 +10,8 @@ use sanderling_types::{Code, Error, Result};
 
 use crate::output::{Output, Verdict};
 
-/// Compare what devices reported with the bundle's baseline; exit 1 on drift.
+/// Compare what devices reported in the last windows with the bundle's baseline; exit 1 on drift, 2
+/// when no field has enough answers to be judged.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling drift --store reports.db --bundle bundles/shop\n  \
     sanderling drift --store reports.db --bundle bundles/shop --from 1767225600 --to 1767830400 --json")]
@@ -41,18 +42,37 @@ pub(crate) struct Drift {
 /// Which windows to add up.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct WindowArgs {
-    /// First window start to include, Unix seconds; by default all.
+    /// How many windows to add up, ending with the latest that has reports.
+    #[arg(long, value_name = "N", default_value_t = 7, conflicts_with_all = ["from", "to"],
+        value_parser = clap::value_parser!(u32).range(1..))]
+    windows: u32,
+    /// First window start to include, Unix seconds; instead of --windows.
     #[arg(long, value_name = "SECONDS")]
     from: Option<i64>,
-    /// First window start to leave out, Unix seconds.
+    /// First window start to leave out, Unix seconds; instead of --windows.
     #[arg(long, value_name = "SECONDS")]
     to: Option<i64>,
 }
 
 impl WindowArgs {
-    pub(crate) fn range(self) -> Range<i64> {
-        self.from.unwrap_or(0)..self.to.unwrap_or(i64::MAX)
+    /// The range of window starts.
+    pub(crate) fn range(self, reader: &Reader, bundle: &RegisteredBundle) -> Result<Range<i64>> {
+        if self.from.is_some() || self.to.is_some() {
+            return Ok(self.from.unwrap_or(0)..self.to.unwrap_or(i64::MAX));
+        }
+        let status = reader.status()?;
+        let known = status.iter().filter(|known| known.bundle_sha256 == bundle.hash());
+        let latest = known.flat_map(|known| &known.windows).map(|window| window.window_start).max();
+        Ok(last_windows(latest, self.windows, bundle.telemetry().window_seconds))
     }
+}
+
+/// `num_windows` windows that end with the one that starts at `latest`; none without one.
+fn last_windows(latest: Option<i64>, num_windows: u32, window_seconds: u32) -> Range<i64> {
+    let Some(latest) = latest else { return 0..0 };
+    let window_seconds = i64::from(window_seconds);
+    let end = latest.saturating_add(window_seconds);
+    end.saturating_sub(window_seconds.saturating_mul(i64::from(num_windows)))..end
 }
 
 /// Opens a collector's database for a bundle that it knows.
@@ -64,6 +84,14 @@ pub(crate) fn open(store: &Path, bundle: &Path) -> Result<(Reader, RegisteredBun
             .hint("give the collector this bundle with --bundle"));
     }
     Ok((reader, bundle))
+}
+
+/// Silence is not the absence of drift.
+fn nothing_judged(report: &DriftReport) -> Error {
+    Error::new(Code::EmptyData, "no field has enough answers to be judged")
+        .expected(format!("at least {} answers of a field", report.min_answers))
+        .found(format!("{} reports in {} windows", report.num_reports, report.windows.num_windows))
+        .hint("add up more windows with --windows, or wait for more reports")
 }
 
 fn text(report: &DriftReport) -> String {
@@ -92,7 +120,22 @@ pub(crate) fn run(args: &Drift, output: &Output) -> Result<Verdict> {
     let (reader, bundle) = open(&args.store, &args.bundle)?;
     let reference = args.reference_from.zip(args.reference_to).map(|(from, to)| from..to);
     let options = Options { alpha: args.alpha, min_effect: args.min_effect, reference, ..Options::default() };
-    let report = judge(&reader, &bundle, args.windows.range(), &options)?;
+    let report = judge(&reader, &bundle, args.windows.range(&reader, &bundle)?, &options)?;
+    if report.fields.iter().all(|field| field.skipped.is_some()) {
+        return Err(nothing_judged(&report));
+    }
     output.result(&report, &text(&report))?;
     Ok(Verdict::wanting_if(report.drifted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_windows;
+
+    #[test]
+    fn the_last_windows_end_with_the_latest_that_has_reports() {
+        assert_eq!(last_windows(Some(700), 7, 100), 100..800);
+        assert_eq!(last_windows(Some(700), 1, 100), 700..800);
+        assert!(last_windows(None, 7, 100).is_empty());
+    }
 }

@@ -9,7 +9,7 @@ use sanderling_sketch::noise::Channel;
 use sanderling_train::baseline::CATEGORY_FIELD;
 use sanderling_train::bundle;
 use sanderling_train::data::Dataset;
-use sanderling_train::retrain::{Gate, retrain};
+use sanderling_train::retrain::{Gate, inherit, retrain};
 use sanderling_types::{FieldKind, Result};
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ pub(crate) struct Retrain {
     store: Option<PathBuf>,
     #[command(flatten)]
     windows: WindowArgs,
-    /// Recipe file.
+    /// Recipe file; without one the champion's name, split, telemetry constants, policy and limits stay.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     /// Most passes over the data; overrides the recipe.
@@ -61,7 +61,7 @@ struct RetrainResult {
 fn category_shares(args: &Retrain) -> Result<BTreeMap<String, f64>> {
     let Some(store) = &args.store else { return Ok(BTreeMap::new()) };
     let (reader, bundle) = drift::open(store, &args.champion)?;
-    let merged = reader.merged(bundle.hash(), bundle.baseline(), args.windows.range())?;
+    let merged = reader.merged(bundle.hash(), bundle.baseline(), args.windows.range(&reader, &bundle)?)?;
     let (Some(field), Some(answers)) =
         (bundle.baseline().field(CATEGORY_FIELD), merged.answers.get(CATEGORY_FIELD))
     else {
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     let champion = super::load_engine(&args.champion, None)?;
     let mut recipe = train::recipe(args.recipe.as_ref(), None, None)?;
     if args.recipe.is_none() {
-        recipe.name = champion.bundle().manifest().name.clone();
+        inherit(&mut recipe, champion.bundle().manifest());
         recipe.split = evaluate::split_kind(&champion.bundle().manifest().training.split)?;
     }
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);

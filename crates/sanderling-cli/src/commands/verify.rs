@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::bundle::read_key;
 use crate::output::{Output, Verdict};
 
-/// Check a bundle: lengths, hashes, signature, models; and that it gives the same results as wasm.
+/// Check a bundle: lengths, hashes, signature, models; that no model fails on a session of known
+/// items; and that it gives the same results as wasm. Exit 1 when a model fails or results differ.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sanderling verify bundles/shop --public-key shop.key.pub\n  \
     sanderling verify bundles/shop --runtime wasm --component build/sanderling-edge.wasm")]
@@ -55,17 +56,36 @@ pub(crate) fn run(args: &Verify, output: &Output) -> Result<Verdict> {
         RuntimeArg::Native => Vec::new(),
         RuntimeArg::Wasm => compare(args, &cases, &native, key.as_ref())?,
     };
+    let failures: Vec<String> =
+        cases.iter().zip(&native).flat_map(|(case, answer)| failures(&case.name, answer)).collect();
     let json = json!({
         "bundle_hash": bundle.hash(),
         "signature_checked": key.is_some(),
         "runtime": if args.runtime == RuntimeArg::Wasm { "wasm" } else { "native" },
         "operations": cases.len(),
         "differences": differences,
+        "failures": failures,
     });
     let mut lines = vec![format!("{} is intact; {} operations run", bundle.hash(), cases.len())];
-    lines.extend(differences.iter().cloned());
+    lines.extend(differences.iter().chain(&failures).cloned());
     output.result(&json, &lines.join("\n"))?;
-    Ok(Verdict::wanting_if(!differences.is_empty()))
+    Ok(Verdict::wanting_if(!differences.is_empty() || !failures.is_empty()))
+}
+
+/// The faults of an answer that say that a model failed. A session without known items never
+/// reaches a model, so none of these can be the session's own fault.
+fn failures(name: &str, answer: &Value) -> Vec<String> {
+    let faults = answer["ok"]["response"]["faults"].as_array();
+    let failed = faults.into_iter().flatten().filter(|fault| {
+        let code = fault["code"].as_str();
+        code.is_some_and(|code| code.ends_with("_failed"))
+    });
+    failed
+        .map(|fault| {
+            let text = |key: &str| fault[key].as_str().unwrap_or_default().to_owned();
+            format!("{name}: {}: {}", text("code"), text("detail"))
+        })
+        .collect()
 }
 
 fn compare(
@@ -92,4 +112,19 @@ fn compare(
         difference(native, answer, case.tolerance).map(|found| format!("{}: {found}", case.name))
     });
     Ok(found.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_fails_is_a_failure_and_an_empty_session_is_none() {
+        let answer =
+            |code: &str| json!({ "ok": { "response": { "faults": [{ "code": code, "detail": "why" }] } } });
+        assert_eq!(failures("recommend 3", &answer("encoder_failed")), ["recommend 3: encoder_failed: why"]);
+        assert_eq!(failures("recommend 3", &answer("ranker_failed")).len(), 1);
+        assert!(failures("recommend 3", &answer("empty_session")).is_empty());
+        assert!(failures("encode", &json!({ "ok": { "query": [1.0] } })).is_empty());
+    }
 }

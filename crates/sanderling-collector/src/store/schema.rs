@@ -11,7 +11,7 @@ use super::storage_error;
 /// Marks the file as a collector's ("SNDC").
 const APPLICATION_ID: i32 = 0x534E_4443;
 /// Version of the tables below.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 /// How long a connection waits for another one's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -25,13 +25,13 @@ CREATE TABLE bundles (
     baseline BLOB NOT NULL,
     expired_before INTEGER NOT NULL DEFAULT -9223372036854775808
 ) STRICT;
--- One row a counted report: enough to recognise it, nothing of what it answered.
+-- One row a counted report: enough to recognise it, nothing of what it answered. No hash of the
+-- content either: an answer is one of a few bins, so a hash would be as good as the answer.
 CREATE TABLE reports (
     report_id BLOB PRIMARY KEY,
     bundle_id INTEGER NOT NULL REFERENCES bundles,
     window_start INTEGER NOT NULL,
-    received_at INTEGER NOT NULL,
-    content_sha256 BLOB NOT NULL
+    received_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reports_by_window ON reports (bundle_id, window_start);
 CREATE TABLE windows (

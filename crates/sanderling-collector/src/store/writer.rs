@@ -69,17 +69,16 @@ fn store(tx: &Transaction<'_>, report: &Report, received_at: i64) -> rusqlite::R
         return Ok(Err(Error::new(Code::UnknownBundle, "no bundle with this hash is registered")
             .found(report.bundle_sha256)));
     };
-    let content = Sha256Hash::of(&report.encode());
     let id = id_bytes(&report.report_id);
-    let known: Option<[u8; 32]> = tx
-        .prepare_cached("SELECT content_sha256 FROM reports WHERE report_id = ?1")?
-        .query_row([&id[..]], |row| row.get(0))
+    let known: Option<(i64, i64)> = tx
+        .prepare_cached("SELECT bundle_id, window_start FROM reports WHERE report_id = ?1")?
+        .query_row([&id[..]], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     if let Some(known) = known {
-        return Ok(if known == *content.as_bytes() {
+        return Ok(if known == (bundle_id, report.window_start) {
             Ok(ReportStatus::Duplicate)
         } else {
-            Err(Error::new(Code::ReportConflict, "another report with this id was counted before")
+            Err(Error::new(Code::ReportConflict, "a report of another window or bundle has this id")
                 .found(&report.report_id))
         });
     }
@@ -89,16 +88,9 @@ fn store(tx: &Transaction<'_>, report: &Report, received_at: i64) -> rusqlite::R
             .found(report.window_start)));
     }
     tx.prepare_cached(
-        "INSERT INTO reports (report_id, bundle_id, window_start, received_at, content_sha256)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO reports (report_id, bundle_id, window_start, received_at) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute((
-        &id[..],
-        bundle_id,
-        report.window_start,
-        received_at - received_at.rem_euclid(3600),
-        content.as_bytes(),
-    ))?;
+    .execute((&id[..], bundle_id, report.window_start, received_at - received_at.rem_euclid(3600)))?;
     count(tx, bundle_id, report)?;
     Ok(Ok(ReportStatus::Accepted))
 }

@@ -8,15 +8,15 @@ mod bounds;
 mod check;
 mod wire;
 
-use sanderling_types::{Code, Error, FileRole, Result, Shapes};
+use sanderling_types::{Code, Error, FileRole, Limits, Result, Shapes};
 use tract_onnx::prelude::*;
 
 use crate::{Runtime, Scorer};
 
 /// Largest first dimension that a model is run with.
-const MAX_ROWS: usize = 10_000;
-/// Longest session that an encoder is run with; attention grows with its square.
-const MAX_LEN: usize = 1024;
+const MAX_ROWS: usize = Limits::MAX_CANDIDATES as usize;
+/// Longest session that an encoder is run with.
+const MAX_LEN: usize = Limits::MAX_SESSION_LEN as usize;
 
 /// The full runtime: any ONNX model of the allowed operators.
 #[derive(Debug, Clone, Copy, Default)]

@@ -162,7 +162,10 @@ pub enum Behaviour {
     /// Encoder: the last row. Ranker: the first column.
     #[default]
     Copies,
+    /// Fails on what is not all zeros, and so not while the engine is made.
     Fails,
+    /// Fails on sessions of over two rows.
+    FailsOnLong,
     GivesNan,
     GivesTooFew,
     /// Ranker only: the same score for all.
@@ -194,7 +197,11 @@ impl Scorer for FakeScorer {
             _ => input.chunks_exact(columns).map(|row| row[0]).collect(),
         };
         match self.1 {
-            Behaviour::Copies => {}
+            _ if input.iter().all(|value| *value == 0.0) && self.1 != Behaviour::FailsOnLong => {}
+            Behaviour::FailsOnLong if input.len() > 2 * columns => {
+                return Err(Error::new(Code::InferenceFailed, "the fake is short of breath"));
+            }
+            Behaviour::Copies | Behaviour::FailsOnLong => {}
             Behaviour::Fails => return Err(Error::new(Code::InferenceFailed, "the fake was told to fail")),
             Behaviour::GivesNan => out[0] = f32::NAN,
             Behaviour::GivesTooFew => {

@@ -246,6 +246,15 @@ impl Rows for JsonLinesTable {
             serde_json::from_slice(&bytes).map_err(|error| {
                 Problem::new(ProblemKind::UnreadableRow, line, "a JSON object", &error.to_string())
             })?;
+        if let Some(late) = object.keys().find(|key| self.columns.binary_search(key).is_err()) {
+            let message = format!("{} line {line} has a key that no earlier line has", self.path.display());
+            return Err(RowError::Fatal(
+                Error::new(Code::InvalidArgument, message)
+                    .expected(format!("every key within the first {PEEKED_LINES} lines"))
+                    .found(format!("{late:?}"))
+                    .hint("give the first line every key, with null where it has no value"),
+            ));
+        }
         record.clear();
         for column in &self.columns {
             record.push_field(&cell_text(object.get(column)));
@@ -274,7 +283,29 @@ pub(crate) fn cell_text(value: Option<&serde_json::Value>) -> std::borrow::Cow<'
 
 #[cfg(test)]
 mod tests {
-    use super::{join_list, split_list};
+    use std::io::Write as _;
+
+    use super::{PEEKED_LINES, RowError, StringRecord, join_list, split_list};
+    use sanderling_types::Code;
+
+    #[test]
+    fn a_key_that_appears_late_is_an_error_and_not_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("late.jsonl");
+        let mut file = std::fs::File::create(&path).expect("a file");
+        for _ in 0..PEEKED_LINES {
+            writeln!(file, "{{\"user_id\":\"u\"}}").expect("a line");
+        }
+        writeln!(file, "{{\"user_id\":\"u\",\"price\":1}}").expect("a line");
+        drop(file);
+        let mut rows = super::open(&path, None).expect("a table");
+        let mut record = StringRecord::new();
+        for _ in 0..PEEKED_LINES {
+            assert!(matches!(rows.next_row(&mut record), Ok(Some(_))));
+        }
+        let Err(RowError::Fatal(error)) = rows.next_row(&mut record) else { panic!("{record:?}") };
+        assert_eq!(error.code(), Code::InvalidArgument);
+    }
 
     #[test]
     fn lists_come_back_from_their_cell() {

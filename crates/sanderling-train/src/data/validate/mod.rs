@@ -85,7 +85,7 @@ anomalies! {
     ConstantTimestamps = Warning, "Every interaction has the same timestamp.", "check the timestamp column; a time split is not possible";
     NoTimestamps = Warning, "There is no time column; the order of rows is taken for the order of time.", "add a timestamp column if times are known";
     ConstantValues = Info, "Every value is the same, so values say nothing.", "leave the column out, or check where it comes from";
-    UntouchedItem = Info, "A catalogue item has no interactions.", "nothing, if the item is new; such items are recommended by their attributes only";
+    UntouchedItem = Info, "A catalogue item has no interactions.", "nothing, if the item is new; it enters the bundle that is trained once it has interactions";
     CountMismatch = Info, "data.json states other counts than the files have.", "write the folder again with `sanderling import` after editing files by hand";
 }
 
