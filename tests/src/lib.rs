@@ -4,6 +4,8 @@
 //! (`wasmtime,node,chromium,workerd`), which `./build.sh test` sets after building them. A named
 //! runtime that cannot be used fails the test; nothing is skipped quietly.
 
+pub mod fuzz;
+pub mod fuzz_seeds;
 mod native;
 mod script;
 mod wasmtime;

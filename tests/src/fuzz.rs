@@ -1,0 +1,284 @@
+//! What must hold for any bytes of any format: the bodies of the fuzz targets.
+//!
+//! Each function takes bytes that nobody checked and panics when a promise breaks: decoding panics,
+//! what was accepted does not come back from its encoding, or what it says is out of its range. It
+//! gives whether the bytes were accepted. A panic that the product itself catches is broken, too: in
+//! wasm nothing catches it. The libFuzzer targets in `tests/fuzz` and the replay in `tests/tests/fuzz.rs` run the same functions.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use ed25519_dalek::{Signer, SigningKey};
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, PublicKey, Runtime, TractRuntime};
+use sanderling_train::data::{self, Dataset, ImportOptions};
+use sanderling_train::recipe::Recipe;
+use sanderling_types::{
+    Baseline, FeatureSpec, FileRole, ItemIndex, Manifest, Report, Request, SessionInteraction, Sha256Hash,
+    Vocabulary, pack_files, unpack_files,
+};
+
+/// A target: takes bytes, gives whether they were accepted, panics when a promise breaks.
+pub type Target = fn(&[u8]) -> bool;
+
+/// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
+pub const TARGETS: [(&str, Target); 13] = [
+    ("baseline", baseline),
+    ("bundle", bundle),
+    ("container", container),
+    ("csv", csv),
+    ("encoder", encoder),
+    ("features", features),
+    ("items", items),
+    ("jsonl", jsonl),
+    ("manifest", manifest),
+    ("recipe", recipe),
+    ("report", report),
+    ("signature", signature),
+    ("vocabulary", vocabulary),
+];
+
+/// Largest container that is looked into; no seed is larger.
+const MAX_CONTAINER_BYTES: usize = 4 << 20;
+/// Longest session that a model is run with here; the engine's own bound takes seconds.
+const MAX_ROWS: usize = 16;
+
+static GOLDEN: LazyLock<BundleFiles> = LazyLock::new(|| {
+    sanderling_train::bundle::read(&super::golden_bundle()).expect("the golden bundle can be read")
+});
+static GOLDEN_MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
+    Manifest::decode(GOLDEN.get(Manifest::FILE_NAME).expect("a bundle has a manifest")).expect("it decodes")
+});
+
+/// `manifest.json`: one encoding, and the hash is that of the bytes.
+#[must_use]
+pub fn manifest(bytes: &[u8]) -> bool {
+    let Ok(manifest) = Manifest::decode(bytes) else { return false };
+    assert_eq!(manifest.encode(), bytes, "an accepted manifest is canonical");
+    assert_eq!(manifest.bundle_hash(), Sha256Hash::of(bytes));
+    assert!(manifest.bundle_bytes() >= bytes.len() as u64);
+    true
+}
+
+/// `items.bin`: one encoding, and every row gives finite numbers.
+#[must_use]
+pub fn items(bytes: &[u8]) -> bool {
+    let Ok(table) = ItemTable::decode(bytes) else { return false };
+    assert_eq!(table.encode(), bytes, "an accepted table has one encoding");
+    let mut row = vec![0.0; table.dim()];
+    let query = vec![1.0; table.dim()];
+    for item in (0..table.len().min(64) as u32).map(ItemIndex) {
+        table.row_into(item, &mut row);
+        let numbers = [table.norm(item), table.dot(&query, item), table.cosine(item, ItemIndex(0))];
+        assert!(row.iter().chain(&numbers).all(|number| number.is_finite()), "row {item:?} is not finite");
+    }
+    true
+}
+
+/// `vocabulary.json`: what was accepted survives its own encoding, and every index points at something.
+#[must_use]
+pub fn vocabulary(bytes: &[u8]) -> bool {
+    let Ok(vocabulary) = Vocabulary::decode(bytes) else { return false };
+    assert_eq!(Vocabulary::decode(&vocabulary.encode()).expect("its encoding decodes"), vocabulary);
+    let used = vocabulary.item_categories.iter().flatten().copied().max();
+    assert!(used.is_none_or(|category| usize::from(category) < vocabulary.categories.len()));
+    true
+}
+
+/// `features.json`: what was accepted survives its own encoding, hash included.
+#[must_use]
+pub fn features(bytes: &[u8]) -> bool {
+    let Ok(spec) = FeatureSpec::decode(bytes) else { return false };
+    let again = FeatureSpec::decode(&spec.encode()).expect("its encoding decodes");
+    assert_eq!((again.hash(), &again), (spec.hash(), &spec));
+    true
+}
+
+/// `baseline.json`: what was accepted survives its own encoding, and every value has a bin.
+#[must_use]
+pub fn baseline(bytes: &[u8]) -> bool {
+    let Ok(baseline) = Baseline::decode(bytes) else { return false };
+    assert_eq!(Baseline::decode(&baseline.encode()).expect("its encoding decodes"), baseline);
+    for field in &baseline.fields {
+        let num_bins = field.bins.num_bins();
+        assert!((1..=Baseline::MAX_BINS).contains(&num_bins), "{} has {num_bins} bins", field.name);
+        for value in [f32::NEG_INFINITY, -1.0, 0.0, 1e-30, 1e30, f32::INFINITY, f32::NAN] {
+            assert!(field.bins.bin_of_value(value).is_none_or(|bin| bin < num_bins));
+        }
+        assert!(field.shares.as_ref().is_none_or(|shares| shares.len() == num_bins));
+    }
+    true
+}
+
+/// A report: what was accepted survives its own encoding, and padding it gives the length asked for.
+#[must_use]
+pub fn report(bytes: &[u8]) -> bool {
+    let Ok(mut report) = Report::decode(bytes) else { return false };
+    assert_eq!(Report::decode(&report.encode()).expect("its encoding decodes"), report);
+    if report.pad_to(Report::MAX_BYTES as u32).is_ok() {
+        assert_eq!(report.encode().len(), Report::MAX_BYTES);
+    }
+    true
+}
+
+/// A container: one encoding.
+#[must_use]
+pub fn container(bytes: &[u8]) -> bool {
+    let Ok(files) = unpack_files(bytes, MAX_CONTAINER_BYTES) else { return false };
+    assert_eq!(pack_files(&files).expect("what was unpacked packs"), bytes);
+    true
+}
+
+/// A bundle folder as a container: opened as it is, and again with lengths and hashes made right, so
+/// that the checks behind the hashes see damaged files. What opens must answer.
+#[must_use]
+pub fn bundle(bytes: &[u8]) -> bool {
+    let Ok(files) = unpack_files(bytes, MAX_CONTAINER_BYTES) else { return false };
+    let files = BundleFiles::from(files);
+    let opened = open_and_ask(files.clone());
+    with_right_hashes(files).is_some_and(open_and_ask) || opened
+}
+
+fn with_right_hashes(mut files: BundleFiles) -> Option<BundleFiles> {
+    let mut manifest = Manifest::decode(files.get(Manifest::FILE_NAME)?).ok()?;
+    for entry in manifest.files.values_mut() {
+        if let Some(bytes) = files.get(&entry.path) {
+            (entry.bytes, entry.sha256) = (bytes.len() as u64, Sha256Hash::of(bytes));
+        }
+    }
+    let spec = manifest.file(FileRole::Features).ok().and_then(|entry| files.get(&entry.path));
+    if let Some(spec) = spec.and_then(|bytes| FeatureSpec::decode(bytes).ok()) {
+        manifest.feature_spec_sha256 = spec.hash();
+    }
+    files.insert(Manifest::FILE_NAME, manifest.encode());
+    Some(files)
+}
+
+fn open_and_ask(files: BundleFiles) -> bool {
+    let engine = Bundle::open(files, None).and_then(|bundle| Engine::new(bundle, &TractRuntime));
+    let Ok(engine) = engine else { return false };
+    let bundle = engine.bundle();
+    let newest = bundle.vocabulary().item_ids.iter().take(3);
+    let interaction = |id: &sanderling_types::ItemId| SessionInteraction {
+        item_id: id.clone(),
+        kind: "view".to_owned(),
+        timestamp: 1,
+    };
+    let request =
+        Request { session: newest.map(interaction).collect(), limit: 10, now: 1_000, ..Request::default() };
+    let limit = bundle.manifest().limits.max_limit.min(request.limit) as usize;
+    let response = engine.recommend(&request).response;
+    assert!(response.recommendations.len() <= limit, "more recommendations than asked for");
+    let mut seen = std::collections::BTreeSet::new();
+    for (at, recommendation) in response.recommendations.iter().enumerate() {
+        assert_eq!(recommendation.position as usize, at + 1);
+        assert!(seen.insert(recommendation.item_id.as_str().to_owned()), "an item is recommended twice");
+    }
+    true
+}
+
+/// An ONNX model after one byte that says of what role: even for an encoder, odd for a ranker. A
+/// model that loads must run, or say why not.
+#[must_use]
+pub fn encoder(bytes: &[u8]) -> bool {
+    let Some((role, onnx)) = bytes.split_first() else { return false };
+    let shapes = &GOLDEN_MANIFEST.shapes;
+    let role = if role.is_multiple_of(2) { FileRole::Encoder } else { FileRole::Ranker };
+    let Ok(scorer) = TractRuntime.scorer(onnx, role, shapes) else { return false };
+    for rows in [1, 2, MAX_ROWS] {
+        let (shape, expected) = match role {
+            FileRole::Encoder => (vec![1, rows, shapes.dim as usize], shapes.dim as usize),
+            _ => (vec![rows, shapes.num_features as usize], rows),
+        };
+        let input = vec![0.5; shape.iter().product()];
+        if let Ok(scores) = scorer.run(&input, &shape) {
+            assert_eq!(scores.len(), expected);
+        }
+    }
+    true
+}
+
+/// A recipe: what was accepted has a hash and passes its own check.
+#[must_use]
+pub fn recipe(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Ok(recipe) = Recipe::parse(text) else { return false };
+    recipe.check().expect("a parsed recipe is checked");
+    let _ = (recipe.hash(), recipe.telemetry_constants());
+    true
+}
+
+/// A table of interactions as CSV, perhaps compressed.
+#[must_use]
+pub fn csv(bytes: &[u8]) -> bool {
+    table("csv", bytes)
+}
+
+/// A table of interactions as JSON Lines, perhaps compressed.
+#[must_use]
+pub fn jsonl(bytes: &[u8]) -> bool {
+    table("jsonl", bytes)
+}
+
+thread_local! {
+    /// A folder of this thread, in memory where the system has such a place.
+    static FOLDER: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
+}
+
+fn folder() -> PathBuf {
+    FOLDER.with_borrow_mut(|folder| {
+        let new = || {
+            let memory = Path::new("/dev/shm");
+            let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+            made.expect("a temporary folder can be made")
+        };
+        folder.get_or_insert_with(new).path().to_owned()
+    })
+}
+
+/// What can be imported can be validated, and comes back from the data folder that it is written to.
+fn table(layout: &str, bytes: &[u8]) -> bool {
+    let folder = folder();
+    let file = folder.join(format!("log.{layout}"));
+    std::fs::write(&file, bytes).expect("the temporary file can be written");
+    let imported = data::import(layout, &file, &ImportOptions::default(), &mut |_| {});
+    let validated = data::validate(&file, 1_800_000_000);
+    let Ok((dataset, summary)) = imported else { return false };
+    assert_eq!(summary.num_interactions, dataset.interactions.len() as u64);
+    assert_eq!(
+        validated.expect("an imported file can be validated").num_interactions,
+        summary.num_interactions
+    );
+    let written = folder.join("data");
+    dataset.write(&written).expect("an imported data set can be written");
+    assert_eq!(Dataset::read(&written).expect("a written data set can be read"), dataset);
+    true
+}
+
+/// The secret key whose signature of the golden manifest is the only one that may be accepted.
+const SECRET: [u8; 32] = [7; 32];
+
+/// The key and the signature that [`signature`] accepts.
+#[must_use]
+pub fn right_signature() -> ([u8; 32], [u8; 64]) {
+    let key = SigningKey::from_bytes(&SECRET);
+    let signed = key.sign(GOLDEN.get(Manifest::FILE_NAME).expect("a bundle has a manifest"));
+    (key.verifying_key().to_bytes(), signed.to_bytes())
+}
+
+/// `manifest.sig` after a public key of 32 bytes: nothing but the one signature opens the bundle,
+/// whatever the key.
+#[must_use]
+pub fn signature(bytes: &[u8]) -> bool {
+    let Some((key, signature)) = bytes.split_at_checked(32) else { return false };
+    let (right_key, right) = right_signature();
+    let mut accepted = false;
+    for key in [right_key, key.try_into().expect("32 bytes were split off")] {
+        let mut files = GOLDEN.clone();
+        files.insert(Manifest::SIGNATURE_FILE_NAME, signature.to_vec());
+        let opened = Bundle::open(files, Some(&PublicKey(key))).is_ok();
+        assert_eq!(opened, signature == right && key == right_key, "a forged signature opens a bundle");
+        accepted |= opened;
+    }
+    accepted
+}

@@ -1,0 +1,110 @@
+//! Good inputs of every fuzz target, from which the fuzzer and the replay start.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use sanderling_core::BundleFiles;
+use sanderling_types::{FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, pack_files};
+
+use crate::fuzz::right_signature;
+
+const CSV: &str = "user_id,item_id,kind,timestamp,value,split\nu1,a,view,1767225600,,train\nu1,\"b,c\",buy,1767225660,2.5,train\n\
+    u2,a,view,2026-01-01T00:00:05Z,,validation\nu2,\u{e9},view,1767225600000,-1,test\n";
+const SEMICOLONS: &str =
+    "\u{feff}ts;product_id;user;event\r\n2026-01-01;p1;u;buy\r\n2026-01-02 10:00:00;p2;u;\r\n";
+const JSONL: &str = "{\"userId\": 1, \"itemId\": \"a\", \"time\": 1767225600, \"rating\": 4.5}\n\n\
+    {\"userId\":2,\"itemId\":\"b\",\"time\":\"2026-01-01\",\"rating\":null}\n{\"userId\":2,\"itemId\":[\"c\",\"d|e\"],\"time\":1}\n";
+const RECIPE: &str = "name = \"shop\"\nseed = 7\nsplit = \"leave-one-out\"\nexclude_seen = true\ncategory_cap = 3\n\
+    max_bundle_bytes = 1000000\n[model]\ndim = 32\nlayers = 1\nheads = 2\nmax_session_len = 20\ndropout = 0.1\n\
+    learning_rate = 1e-3\nnum_negatives = 64\nmax_epochs = 3\npatience = 2\n[limits]\nmax_candidates = 50\nmax_limit = 10\n\
+    [telemetry]\nepsilon = 2.0\nfields_per_report = 1\nwindow_seconds = 86400\n\
+    [gate]\nmin_gain = 0.0\nmin_coverage_ratio = 0.5\nmax_size_ratio = 1.5\n";
+
+fn files() -> BundleFiles {
+    sanderling_train::bundle::read(&crate::golden_bundle()).expect("the golden bundle can be read")
+}
+
+fn file(files: &BundleFiles, role: FileRole) -> Vec<u8> {
+    let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).expect("a manifest")).expect("it decodes");
+    let entry = manifest.file(role).expect("the golden bundle has every role");
+    files.get(&entry.path).expect("the golden bundle has every file").to_vec()
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).expect("memory takes it")
+}
+
+fn zstd(text: &str) -> Vec<u8> {
+    zstd::encode_all(text.as_bytes(), 3).expect("memory takes it")
+}
+
+fn xz(text: &str) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).expect("memory takes it")
+}
+
+fn report() -> Vec<u8> {
+    let mut report = Report {
+        format_version: FORMAT_VERSION,
+        report_id: "0123456789abcdef".repeat(2),
+        bundle_sha256: Sha256Hash::of(b"a bundle"),
+        window_start: 1_767_225_600,
+        window_seconds: 86_400,
+        epsilon: 3.0,
+        observations: vec![Observation { field: "score.retrieval".to_owned(), bin: 3 }],
+        padding: String::new(),
+    };
+    report.pad_to(512).expect("it fits");
+    report.encode()
+}
+
+fn container(files: &BundleFiles) -> Vec<u8> {
+    let files: BTreeMap<String, Vec<u8>> =
+        files.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
+    pack_files(&files).expect("a bundle fits a container")
+}
+
+/// A few good inputs of a target of [`crate::fuzz::TARGETS`].
+///
+/// # Panics
+/// When the target is not known or the golden bundle is damaged.
+#[must_use]
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let files = files();
+    let of = |role: FileRole| file(&files, role);
+    let text = |text: &str| text.as_bytes().to_vec();
+    match target {
+        "baseline" => vec![of(FileRole::Baseline)],
+        "bundle" => vec![container(&files)],
+        "container" => {
+            let small = [
+                ("a.json".to_owned(), vec![1, 2, 3]),
+                ("b".to_owned(), vec![]),
+                ("\u{e9}".to_owned(), vec![0; 40]),
+            ];
+            vec![pack_files(&small.into()).expect("it fits"), container(&files)]
+        }
+        "csv" => vec![text(CSV), text(SEMICOLONS), gzip(CSV), zstd(SEMICOLONS), xz(CSV)],
+        "encoder" => vec![
+            [&[0], of(FileRole::Encoder).as_slice()].concat(),
+            [&[1], of(FileRole::Ranker).as_slice()].concat(),
+        ],
+        "features" => vec![of(FileRole::Features)],
+        "items" => vec![of(FileRole::Items)],
+        "jsonl" => vec![text(JSONL), gzip(JSONL), zstd(JSONL)],
+        "manifest" => vec![files.get(Manifest::FILE_NAME).expect("a manifest").to_vec()],
+        "recipe" => vec![
+            text(RECIPE),
+            text(""),
+            std::fs::read(crate::here().join("../www/demo/sanderling.toml")).expect("the demo has a recipe"),
+        ],
+        "report" => vec![report()],
+        "signature" => {
+            let (key, signature) = right_signature();
+            vec![[key.as_slice(), &signature].concat(), [[1; 32].as_slice(), &signature].concat()]
+        }
+        "vocabulary" => vec![of(FileRole::Vocabulary)],
+        other => panic!("{other} is not a target"),
+    }
+}
