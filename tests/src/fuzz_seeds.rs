@@ -16,7 +16,7 @@ const JSONL: &str = "{\"userId\": 1, \"itemId\": \"a\", \"time\": 1767225600, \"
     {\"userId\":2,\"itemId\":\"b\",\"time\":\"2026-01-01\",\"rating\":null}\n{\"userId\":2,\"itemId\":[\"c\",\"d|e\"],\"time\":1}\n";
 const RECIPE: &str = "name = \"shop\"\nseed = 7\nsplit = \"leave-one-out\"\nexclude_seen = true\ncategory_cap = 3\n\
     max_bundle_bytes = 1000000\n[model]\ndim = 32\nlayers = 1\nheads = 2\nmax_session_len = 20\ndropout = 0.1\n\
-    learning_rate = 1e-3\nnum_negatives = 64\nmax_epochs = 3\npatience = 2\n[limits]\nmax_candidates = 50\nmax_limit = 10\n\
+    learning_rate = 1e-3\nnum_negatives = 64\nmax_epochs = 3\npatience = 2\n[limits]\nmax_candidates = 50\nmax_limit = 20\n\
     [telemetry]\nepsilon = 2.0\nfields_per_report = 1\nwindow_seconds = 86400\n\
     [gate]\nmin_gain = 0.0\nmin_coverage_ratio = 0.5\nmax_size_ratio = 1.5\n";
 

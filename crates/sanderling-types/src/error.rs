@@ -62,7 +62,7 @@ codes! {
     ReportTooLarge = "report_too_large", "The report is larger than the declared limit.";
     ReportTooEarly = "report_too_early", "The report's window starts in the future, beyond the tolerance.";
     ReportExpired = "report_expired", "The report's window is older than the retention.";
-    ReportConflict = "report_conflict", "A different report with the same id was already counted.";
+    ReportConflict = "report_conflict", "A report of another window or bundle with this id was already counted.";
     UnknownBundle = "unknown_bundle", "No baseline with this bundle hash is registered.";
     UnknownField = "unknown_field", "The report carries a field that the schema does not declare.";
     BinOutOfRange = "bin_out_of_range", "An observation's bin is outside the field's domain.";

@@ -31,7 +31,7 @@ export const ERROR_CODES = {
   report_too_large: 'The report is larger than the declared limit.',
   report_too_early: 'The report\'s window starts in the future, beyond the tolerance.',
   report_expired: 'The report\'s window is older than the retention.',
-  report_conflict: 'A different report with the same id was already counted.',
+  report_conflict: 'A report of another window or bundle with this id was already counted.',
   unknown_bundle: 'No baseline with this bundle hash is registered.',
   unknown_field: 'The report carries a field that the schema does not declare.',
   bin_out_of_range: 'An observation\'s bin is outside the field\'s domain.',
