@@ -12,6 +12,7 @@ CACHE=${SANDERLING_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sanderling}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 WASM_TARGET_DIR=$CACHE/target-wasm
 TOOLS=$CACHE/tools
+CACHE_MARKER=.sanderling-cache
 OUT=$ROOT/build
 STAMPS=$OUT/stamps
 WASM_OUT=$ROOT/www/pkg/wasm
@@ -23,7 +24,7 @@ LOCKED=${SANDERLING_LOCKED:+--locked}
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 note() { printf '   %s\n' "$*"; }
 die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
-have() { command -v "$1" >/dev/null 2>&1; }
+have() { type -P "$1" >/dev/null; } # programs, not functions of this script
 
 help() {
   cat <<'TEXT'
@@ -37,10 +38,12 @@ help() {
   lint     rustfmt, clippy, rustdoc, shellcheck, cargo-deny
   bench    sizes of the downloads and latency in a browser
   all      setup, wasm, npm, test, bench
-  clean    remove what the steps made here; --cache: the compiled dependencies too
+  clean    remove what the steps made in this clone, except www/node_modules; --cache: also the folder
+           of compiled dependencies and tools that all clones share, if build.sh made it
 
-Environment: SANDERLING_CACHE (where compiled dependencies live), SANDERLING_DATA (data folders for
-tests), SANDERLING_CHROMIUM (a browser to use instead of the one that is found).
+Environment: SANDERLING_CACHE (where compiled dependencies live), CARGO_TARGET_DIR (where native builds
+go), SANDERLING_DATA (data folders for tests), SANDERLING_CHROMIUM (a browser to use instead of the one
+that is found).
 TEXT
 }
 
@@ -61,6 +64,50 @@ is_current() { # name, hash, outputs... : the stamp has this hash and every outp
 set_current() { # name, hash
   mkdir -p "$STAMPS"
   printf '%s\n' "$2" >"$STAMPS/$1"
+}
+
+# ---- folders that clones share ----
+
+# Cargo judges freshness by time and names a path crate by its place in the workspace: what another
+# clone built later into the same folder would pass for this clone's. So a file in the folder names
+# the clone that built last, and a clone that finds another name there makes its sources new.
+claim_target() { # target folder, file descriptor that holds the lock until this script ends
+  local target=$1 fd=$2 owner=$1/.sanderling-clone
+  mkdir -p "$target"
+  if have flock; then
+    # Shared by the runs of one clone; another clone waits until all of them have ended.
+    eval "exec $fd>>\"\$target/.sanderling-lock\""
+    flock -s "$fd"
+  fi
+  until [[ -f $owner && $(<"$owner") == "$ROOT" ]]; do
+    if have flock && ! flock -n -x "$fd"; then
+      note "waiting: $(cat "$owner" 2>/dev/null || echo another clone) is building into $target"
+      flock -x "$fd"
+    fi
+    [[ ! -f $owner ]] || note "$target was built by another clone: the workspace's own crates are built again"
+    find crates tests Cargo.toml Cargo.lock -name target -prune -o -type f -exec touch {} +
+    printf '%s\n' "$ROOT" >"$owner"
+    if have flock; then flock -s "$fd"; fi
+  done
+}
+
+CLAIMED=
+claim_targets() { # before the first cargo command of a run
+  [[ -z $CLAIMED ]] || return 0
+  make_cache
+  claim_target "$CARGO_TARGET_DIR" 8
+  claim_target "$WASM_TARGET_DIR" 9
+  CLAIMED=1
+}
+
+# What outlives this script, such as a compiler cache's server, must not keep the locks.
+cargo() { command cargo "$@" 8>&- 9>&-; }
+
+make_cache() { # only a folder that is made here, or was empty, is marked as one that may be removed
+  if [[ ! -d $CACHE || -z $(ls -A "$CACHE") ]]; then
+    mkdir -p "$CACHE"
+    printf 'Made by build.sh; "./build.sh clean --cache" removes this folder.\n' >"$CACHE/$CACHE_MARKER"
+  fi
 }
 
 # ---- installing ----
@@ -139,13 +186,14 @@ require_wasm_toolchain() {
 cargo_wasm() { # cargo arguments... ; flags for the target are in .cargo/config.toml, which RUSTFLAGS would hide
   case $WASM_TOOLCHAIN in
     sysroot)
-      env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR="$WASM_TARGET_DIR" cargo "$@"
+      env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR="$WASM_TARGET_DIR" \
+        cargo "$@" 8>&- 9>&-
       ;;
     debian)
       env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER CARGO_TARGET_DIR="$WASM_TARGET_DIR" \
         RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="wasm-ld-$DEBIAN_LLD" \
-        /usr/bin/cargo "$@" -Zbuild-std=std,panic_abort
+        /usr/bin/cargo "$@" -Zbuild-std=std,panic_abort 8>&- 9>&-
       ;;
   esac
 }
@@ -175,6 +223,7 @@ find_chromium() {
 
 step_setup() {
   say "setup"
+  make_cache
   check_rust
   check_node
   require_wasm_toolchain
@@ -216,6 +265,7 @@ step_wasm() {
 
 build_wasm() {
   local built=$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm
+  claim_targets
   note "cargo build: sanderling-wasm, sanderling-edge"
   # shellcheck disable=SC2086 # LOCKED is empty or one flag
   cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm -p sanderling-edge
@@ -271,6 +321,7 @@ step_npm() {
 step_demo() {
   step_npm
   say "demo"
+  claim_targets
   # shellcheck disable=SC2086
   cargo build $LOCKED --bins
   find_chromium || note "no browser found: latency is measured in Node"
@@ -279,6 +330,7 @@ step_demo() {
 
 step_lint() {
   [[ -n $WASM_TOOLCHAIN ]] || step_setup
+  claim_targets
   say "rustfmt"
   cargo fmt --all --check
   say "clippy"
@@ -346,6 +398,7 @@ check_onnx() {
 step_bench() {
   step_npm
   say "bench"
+  claim_targets
   # shellcheck disable=SC2086
   cargo build $LOCKED --bins
   find_chromium || note "no browser found: latency is measured in Node"
@@ -362,12 +415,18 @@ step_clean() {
   rm -rf "$OUT" www/pkg/dist "$WASM_OUT"
   note "removed build, www/pkg/dist, www/pkg/wasm"
   if [[ ${1:-} == --cache ]]; then
+    [[ -e $CACHE ]] || { note "there is no $CACHE"; return; }
+    [[ -f $CACHE/$CACHE_MARKER ]] ||
+      die "$CACHE was not made by build.sh (it has no $CACHE_MARKER); remove it yourself if it holds nothing else"
     rm -rf "$CACHE"
     note "removed $CACHE"
   else
-    note "compiled dependencies stay in $CACHE; --cache removes them too"
+    note "compiled dependencies and tools stay in $CACHE; --cache removes them too"
   fi
 }
+
+# Sourced by its test: functions only.
+[[ ${BASH_SOURCE[0]} == "$0" ]] || return 0
 
 step=${1:-help}
 [[ $# -eq 0 ]] || shift

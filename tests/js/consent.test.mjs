@@ -22,16 +22,22 @@ afterEach(async () => {
 
 after(() => fixture.engine.free());
 
-/** A storage that notes every write. */
+/** A storage that notes every call that could write, and those that did. */
 function watchedStorage(records) {
   const storage = new fixture.sanderling.MemoryStorage(records);
+  const calls = [];
   const writes = [];
   const update = storage.update.bind(storage);
   storage.update = (key, change) => {
-    writes.push(key);
-    return update(key, change);
+    calls.push(key);
+    return update(key, (current) => {
+      const next = change(current);
+      // Taking nothing away from nothing is no write.
+      if (current !== undefined || next !== undefined) writes.push(key);
+      return next;
+    });
   };
-  return { storage, writes };
+  return { storage, calls, writes };
 }
 
 function browserSignals(signals) {
@@ -49,14 +55,14 @@ test('the default keeps on the device and sends nothing', async () => {
 });
 
 test('without consent nothing is written, and recommending works', async () => {
-  const { storage, writes } = watchedStorage();
+  const { storage, calls } = watchedStorage();
   const recommender = await fixture.load({ storage, consent: 'none', collectorUrl: collector.url, autoSend: true });
   const { recommendations } = browse(recommender, fixture.itemIds);
   recommender.recordOutcome({ position: 1 });
   await recommender.telemetry.flush();
   await recommender.settled();
   assert.equal(recommendations.length, 5);
-  assert.deepEqual(writes, []);
+  assert.deepEqual(calls, []);
   assert.equal(collector.received.length, 0);
 });
 
@@ -102,9 +108,24 @@ test('going back from share to device discards what waits', async () => {
 });
 
 for (const [signal, navigator] of [['gpc', { globalPrivacyControl: true }], ['dnt', { doNotTrack: '1' }]]) {
+  test(`${signal} without a choice is no consent: nothing is written`, async () => {
+    browserSignals(navigator);
+    const { storage, calls, writes } = watchedStorage();
+    const recommender = await fixture.load({ storage, collectorUrl: collector.url, autoSend: true });
+    assert.equal(recommender.consent, 'none');
+    browse(recommender, fixture.itemIds);
+    await recommender.telemetry.flush();
+    await recommender.settled();
+    assert.deepEqual(calls, []);
+    await recommender.setConsent('device');
+    await recommender.settled();
+    assert.deepEqual(writes, ['session']);
+  });
+
   test(`${signal} caps consent before the first write, and nothing is ever sent`, async () => {
     browserSignals(navigator);
-    const recommender = await fixture.load({ consent: 'share', collectorUrl: collector.url, autoSend: true });
+    const { storage, writes } = watchedStorage();
+    const recommender = await fixture.load({ storage, consent: 'share', collectorUrl: collector.url, autoSend: true });
     assert.equal(recommender.consent, 'device');
     assert.equal(recommender.privacySignal, signal);
     browse(recommender, fixture.itemIds);
@@ -114,6 +135,9 @@ for (const [signal, navigator] of [['gpc', { globalPrivacyControl: true }], ['dn
     assert.equal((await recommender.telemetry.flush()).notReportable, 'privacy_signal');
     await recommender.settled();
     assert.equal(collector.received.length, 0);
+    // What `device` allows was written from the start, and never a report.
+    assert.ok(writes.includes('session') && writes.some((key) => key.startsWith('telemetry/')));
+    assert.equal(await storage.get('reports'), undefined);
   });
 }
 

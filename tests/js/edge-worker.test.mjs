@@ -80,6 +80,15 @@ test('a request without a session is served the fallback, with its fault', async
   assert.deepEqual(faults.map(({ code }) => code), ['empty_session']);
 });
 
+test('interactions that no bundle can know do not refuse the request', async () => {
+  const session = [['', 'view'], ['x'.repeat(600), 'view'], [fixture.itemIds[0], '']].map(([item_id, kind]) => ({ item_id, kind, timestamp: 1 }));
+  const response = await recommend({ session });
+  assert.equal(response.status, 200);
+  const { recommendations, faults } = await response.json();
+  assert.equal(recommendations.length, 10);
+  assert.deepEqual(faults.map(({ code }) => code), ['unknown_items', 'empty_session']);
+});
+
 test('one visitor sees nothing of another', async () => {
   const [itemId] = fixture.itemIds;
   await recommend({ session: [{ item_id: itemId, kind: 'view', timestamp: 1 }] });

@@ -16,24 +16,75 @@ after(() => fixture.engine.free());
 const NUMBERS = [NaN, Infinity, -Infinity, -1, -0, 0, 0.5, 1e9, 2 ** 31, 2 ** 53, 1e308, Number.MIN_VALUE, Number.MIN_SAFE_INTEGER];
 const TEXTS = ['', '\0', '\ud800', '\u202e', '__proto__', 'constructor', '🦜'.repeat(1000), 'x'.repeat(100_000)];
 
-test('no value of the right type makes recommend throw', () => {
+/** A session of known items, so that a request reaches encoder and ranker. */
+const session = () => fixture.itemIds.slice(0, 3).map((itemId, step) => ({ itemId, kind: 'view', timestamp: 1_700_000_000 + step }));
+
+/** Recommends, and checks that nothing was degraded but the length of the list. */
+function served(options) {
+  const { recommendations, faults } = recommender.recommend({ session: session(), ...options });
+  const harmless = ['too_few_items', 'limit_lowered'];
+  assert.deepEqual(faults.filter(({ code }) => !harmless.includes(code)), [], JSON.stringify(options).slice(0, 200));
+  assert.ok(recommendations.every(({ score, source }) => Number.isFinite(score) && source === 'retrieval'));
+  return recommendations;
+}
+
+test('no value of the right type makes recommend throw or fall back', () => {
+  assert.ok(served({}).length > 0);
   for (const number of NUMBERS) {
     for (const options of [
       { limit: number },
       { now: number },
       { seed: number },
+      { session: session().map((interaction) => ({ ...interaction, timestamp: number })) },
       { rules: { categoryCap: number } },
       { rules: { filter: { minPrice: number, maxPrice: number } } },
-    ]) {
-      const { recommendations, faults } = recommender.recommend(options);
-      assert.ok(Array.isArray(recommendations) && Array.isArray(faults));
-      assert.ok(!faults.some(({ code }) => code === 'engine_failed'), `${JSON.stringify(options)}: ${JSON.stringify(faults)}`);
-    }
+    ]) served(options);
   }
   for (const text of TEXTS) {
-    const rules = { exclude: [text, text], filter: { categories: [text] } };
-    const { faults } = recommender.recommend({ rules, context: { [text]: text }, limit: 3 });
-    assert.ok(!faults.some(({ code }) => code === 'engine_failed'), `${text.slice(0, 20)}: ${JSON.stringify(faults)}`);
+    served({ rules: { exclude: [text, text] }, context: { [text]: text }, limit: 3 });
+    served({ rules: { filter: { categories: [text] } }, limit: 3 });
+  }
+});
+
+test('interactions that no bundle can know are left out, with a fault', () => {
+  const impossible = [['', 'view'], ['x'.repeat(513), 'view'], ['a', ''], ['a', 'x'.repeat(65)]].map(([itemId, kind]) => ({ itemId, kind, timestamp: 1 }));
+  const { recommendations, faults } = recommender.recommend({ session: [...session(), ...impossible], limit: 5, now: 1_700_000_100, seed: 1 });
+  assert.deepEqual(faults, [{ code: 'unknown_items', detail: '4 of 7 session items have an id or kind that is empty or too long' }]);
+  assert.deepEqual(recommendations, recommender.recommend({ session: session(), limit: 5, now: 1_700_000_100, seed: 1 }).recommendations);
+  const alone = recommender.recommend({ session: impossible });
+  assert.deepEqual(alone.faults.map(({ code }) => code), ['unknown_items', 'empty_session']);
+  assert.equal(alone.recommendations.length, 10);
+});
+
+test('an engine that fails leaves the popularity list under the same rules', async () => {
+  const { engine, itemIds } = fixture;
+  const vocabulary = JSON.parse(new TextDecoder().decode(fixture.files['vocabulary.json']));
+  const [category] = vocabulary.categories;
+  const median = vocabulary.prices.filter((price) => price !== null).toSorted((left, right) => left - right)[vocabulary.prices.length >> 1];
+  const rules = [
+    {}, { exclude: itemIds.slice(2, 6) }, { excludeSeen: false }, { categoryCap: 1 }, { filter: { categories: [category] } },
+    { filter: { minPrice: median } }, { filter: { maxPrice: median }, categoryCap: 2 },
+  ];
+  const seen = itemIds.slice(0, 2);
+  // What the engine itself serves without a session, with the seen items excluded by name.
+  const expected = rules.map((each) => {
+    const exclude = [...(each.exclude ?? []), ...(each.excludeSeen === false ? [] : seen)];
+    return recommender.recommend({ session: [], limit: 7, rules: { ...each, exclude } }).recommendations;
+  });
+  engine.recommend = () => {
+    throw new WebAssembly.RuntimeError('unreachable');
+  };
+  try {
+    const failing = await fixture.load({ consent: 'none' });
+    for (const itemId of seen) failing.observe({ itemId, kind: 'view' });
+    for (const [index, each] of rules.entries()) {
+      const { recommendations, faults } = failing.recommend({ limit: 7, rules: each });
+      assert.deepEqual(recommendations, expected[index], JSON.stringify(each));
+      assert.deepEqual(faults, [{ code: 'engine_failed', detail: 'the engine failed' }]);
+    }
+    assert.equal(failing.recommend({ limit: 1e9 }).recommendations.length, Math.min(failing.bundle.limits.maxLimit, itemIds.length - 2));
+  } finally {
+    delete engine.recommend;
   }
 });
 
@@ -57,7 +108,7 @@ test('a wrong type is a typed error, and the engine goes on', () => {
     null, 5, 'text', [], { limit: '10' }, { limit: 10n }, { limit: null }, { now: new Date() }, { rules: [] }, { rules: { exclude: 'a' } },
     { rules: { exclude: [1] } }, { rules: { excludeSeen: 'yes' } }, { rules: { filter: 3 } }, { rules: { filter: { minPrice: '1' } } },
     { context: { page: 1 } }, { context: 'x' }, { session: {} }, { session: [null] }, { session: [{ itemId: 1, kind: 'view', timestamp: 0 }] },
-    { session: [{ itemId: '', kind: 'view' }] }, { limit: Symbol('many') },
+    { session: [{ itemId: 'a', kind: 3 }] }, { session: [{ itemId: 'a', kind: 'view', timestamp: 'now' }] }, { limit: Symbol('many') },
     Object.defineProperty({}, 'limit', { get: () => { throw new Error('a trap'); } }),
     new Proxy({}, { get: () => { throw new TypeError('a trap'); } }),
   ];

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, beforeEach, afterEach, test } from 'node:test';
 
 import { accept, refuse, startCollector } from './lib/collector.mjs';
 import { browse, openFixture } from './lib/fixture.mjs';
+import { REPO } from './lib/paths.mjs';
 
 let fixture;
 let collector;
@@ -59,6 +62,36 @@ test('a window is reported once, by whatever recommender of a device', async () 
   assert.equal((await reloaded.telemetry.preview()).report, null);
   assert.equal((await reloaded.telemetry.flush()).notReportable, 'already_reported');
   assert.equal(collector.received.length, 1);
+});
+
+test('a window is reported once, whatever becomes of consent in between', async () => {
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  assert.equal((await recommender.telemetry.flush()).accepted, 1);
+  await recommender.setConsent('none');
+  assert.deepEqual(await storage.entries(), {});
+  await recommender.setConsent('share');
+  browse(recommender, fixture.itemIds);
+  assert.equal((await recommender.telemetry.flush()).notReportable, 'already_reported');
+  assert.equal((await storage.get('reports')).lastWindowStart, today);
+  assert.equal(collector.received.length, 1);
+});
+
+test('where nothing durable works, nothing is reported, and the preview says why', async () => {
+  const fail = async () => {
+    throw new Error('the disk is gone');
+  };
+  const broken = { description: 'broken', get: fail, update: fail, entries: fail, clear: fail };
+  for (const lost of [broken, undefined]) {
+    const recommender = await fixture.load({ storage: lost, consent: 'share', collectorUrl: collector.url, autoSend: true });
+    browse(recommender, fixture.itemIds);
+    const { report, notReportable } = await recommender.telemetry.preview();
+    assert.deepEqual([report, notReportable], [null, 'no_storage']);
+    assert.equal((await recommender.telemetry.flush()).notReportable, 'no_storage');
+    browse(recommender, fixture.itemIds, { now: today + fixture.windowSeconds });
+    await recommender.settled();
+  }
+  assert.equal(collector.received.length, 0);
 });
 
 test('a window that has ended is reported when the next one begins, under its own start', async () => {
@@ -167,6 +200,41 @@ test('a final refusal drops the report and counts its code', async () => {
   assert.equal(collector.received.length, 1);
 });
 
+test('only the collector\'s own refusal drops a report', async () => {
+  const html = (response, status) => response.writeHead(status, { 'content-type': 'text/html' }).end('<h1>No</h1>');
+  const json = (response, status, code) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ code }));
+  const others = [
+    (response) => html(response, 403), (response) => html(response, 404), (response) => html(response, 413),
+    (response) => refuse(response, 404, 'not_found'), (response) => refuse(response, 400, 'some_other_service'),
+    (response) => json(response, 400, 'report_invalid'), (response) => refuse(response, 500, 'report_invalid'),
+  ];
+  collector.steps.push(...others);
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  let now = today;
+  for (const _ of others) {
+    const { dropped, waiting, nextAttemptAt } = await recommender.telemetry.flush({ now });
+    assert.deepEqual([dropped, waiting], [[], 1]);
+    now = nextAttemptAt;
+  }
+  assert.equal((await recommender.telemetry.flush({ now })).accepted, 1);
+  assert.equal(collector.received.length, others.length + 1);
+});
+
+test('every refusal that the format page gives for good drops the report, and no other', async () => {
+  const page = await readFile(join(REPO, 'docs/formats/report.md'), 'utf8');
+  const refusals = [...page.matchAll(/^\| `(\w+)` \| (\d{3}) \|/gm)].map(([, code, status]) => ({ code, status: Number(status) }));
+  assert.ok(refusals.length > 10);
+  for (const { code, status } of refusals) {
+    collector.steps.push((response) => refuse(response, status, code));
+    const recommender = await share({ storage: new fixture.sanderling.MemoryStorage() });
+    browse(recommender, fixture.itemIds);
+    const { dropped, waiting } = await recommender.telemetry.flush();
+    const isFinal = status < 500 && status !== 429;
+    assert.deepEqual([dropped, waiting], isFinal ? [[code], 0] : [[], 1], code);
+  }
+});
+
 test('the outbox outlives the recommender', async () => {
   await collector.close();
   const first = await share();
@@ -234,6 +302,6 @@ test('a time far in the future counts nothing and closes nothing', async () => {
   recommender.observe({ itemId: fixture.itemIds[0], kind: 'view', timestamp: today + 400 * fixture.windowSeconds });
   const after = await recommender.telemetry.preview();
   assert.equal(after.windowStart, today);
-  assert.equal(after.state.current.num_lists, state.current.num_lists);
+  assert.deepEqual(after.state, state);
   assert.notEqual(after.report, null);
 });

@@ -83,6 +83,49 @@ test('erase clears session, state and outbox; export shows everything that is ke
   assert.ok(state.current.fields.every(({ counts }) => counts.every((count) => count === 0)));
 });
 
+test('counts of other bundles go with the next visit, and with an erase', async () => {
+  const others = { [`telemetry/${'0'.repeat(64)}`]: { windowStart: 0, state: {} }, [`telemetry/${'1'.repeat(64)}`]: 7 };
+  const storage = memory({ ...others, reports: { lastWindowStart: 86_400, outbox: [] } });
+  const recommender = await fixture.load({ storage });
+  assert.deepEqual(Object.keys(await storage.entries()), ['reports']);
+  browse(recommender, fixture.itemIds);
+  await recommender.settled();
+  for (const [key, record] of Object.entries(others)) await storage.update(key, () => record);
+  await recommender.erase();
+  assert.deepEqual(await storage.entries(), { reports: { lastWindowStart: 86_400 } });
+});
+
+test('an erase during a write leaves nothing behind, in memory or in storage', async () => {
+  const storage = memory();
+  const recommender = await fixture.load({ storage });
+  const update = storage.update.bind(storage);
+  let started;
+  const writing = new Promise((resolve) => (started = resolve));
+  storage.update = async (key, change) => {
+    const written = await update(key, change);
+    started();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    return written;
+  };
+  recommender.observe({ itemId: fixture.itemIds[0], kind: 'view' });
+  await writing;
+  await recommender.erase();
+  assert.deepEqual(recommender.session, []);
+  assert.deepEqual((await recommender.export()).records, {});
+});
+
+test('a session length is a whole number, and 0 remembers nothing', async () => {
+  for (const maxSessionLength of [-1, 0.5, NaN, Infinity]) {
+    await assert.rejects(fixture.load({ maxSessionLength }), { name: 'RecommenderError', code: 'invalid_argument' });
+  }
+  await assert.rejects(fixture.load({ maxSessionLength: '5' }), { code: 'invalid_argument' });
+  const recommender = await fixture.load({ maxSessionLength: 0 });
+  browse(recommender, fixture.itemIds);
+  await recommender.settled();
+  assert.deepEqual(recommender.session, []);
+  assert.deepEqual((await recommender.export()).records.session, []);
+});
+
 test('counts go on after a reload', async () => {
   const storage = memory();
   const first = await fixture.load({ storage });

@@ -15,6 +15,7 @@ export async function openFixture() {
   // One engine for all tests of a file: loading a model takes longer than most tests.
   const first = await sanderling.Recommender.load({ files, consent: 'none' });
   const { engine } = first;
+  // `storage: undefined` leaves the choice to the package.
   const load = (options = {}) => sanderling.Recommender.load({ engine, storage: new sanderling.MemoryStorage(), autoSend: false, ...options });
   // For several recommenders at a time: an engine serves one.
   const loadOwn = (options = {}) => sanderling.Recommender.load({ files, storage: new sanderling.MemoryStorage(), autoSend: false, ...options });

@@ -6,7 +6,7 @@
 import { interactionFromWire, interactionToWire, rulesToWire } from './boundary.js';
 import type { WireInteraction, WireRequest, WireRules } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
-import type { Consent, Filter, ObserveOptions, RecommendOptions, Rules } from './types.js';
+import type { Consent, Fault, Filter, ObserveOptions, RecommendOptions, Rules } from './types.js';
 
 /** Longest accepted item id, in UTF-16 units. */
 export const MAX_ITEM_ID_LENGTH = 512;
@@ -21,19 +21,29 @@ export function clockSeconds(): number {
   return Math.floor(Date.now() / 1000);
 }
 
-/** Checks the options of `recommend`; `session` answers for a request that carries none. */
-export function checkRequest(options: RecommendOptions, session: WireInteraction[]): WireRequest {
+/**
+ * Checks the options of `recommend`; `session` answers for a request that carries none. Interactions
+ * whose id or kind no bundle can know are left out, and named by a fault.
+ */
+export function checkRequest(
+  options: RecommendOptions, session: WireInteraction[],
+): { request: WireRequest; faults: Fault[] } {
   return guarded('the options of recommend', () => {
     const from = record(options, 'options');
     const now = timeOf(from['now'], 'now');
-    return {
-      session: from['session'] === undefined ? session : checkSession(from['session']),
+    const given = from['session'] === undefined ? undefined : list(from['session'], 'session');
+    const kept = given?.flatMap(checkSessionEntry) ?? session;
+    const numDropped = given === undefined ? 0 : given.length - kept.length;
+    const detail = `${numDropped} of ${given?.length ?? 0} session items have an id or kind that is empty or too long`;
+    const request = {
+      session: kept,
       context: checkContext(from['context']),
       rules: checkRules(from['rules']),
       limit: checkLimit(from['limit']),
       now,
       seed: count(from['seed'], 'seed', Number.MAX_SAFE_INTEGER) ?? Math.abs(now),
     };
+    return { request, faults: numDropped === 0 ? [] : [{ code: 'unknown_items', detail }] };
   });
 }
 
@@ -70,21 +80,37 @@ export function checkPosition(value: unknown): number | undefined {
 
 /** One of the consent levels. */
 export function checkConsent(value: unknown): Consent {
-  if (value === undefined) return 'device';
   if (value === 'none' || value === 'device' || value === 'share') return value;
   throw wrongType('consent', '"none", "device" or "share"', value);
 }
 
 /** Text that is neither empty nor longer than `max`. */
 export function boundedText(value: unknown, name: string, max: number): string {
+  const checked = text(value, name);
+  if (isBounded(checked, max)) return checked;
+  throw new RecommenderError('invalid_argument', `${name} has a length out of range`, {
+    expected: `1 to ${max} characters`,
+    found: `${checked.length} characters`,
+  });
+}
+
+function text(value: unknown, name: string): string {
   if (typeof value !== 'string') throw wrongType(name, 'a string', value);
-  if (value.length === 0 || value.length > max) {
-    throw new RecommenderError('invalid_argument', `${name} has a length out of range`, {
-      expected: `1 to ${max} characters`,
-      found: `${value.length} characters`,
-    });
-  }
   return value;
+}
+
+function isBounded({ length }: string, max: number): boolean {
+  return length > 0 && length <= max;
+}
+
+/** How many interactions are remembered: a whole number, 0 for none. */
+export function checkSessionLength(value: unknown): number {
+  if (typeof value !== 'number') throw wrongType('maxSessionLength', 'a number', value);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new RecommenderError('invalid_argument', 'maxSessionLength is out of range', {
+    expected: 'a whole number of at least 0',
+    found: String(value),
+  });
 }
 
 /** The error for an argument of another type. */
@@ -113,8 +139,15 @@ function guarded<T>(what: string, check: () => T): T {
   }
 }
 
-function checkSession(value: unknown): WireInteraction[] {
-  return list(value, 'session').map((entry, index) => checkInteraction(record(entry, `session[${index}]`) as never));
+/** One interaction of a given session, or none for an id or kind of an impossible length. */
+function checkSessionEntry(value: unknown, index: number): WireInteraction[] {
+  const name = `session[${index}]`;
+  const from = record(value, name);
+  const itemId = text(from['itemId'], `${name}.itemId`);
+  const kind = text(from['kind'], `${name}.kind`);
+  const timestamp = timeOf(from['timestamp'], `${name}.timestamp`);
+  const possible = isBounded(itemId, MAX_ITEM_ID_LENGTH) && isBounded(kind, MAX_KIND_LENGTH);
+  return possible ? [interactionToWire({ itemId, kind, timestamp })] : [];
 }
 
 function checkContext(value: unknown): Record<string, string> {

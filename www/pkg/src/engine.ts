@@ -55,6 +55,7 @@ export interface WireManifest {
   recommender: string;
   files: Record<string, { path: string; bytes: number; sha256: string }>;
   limits: { max_candidates: number; max_limit: number; max_session_len: number };
+  policy?: { category_cap?: number | null; exclude_seen?: boolean };
   shapes: { dim: number; num_features: number; num_items: number };
   telemetry: { epsilon: number; fields_per_report: number; report_bytes: number; window_seconds: number };
 }

@@ -1,4 +1,4 @@
-import type { DeviceStorage } from './storage.js';
+import { FallbackStorage, type DeviceStorage } from './storage.js';
 
 /**
  * The one door to storage: runs writes one after another behind the caller's back. A write that
@@ -13,6 +13,11 @@ export class Keeper {
 
   constructor(storage: DeviceStorage) {
     this.storage = storage;
+  }
+
+  /** Whether what is written is still there at the next visit. */
+  get isDurable(): boolean {
+    return !(this.storage instanceof FallbackStorage);
   }
 
   /** Queues work; resolves to its result, or to `undefined` when it failed. */

@@ -1,12 +1,13 @@
-import { checkConsent, record, wrongType } from './arguments.js';
+import { checkConsent, checkSessionLength, record, wrongType } from './arguments.js';
 import { bundleInfoFromWire } from './boundary.js';
 import { fetchBundle } from './bundle.js';
-import { effectiveConsent } from './consent.js';
-import type { Engine, EngineConstructor } from './engine.js';
+import { defaultConsent, effectiveConsent } from './consent.js';
+import type { Engine, EngineConstructor, WireManifest } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import type { Platform } from './platform.js';
+import { rememberPopular } from './popular.js';
 import { reportsUrl, type Sender } from './sender.js';
-import { MemoryStorage, type DeviceStorage } from './storage.js';
+import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
 import type { BundleInfo, Consent, Fetch, LoadOptions } from './types.js';
 import { engineConstructor } from './wasm.js';
 
@@ -19,6 +20,7 @@ export interface OpenedRecommender {
   engine: Engine;
   /** Whether the recommender frees the engine. */
   ownsEngine: boolean;
+  manifest: WireManifest;
   bundle: BundleInfo;
   /** The consent that was given, before privacy signals. */
   consent: Consent;
@@ -33,19 +35,22 @@ export interface OpenedRecommender {
 /** Loads the engine and the bundle, and opens the storage that consent allows. */
 export async function openRecommender(source: string | URL | LoadOptions, platform: Platform): Promise<OpenedRecommender> {
   const options = readOptions(source);
-  const consent = checkConsent(options.consent);
+  const consent = options.consent === undefined ? defaultConsent() : checkConsent(options.consent);
+  const maxSessionLength = checkSessionLength(options.maxSessionLength ?? DEFAULT_MAX_SESSION_LENGTH);
   const fetch = options.fetch ?? platform.fetch;
   const engine = options.engine ?? (await loadEngine(options, platform, fetch));
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
+  const manifest = engine.manifest();
   return {
     engine,
     ownsEngine: options.engine === undefined,
-    bundle: bundleInfoFromWire(engine.manifest(), engine.bundleHash()),
+    manifest,
+    bundle: bundleInfoFromWire(manifest, engine.bundleHash()),
     consent,
     storage: effectiveConsent(consent) === 'none' ? await forgottenStorage(options, platform) : await openStorage(),
     openStorage,
     sender: senderOf(options, platform, fetch),
-    maxSessionLength: options.maxSessionLength ?? DEFAULT_MAX_SESSION_LENGTH,
+    maxSessionLength,
     autoSend: options.autoSend ?? true,
   };
 }
@@ -80,7 +85,9 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
 
 function construct(Engine: EngineConstructor, files: Record<string, Uint8Array>, publicKey?: Uint8Array): Engine {
   try {
-    return new Engine(files, publicKey);
+    const engine = new Engine(files, publicKey);
+    rememberPopular(engine, files);
+    return engine;
   } catch (thrown) {
     throw toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
   }
@@ -128,15 +135,15 @@ function readKey(key: Uint8Array | string): Uint8Array {
   throw wrongType('publicKey', '32 bytes or 64 hex digits', key);
 }
 
-/** The caller's storage, or the platform's where it works, or memory. */
+/** The caller's storage, or the platform's where it works, or memory that is known to forget. */
 async function persistentStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
-  if (storage === undefined) return new MemoryStorage();
+  if (storage === undefined) return new FallbackStorage();
   try {
     await storage.entries();
     return storage;
   } catch {
-    return new MemoryStorage();
+    return new FallbackStorage();
   }
 }
 

@@ -28,6 +28,8 @@ export type Verdict =
 /** The durable queue of reports; an entry leaves it only on an acknowledgement or a final refusal. */
 export class Outbox {
   readonly #keeper: Keeper;
+  /** The ledger as this page knows it, for when storage is taken away in between. */
+  #lastWindowStart: number | null = null;
 
   constructor(keeper: Keeper) {
     this.#keeper = keeper;
@@ -35,7 +37,7 @@ export class Outbox {
 
   /** The current record. */
   async read(): Promise<Reports> {
-    return readReports(await this.#keeper.enqueue((storage) => storage.get(REPORTS_KEY)));
+    return this.#read(await this.#keeper.enqueue((storage) => storage.get(REPORTS_KEY)));
   }
 
   /** Queues the report of a window, unless that window was reported before by any tab. */
@@ -44,6 +46,7 @@ export class Outbox {
     await this.#update((reports) => {
       if (reports.lastWindowStart !== null && reports.lastWindowStart >= report.windowStart) return reports;
       added = true;
+      this.#lastWindowStart = report.windowStart;
       const waiting = [...reports.outbox, report];
       const outbox = waiting.slice(-MAX_QUEUED);
       const counters = countDropped(reports.counters, 'overloaded', waiting.length - outbox.length);
@@ -91,16 +94,29 @@ export class Outbox {
   async erase(): Promise<void> {
     await this.#keeper.enqueue((storage) =>
       storage.update(REPORTS_KEY, (stored) => {
-        const { lastWindowStart } = readReports(stored);
+        const { lastWindowStart } = this.#read(stored);
         return lastWindowStart === null ? undefined : ({ lastWindowStart } as Json);
       }),
     );
   }
 
+  /** Writes the ledger into a storage that has just been allowed. */
+  async carryLedger(): Promise<void> {
+    await this.#update((reports) => (reports.lastWindowStart === null ? reports : { ...reports }));
+  }
+
+  /** Reads the record; the ledger never goes back. */
+  #read(stored: Json | undefined): Reports {
+    const reports = readReports(stored);
+    const known = [reports.lastWindowStart, this.#lastWindowStart].filter((start) => start !== null);
+    this.#lastWindowStart = known.length === 0 ? null : Math.max(...known);
+    return { ...reports, lastWindowStart: this.#lastWindowStart };
+  }
+
   async #update(change: (reports: Reports) => Reports): Promise<void> {
     await this.#keeper.enqueue((storage) =>
       storage.update(REPORTS_KEY, (stored) => {
-        const before = readReports(stored);
+        const before = this.#read(stored);
         const after = change(before);
         return after === before ? stored : (after as unknown as Json);
       }),

@@ -9,6 +9,7 @@ import type { Engine } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import { Keeper } from './keeper.js';
 import type { OpenedRecommender } from './open.js';
+import { popularList } from './popular.js';
 import { Session } from './session.js';
 import { MemoryStorage } from './storage.js';
 import { Telemetry } from './telemetry.js';
@@ -103,27 +104,30 @@ export abstract class RecommenderBase {
     const interaction = checkInteraction(options);
     this.#session.append(interaction);
     this.#count(() => {
-      void this.telemetry.enter(interaction.timestamp);
-      this.#opened.engine.recordInteraction(interaction.item_id);
+      const { engine } = this.#opened;
+      this.telemetry.counting(interaction.timestamp, () => engine.recordInteraction(interaction.item_id));
     });
   }
 
   /**
    * Recommends for the session. Data never makes it throw: what was degraded is listed in
-   * `faults`, and the list may be short or empty.
+   * `faults`, and the list may be short or empty. Where the engine itself fails, the list is the
+   * popularity list under the same rules.
    *
    * @throws RecommenderError `invalid_argument` for an option of a wrong type.
    */
   recommend(options: RecommendOptions = {}): RecommendResponse {
     this.#checkAlive();
-    const request = checkRequest(options, this.#session.interactions);
+    const { request, faults } = checkRequest(options, this.#session.interactions);
     try {
       const wire = this.telemetry.counting(request.now, () => this.#opened.engine.recommend(request));
       this.telemetry.changed();
-      return responseFromWire(wire);
+      const response = responseFromWire(wire);
+      return faults.length === 0 ? response : { ...response, faults: [...faults, ...response.faults] };
     } catch (thrown) {
       const { message } = toRecommenderError(thrown, 'internal', 'the engine failed');
-      return { recommendations: [], faults: [{ code: 'engine_failed', detail: message }] };
+      const recommendations = popularList(this.#opened.engine, this.#opened.manifest, request).map(recommendationFromWire);
+      return { recommendations, faults: [...faults, { code: 'engine_failed', detail: message }] };
     }
   }
 
@@ -223,6 +227,7 @@ export abstract class RecommenderBase {
   async #startStoring(): Promise<void> {
     await this.telemetry.erase();
     this.#keeper.storage = await this.#opened.openStorage();
+    await this.telemetry.carryLedger();
     this.#session.saveAll();
   }
 

@@ -1,3 +1,4 @@
+import type { ErrorCode } from './errors.js';
 import type { Verdict } from './outbox.js';
 import type { Fetch, QueuedReport } from './types.js';
 
@@ -7,8 +8,12 @@ const FIRST_RETRY_SECONDS = 30;
 const MAX_RETRY_SECONDS = 6 * 3600;
 /** Longest `Retry-After` that is believed. */
 const MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600;
-/** Statuses below 500 that say "later" rather than "never". */
-const RETRYABLE = new Set([408, 425, 429]);
+/** The collector's refusals for good; `docs/formats/report.md` says when it gives which. */
+const REFUSALS: ReadonlySet<unknown> = new Set<ErrorCode>([
+  'report_too_large', 'unsupported_format_version', 'report_invalid', 'unknown_bundle', 'privacy_violation',
+  'unknown_field', 'bin_out_of_range', 'report_too_early', 'report_expired', 'report_conflict',
+]);
+const PROBLEM = 'application/problem+json';
 
 /** How reports travel. */
 export interface Sender {
@@ -44,17 +49,21 @@ export async function sendReport(sender: Sender, report: QueuedReport): Promise<
   }
 }
 
+/**
+ * Only the collector's own word ends a report: a 403 or 404 may come from a portal, a proxy or a
+ * server that is being moved, and says nothing about the report.
+ */
 async function judge(response: Response, report: QueuedReport): Promise<Verdict> {
   const answer = (await response.json().catch(() => ({}))) as Record<string, unknown> | null;
   if (response.ok) {
     if (answer?.['report_id'] !== report.reportId) return { kind: 'retry', retryAfterSeconds: 0 };
     return { kind: answer['status'] === 'duplicate' ? 'duplicate' : 'accepted' };
   }
-  if (response.status >= 500 || response.status < 400 || RETRYABLE.has(response.status)) {
-    return { kind: 'retry', retryAfterSeconds: retryAfterSeconds(response.headers.get('retry-after')) };
-  }
+  const isProblem = response.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase() === PROBLEM;
   const code = answer?.['code'];
-  return { kind: 'dropped', code: typeof code === 'string' ? code : `http_${response.status}` };
+  const isClientError = response.status >= 400 && response.status < 500;
+  if (isClientError && isProblem && REFUSALS.has(code)) return { kind: 'dropped', code: code as ErrorCode };
+  return { kind: 'retry', retryAfterSeconds: retryAfterSeconds(response.headers.get('retry-after')) };
 }
 
 /** Reads `Retry-After`, which is seconds or a date; 0 when it says nothing. */

@@ -15,6 +15,8 @@ export class Session {
   readonly #maxLength: number;
   #interactions: WireInteraction[] = [];
   #unsaved: WireInteraction[] = [];
+  /** Counts erases: what a write began before one brings back is not taken over after it. */
+  #numErases = 0;
 
   constructor(keeper: Keeper, maxLength: number) {
     this.#keeper = keeper;
@@ -28,7 +30,9 @@ export class Session {
 
   /** Reads what earlier visits left. */
   async restore(): Promise<void> {
+    const numErases = this.#numErases;
     const stored = await this.#keeper.enqueue((storage) => storage.get(SESSION_KEY));
+    if (numErases !== this.#numErases) return;
     this.#interactions = this.#capped([...readStoredSession(stored), ...this.#interactions]);
   }
 
@@ -47,6 +51,7 @@ export class Session {
 
   /** Forgets everything, here and in storage. */
   async erase(): Promise<void> {
+    this.#numErases += 1;
     this.#interactions = [];
     this.#unsaved = [];
     await this.#keeper.enqueue((storage) => storage.update(SESSION_KEY, () => undefined));
@@ -54,16 +59,18 @@ export class Session {
 
   async #save(): Promise<void> {
     const added = this.#unsaved;
+    const numErases = this.#numErases;
     this.#unsaved = [];
     if (added.length === 0) return;
     const merged = await this.#keeper.storage.update(
       SESSION_KEY,
       (stored) => this.#capped([...readStoredSession(stored), ...added]) as unknown as Json,
     );
+    if (numErases !== this.#numErases) return;
     this.#interactions = this.#capped([...readStoredSession(merged), ...this.#unsaved]);
   }
 
   #capped(interactions: WireInteraction[]): WireInteraction[] {
-    return interactions.slice(-this.#maxLength);
+    return interactions.slice(Math.max(0, interactions.length - this.#maxLength));
   }
 }

@@ -53,3 +53,9 @@ export class MemoryStorage implements DeviceStorage {
     this.#records.clear();
   }
 }
+
+/**
+ * What stands in where nothing durable works. It cannot remember which windows were reported, so
+ * nothing is reported from it.
+ */
+export class FallbackStorage extends MemoryStorage {}

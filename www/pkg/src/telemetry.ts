@@ -31,6 +31,8 @@ interface StoredWindow {
   state: WireTelemetryState;
 }
 
+/** What the keys of stored windows begin with; the bundle's hash follows. */
+const KEY_PREFIX = 'telemetry/';
 /** How long counts are gathered before they are written. */
 const SAVE_DELAY_MILLIS = 500;
 /** Longest delay that a timer can express. */
@@ -56,7 +58,7 @@ export class Telemetry {
   constructor(settings: TelemetrySettings) {
     this.#settings = settings;
     this.#outbox = new Outbox(settings.keeper);
-    this.#key = `telemetry/${settings.bundle.hash}`;
+    this.#key = `${KEY_PREFIX}${settings.bundle.hash}`;
     this.#savedState = cleared(settings.engine);
   }
 
@@ -103,7 +105,12 @@ export class Telemetry {
 
   /** Forgets the histograms and every waiting report; the session stays. */
   async erase(): Promise<void> {
-    await Promise.all([this.#startWindow(undefined, true), this.discardReports()]);
+    await Promise.all([this.#startWindow(undefined, false), this.#dropWindows(), this.discardReports()]);
+  }
+
+  /** @internal Notes in a new storage which window was reported last. */
+  async carryLedger(): Promise<void> {
+    await this.#outbox.carryLedger();
   }
 
   /** @internal Forgets every waiting report; the histograms stay. */
@@ -158,6 +165,8 @@ export class Telemetry {
   /** @internal Takes up what earlier visits left: an open window goes on, an ended one is closed. */
   async restore(now: number): Promise<void> {
     const { engine, keeper } = this.#settings;
+    // Counts of another bundle can no longer be reported, so there is no reason to keep them.
+    await this.#dropWindows(this.#key);
     const stored = readWindow(await keeper.enqueue((storage) => storage.get(this.#key)));
     if (stored !== undefined) {
       try {
@@ -188,7 +197,7 @@ export class Telemetry {
   }
 
   #mayReport(): boolean {
-    return this.#consent() === 'share' && this.#settings.sender !== undefined;
+    return this.#consent() === 'share' && this.#settings.sender !== undefined && this.#settings.keeper.isDurable;
   }
 
   /** A time further ahead of the device's clock must not close windows that were not lived through. */
@@ -210,6 +219,7 @@ export class Telemetry {
     if (this.#settings.consent() === 'share' && privacySignal() !== null) return 'privacy_signal';
     if (this.#consent() !== 'share') return 'consent';
     if (this.#settings.sender === undefined) return 'no_collector';
+    if (!this.#settings.keeper.isDurable) return 'no_storage';
     const { window_start: counted, num_lists: numLists } = this.#counted();
     const start = counted ?? this.#windowStart ?? 0;
     if (reports.lastWindowStart !== null && reports.lastWindowStart >= start) return 'already_reported';
@@ -241,6 +251,15 @@ export class Telemetry {
     this.#draft = undefined;
     this.#savedState = cleared(engine);
     if (stored) await keeper.enqueue((storage) => storage.update(this.#key, () => undefined));
+  }
+
+  /** Removes the counts of every bundle from storage, but those of `kept`. */
+  async #dropWindows(kept?: string): Promise<void> {
+    await this.#settings.keeper.enqueue(async (storage) => {
+      for (const key of Object.keys(await storage.entries())) {
+        if (key.startsWith(KEY_PREFIX) && key !== kept) await storage.update(key, () => undefined);
+      }
+    });
   }
 
   /** Adds what was counted since the last exchange to what is stored, and takes over the sum. */

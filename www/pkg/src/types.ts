@@ -104,7 +104,7 @@ export type FaultCode =
   | 'ranker_failed'
   | 'too_few_items'
   | 'limit_lowered'
-  /** The engine itself failed; the list is empty. */
+  /** The engine itself failed; the list is the popularity list under the same rules. */
   | 'engine_failed';
 
 export interface Fault {
@@ -159,15 +159,16 @@ export interface LoadOptions {
   signal?: AbortSignal;
   /** Refuses larger bundles before they are fetched; 256 MiB by default. */
   maxBundleBytes?: number;
-  /** `device` by default. A browser's Global Privacy Control or Do Not Track caps it at `device`. */
+  /** What the user chose. Without a choice it is `device`, or `none` where the browser sends Global
+   *  Privacy Control or Do Not Track; such a signal also lowers `share` to `device`. */
   consent?: Consent;
   /** Base URL of the collector; without it nothing is ever sent. */
   collectorUrl?: string | URL;
-  /** Where state is kept; IndexedDB where there is one, memory otherwise. */
+  /** Where state is kept; IndexedDB where it works. Otherwise memory, from which nothing is reported. */
   storage?: DeviceStorage;
   /** Name of the IndexedDB database, `sanderling` by default. */
   storageName?: string;
-  /** Most remembered interactions, 200 by default; older ones are forgotten. */
+  /** Most remembered interactions, 200 by default, 0 for none; older ones are forgotten. */
   maxSessionLength?: number;
   /** Whether ended windows are reported and failed sends retried without a call of `flush`;
    *  true by default. */
@@ -177,7 +178,14 @@ export interface LoadOptions {
 }
 
 /** Why the open window cannot be reported now. */
-export type NotReportable = 'consent' | 'privacy_signal' | 'no_collector' | 'already_reported' | 'nothing_observed';
+export type NotReportable =
+  | 'consent'
+  | 'privacy_signal'
+  | 'no_collector'
+  /** Nothing durable works here, so a window that was reported could be reported again. */
+  | 'no_storage'
+  | 'already_reported'
+  | 'nothing_observed';
 
 /** What has happened to this device's reports so far. */
 export interface ReportCounters {

@@ -1,0 +1,62 @@
+/** The list for the worst case, an engine that fails: what is popular, without the engine. */
+
+import type { Engine, WireManifest, WireRecommendation, WireRequest } from './engine.js';
+
+/** What the list needs of `vocabulary.json`; its rows are in descending order of popularity. */
+interface Vocabulary {
+  item_ids: string[];
+  categories: string[];
+  item_categories: number[][];
+  prices: (number | null)[];
+}
+
+/** The vocabularies of open engines, as bytes: most pages never need one decoded. */
+const vocabularies = new WeakMap<Engine, Uint8Array>();
+
+/** Keeps the popularity list of an engine that was just opened from `files`, which it has verified. */
+export function rememberPopular(engine: Engine, files: Readonly<Record<string, Uint8Array>>): void {
+  const vocabulary = files['vocabulary.json'];
+  if (vocabulary !== undefined) vocabularies.set(engine, vocabulary.slice());
+}
+
+/** The most popular items that the request's rules allow, in the engine's own order; empty when none are known. */
+export function popularList(engine: Engine, manifest: WireManifest, request: WireRequest): WireRecommendation[] {
+  const bytes = vocabularies.get(engine);
+  if (bytes === undefined) return [];
+  const vocabulary = JSON.parse(new TextDecoder().decode(bytes)) as Vocabulary;
+  const { rules } = request;
+  const limit = Math.min(request.limit, manifest.limits.max_limit);
+  const cap = rules.category_cap ?? manifest.policy?.category_cap ?? Infinity;
+  const excluded = new Set(rules.exclude);
+  if (rules.exclude_seen ?? manifest.policy?.exclude_seen ?? true) {
+    for (const { item_id: seen } of request.session) excluded.add(seen);
+  }
+  const matches = matcher(vocabulary, rules.filter ?? {});
+  const numListed = new Map<number, number>();
+  const listed: string[] = [];
+  for (const [row, itemId] of vocabulary.item_ids.entries()) {
+    if (listed.length >= limit) break;
+    if (excluded.has(itemId) || !matches(row)) continue;
+    const category = vocabulary.item_categories[row]?.[0];
+    if (category !== undefined) {
+      const before = numListed.get(category) ?? 0;
+      if (before >= cap) continue;
+      numListed.set(category, before + 1);
+    }
+    listed.push(itemId);
+  }
+  return listed.map((item_id, index) => ({
+    item_id, position: index + 1, score: 0, source: 'fallback', reasons: [{ kind: 'popular' }],
+  }));
+}
+
+function matcher(vocabulary: Vocabulary, filter: NonNullable<WireRequest['rules']['filter']>): (row: number) => boolean {
+  const { categories = [], min_price: min = -Infinity, max_price: max = Infinity } = filter;
+  const hasPriceBound = filter.min_price !== undefined || filter.max_price !== undefined;
+  return (row) => {
+    const names = (vocabulary.item_categories[row] ?? []).map((category) => vocabulary.categories[category] ?? '');
+    if (categories.length > 0 && !names.some((name) => categories.includes(name))) return false;
+    const price = vocabulary.prices[row] ?? null;
+    return !hasPriceBound || (price !== null && price >= min && price <= max);
+  };
+}
