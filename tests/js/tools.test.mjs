@@ -83,13 +83,15 @@ test('simulated devices report once each over real HTTP', async () => {
   await collector.close();
 });
 
-test('a person can use the demo shop', { skip: findBrowser() === undefined && 'no Chromium is installed' }, async () => {
+test('a person can use the demo shop', { skip: findBrowser() === undefined && 'no Chromium is installed' }, async (context) => {
   const collector = await startCollector();
+  context.after(() => collector.close());
   const out = join(folder, 'site');
   const catalogue = join(folder, 'catalogue.json');
   await writeFile(catalogue, JSON.stringify(catalogueOf(fixture.files)));
   await assemble({ out, bundle: fixture.bundle, catalogue, collector: collector.url });
   const server = await serve({ root: out });
+  context.after(() => server.close());
   const screenshots = process.env.SANDERLING_SCREENSHOTS ?? join(folder, 'screenshots');
   const session = await playSession({ url: `${server.url}/`, bundle: fixture.bundle, screenshots, share: true });
   assert.equal(session.num_suggestions, 10);
@@ -97,8 +99,6 @@ test('a person can use the demo shop', { skip: findBrowser() === undefined && 'n
   assert.equal(collector.received[0].report.report_id, session.privacy.shared.report_id);
   assert.ok(session.bench.p50_millis > 0 && session.bench.p95_millis >= session.bench.p50_millis);
   assert.equal(session.bench.num_calls, 240);
-  await server.close();
-  await collector.close();
 });
 
 test('the lock file names no registry', async () => {

@@ -22,11 +22,14 @@ start().catch((error) => {
 
 async function start() {
   const [settings, items] = await Promise.all([fetchJson('demo.json'), fetchJson('catalogue.json')]);
+  // Without a choice the package's default holds, which knows the browser's privacy signals.
+  const consent = localStorage.getItem(CONSENT_KEY);
   const started = performance.now();
   const recommender = await Recommender.load({
     baseUrl: './bundle/',
-    consent: localStorage.getItem(CONSENT_KEY) ?? 'device',
+    ...(consent === null ? {} : { consent }),
     ...(settings.collector_url === null ? {} : { collectorUrl: settings.collector_url }),
+    ...(settings.public_key === null ? {} : { publicKey: settings.public_key }),
   });
   const shop = new Shop(recommender, items);
   shop.showLoaded(performance.now() - started);
@@ -55,10 +58,9 @@ class Shop {
       onFilter: () => this.#refresh(),
       isSeen: (item) => this.#recommender.session.some(({ itemId }) => itemId === item.item_id),
     });
-    this.#privacy = new PrivacyPanel(recommender, this.#items, {
+    this.#privacy = new PrivacyPanel(recommender, {
       onConsent: (consent) => localStorage.setItem(CONSENT_KEY, consent),
       onErase: () => {
-        localStorage.removeItem(CONSENT_KEY);
         this.#refresh();
         this.#catalogue.render();
       },

@@ -5,6 +5,7 @@ const NOT_REPORTABLE = {
   consent: 'Nothing will be sent: you have not allowed it.',
   privacy_signal: 'Nothing will be sent: your browser asks sites not to.',
   no_collector: 'Nothing can be sent: this site has no collector.',
+  no_storage: 'Nothing will be sent: this browser keeps nothing for this site, so a day could be reported twice.',
   already_reported: 'The report of this window was made. The next one comes with the next window.',
   nothing_observed: 'There is nothing to report yet.',
 };
@@ -14,16 +15,21 @@ const SIGNALS = {
   dnt: 'Your browser sends Do Not Track. It is honoured: nothing leaves this device, whatever is chosen here.',
 };
 
+/** Where session and counts are, in a sentence. */
+function whereabouts(consent, storage, kept) {
+  if (consent === 'none') return `Nothing is stored: ${kept} and the counts below are in the memory of this tab and gone with it.`;
+  if (storage === 'memory') return `This browser keeps nothing for this site: ${kept} and the counts below are gone with this tab.`;
+  return `In this browser’s database: ${kept}, and the counts below.`;
+}
+
 /** The panel that shows exactly what is stored and what would be sent, and changes either. */
 export class PrivacyPanel {
   #recommender;
-  #items;
   #actions;
   #dialog = byId('privacy');
 
-  constructor(recommender, items, actions) {
+  constructor(recommender, actions) {
     this.#recommender = recommender;
-    this.#items = items;
     this.#actions = actions;
     byId('open-privacy').addEventListener('click', () => this.#open());
     byId('close-privacy').addEventListener('click', () => this.#dialog.close());
@@ -58,7 +64,7 @@ export class PrivacyPanel {
   async #changeConsent(consent) {
     await this.#recommender.setConsent(consent);
     this.#actions.onConsent(consent);
-    return consent === 'none' ? 'Everything that was stored is gone.' : '';
+    return consent === 'none' ? 'Everything that was stored is gone; only this choice is kept.' : '';
   }
 
   async #send() {
@@ -72,7 +78,7 @@ export class PrivacyPanel {
   async #erase() {
     await this.#recommender.erase();
     this.#actions.onErase();
-    return 'Erased.';
+    return 'Erased. What you allow stays as you chose it.';
   }
 
   async #export() {
@@ -84,7 +90,8 @@ export class PrivacyPanel {
   }
 
   async #render() {
-    const [preview, stored] = await Promise.all([this.#recommender.telemetry.preview(), this.#recommender.export()]);
+    const preview = await this.#recommender.telemetry.preview();
+    const stored = await this.#recommender.export();
     this.#renderConsent(preview);
     this.#renderReport(preview);
     this.#renderStored(stored, preview);
@@ -117,18 +124,11 @@ export class PrivacyPanel {
   }
 
   #renderStored({ storage, session, records }, { state, consent }) {
-    const where = consent === 'none' ? 'Nothing is stored' : storage === 'memory' ? 'In memory only' : 'In this browser’s database';
     const kept = `${session.length} ${session.length === 1 ? 'interaction' : 'interactions'}`;
-    byId('stored-summary').textContent = `${where}: ${kept}, and the counts below. They never leave this device.`;
-    const page = { ...localStorage };
-    byId('stored').textContent = JSON.stringify({ session: session.map((one) => this.#named(one)), records, page }, null, 2);
+    byId('stored-summary').textContent = `${whereabouts(consent, storage, kept)} They never leave this device.`;
+    byId('stored').textContent = JSON.stringify({ records, page: { ...localStorage } }, null, 2);
     const charts = histograms(state).map(([name, counts]) => histogram(name, counts));
     byId('histograms').replaceChildren(...charts);
-  }
-
-  #named(interaction) {
-    const title = this.#items.get(interaction.itemId)?.title;
-    return title ? { title, ...interaction } : interaction;
   }
 }
 

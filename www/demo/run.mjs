@@ -143,7 +143,7 @@ async function shop(once) {
   await writeCatalogue();
   const store = join(flags.out, 'shop.db');
   const collector = await collect({ store, bundle: paths.champion, origins: ['*'] });
-  const site = await assemble({ out: paths.site, bundle: paths.champion, catalogue: paths.catalogue, collector: collector.url });
+  const site = await assemble({ out: paths.site, bundle: paths.champion, catalogue: paths.catalogue, collector: collector.url, publicKey: `${paths.key}.pub` });
   const server = await serve({ root: site, port: Number(flags.port) });
   if (!once) return { collector, server };
   try {

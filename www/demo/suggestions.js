@@ -12,7 +12,7 @@ const FAULTS = {
   ranker_failed: 'In retrieval order: the ranker could not run',
   too_few_items: 'Few items match',
   limit_lowered: '',
-  engine_failed: 'The engine failed',
+  engine_failed: 'Popular items: the engine failed',
 };
 
 /** Shows the latest interactions, newest first. */

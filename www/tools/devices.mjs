@@ -1,7 +1,9 @@
 // Simulates devices that run the package in Node and send real HTTP reports:
-// `node devices.mjs --bundle DIR --devices FILE.jsonl [--collector URL] [--limit N] [--requests N]`.
+// `node devices.mjs --bundle DIR --devices FILE.jsonl [--collector URL] [--limit N] [--requests N] [--seed N]`.
 // `--requests` bounds how many interactions of a device ask for recommendations first; evenly spaced.
+// `--seed` makes the noise of the reports repeatable, which only a simulation may.
 // A line is {"history": [{item_id, kind, timestamp}], "interactions": [...]}; prints counts as JSON.
+import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
@@ -12,7 +14,28 @@ import { readFlags } from './flags.mjs';
 const RECOMMENDATIONS = 10;
 
 /** Runs every device of a file against a collector; all share one engine, one after another. */
-export async function runDevices({ bundle, devices, collector, limit = Infinity, requests = Infinity }) {
+export async function runDevices({ bundle, devices, collector, limit = Infinity, requests = Infinity, seed }) {
+  const restoreRandom = seed === undefined ? () => {} : seedRandom(seed);
+  try {
+    return await runAll({ bundle, devices, collector, limit, requests });
+  } finally {
+    restoreRandom();
+  }
+}
+
+/** Replaces the platform's random numbers by a stream that depends on `seed` alone; gives its undoing. */
+function seedRandom(seed) {
+  let counter = 0;
+  const getRandomValues = (bytes) => {
+    // Longer requests than one block do not occur here.
+    bytes.set(createHash('sha256').update(`${seed}/${(counter += 1)}`).digest().subarray(0, bytes.length));
+    return bytes;
+  };
+  Object.defineProperty(globalThis.crypto, 'getRandomValues', { value: getRandomValues, configurable: true });
+  return () => delete globalThis.crypto.getRandomValues;
+}
+
+async function runAll({ bundle, devices, collector, limit, requests }) {
   const loaded = await Recommender.load({ baseUrl: bundle, consent: 'none' });
   const totals = {
     devices: 0, recommendations: 0, hits: 0, closed: 0, acknowledged: 0, duplicate: 0, rejected: 0, rejections: {},
@@ -69,7 +92,7 @@ function count(totals, { closed, notReportable, accepted, duplicate, dropped, wa
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const required = { required: true };
-  const flags = readFlags({ bundle: required, devices: required, collector: {}, limit: { default: 'Infinity' }, requests: { default: 'Infinity' } });
+  const flags = readFlags({ bundle: required, devices: required, collector: {}, limit: { default: 'Infinity' }, requests: { default: 'Infinity' }, seed: {} });
   const totals = await runDevices({ ...flags, limit: Number(flags.limit), requests: Number(flags.requests) });
   console.log(JSON.stringify(totals));
   // A device that could not deliver is a failed run, not a statistic.

@@ -73,18 +73,59 @@ async function visitPrivacyPanel(page, screenshots, share) {
   await idle(page);
   assert.match(await page.locator('#stored-summary').textContent(), /5 interactions/);
   await page.screenshot({ path: join(screenshots, 'privacy.png') });
+  await checkStored(page, ['session', 'telemetry/']);
   const sent = share ? await shareReport(page, screenshots) : null;
+  await checkStored(page, share ? ['reports', 'session'] : ['session', 'telemetry/']);
   await page.locator('#erase').click();
   await idle(page);
   assert.match(await page.locator('#stored-summary').textContent(), /0 interactions/);
   assert.match(await page.locator('#session-count').textContent(), /nothing yet/);
+  // The list without a session, which the page makes after the erase, is counted again.
+  await checkStored(page, share ? ['reports', 'telemetry/'] : ['telemetry/']);
+  await choose(page, 'none');
+  assert.match(await page.locator('#stored-summary').textContent(), /Nothing is stored/);
+  await checkStored(page, []);
+  await choose(page, 'device');
   await page.locator('#close-privacy').click();
   return { erased: true, shared: sent };
 }
 
-async function shareReport(page, screenshots) {
-  await page.locator('#consent input[value="share"]').check();
+/** The panel shows what the browser really stores, under these keys, and the consent that is stored. */
+async function checkStored(page, keys) {
+  const shown = JSON.parse(await page.locator('#stored').textContent());
+  const stored = await page.evaluate(readStored);
+  assert.deepEqual(shown, stored, 'the panel shows something else than what is stored');
+  const found = Object.keys(stored.records).map((key) => key.replace(/[^/]*$/, (end) => (/^[0-9a-f]{64}$/.test(end) ? '' : end)));
+  assert.deepEqual(found.toSorted(), keys, 'other records are stored than expected');
+  const checked = await page.locator('#consent input:checked').getAttribute('value');
+  assert.equal(checked, stored.page['sanderling-demo-consent'] ?? 'device', 'the consent on show is not the stored one');
+}
+
+/** Runs in the page: every record of every database, and the page's own storage. */
+async function readStored() {
+  const done = (request) => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+  const records = {};
+  for (const { name } of await indexedDB.databases()) {
+    const database = await done(indexedDB.open(name));
+    for (const store of database.objectStoreNames) {
+      const open = database.transaction(store).objectStore(store);
+      for (const key of await done(open.getAllKeys())) records[key] = await done(open.get(key));
+    }
+    database.close();
+  }
+  return { records, page: { ...localStorage } };
+}
+
+async function choose(page, consent) {
+  await page.locator(`#consent input[value="${consent}"]`).check();
   await idle(page);
+}
+
+async function shareReport(page, screenshots) {
+  await choose(page, 'share');
   const report = JSON.parse(await page.locator('#report').textContent());
   assert.match(report.report_id, /^[0-9a-f]{32}$/);
   await page.screenshot({ path: join(screenshots, 'privacy-share.png') });

@@ -177,12 +177,13 @@ export abstract class RecommenderBase {
     await Promise.all([this.#session.erase(), this.telemetry.erase()]);
   }
 
-  /** Everything that is stored, in the form in which it is stored. */
+  /** Everything that is stored, in the form in which it is stored; without consent that is nothing. */
   async export(): Promise<DeviceExport> {
     this.#checkAlive();
     await this.settled();
     const { hash, name, version } = this.bundle;
-    const records = await this.#keeper.enqueue((storage) => storage.entries());
+    const stores = this.consent !== 'none';
+    const records = stores ? await this.#keeper.enqueue((storage) => storage.entries()) : undefined;
     return {
       bundle: { hash, name, version },
       consent: this.consent,
