@@ -460,7 +460,7 @@ fn check_metrics(metrics: &Value) -> BTreeSet<String> {
         );
         let [low, value, high] = ["low", "value", "high"].map(|key| metric[key].as_f64().unwrap());
         // Printed values are rounded to six digits.
-        assert!(low - 1e-6 <= value && value <= high + 1e-6, "{name}: {metric:?}");
+        assert!(low <= value && value <= high, "{name}: {metric:?}");
         assert!((0.0..=1.0).contains(&low) && high <= 1.0, "{name}: {metric:?}");
     }
     metrics.as_object().unwrap().keys().cloned().collect()

@@ -130,7 +130,8 @@ fn coverage(results: &[CaseResult], k: usize, num_items: usize, seed: u64) -> Me
         .collect();
     let sampled = interval(value, samples);
     // A resample can only see fewer distinct users, so its coverage is biased downwards.
-    Metric { low: sampled.low.min(value), high: sampled.high.max(value), value: sampled.value }
+    let Metric { low, high, value } = sampled;
+    Metric { low: low.min(value), high: high.max(value), value }
 }
 
 fn interval(value: f64, mut samples: Vec<f64>) -> Metric {

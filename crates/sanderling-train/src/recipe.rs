@@ -212,6 +212,13 @@ impl Recipe {
         range("telemetry.fields_per_report", fields_ok, "1 to 4", t.fields_per_report.to_string())?;
         let window_ok = t.window_seconds >= 3600;
         range("telemetry.window_seconds", window_ok, "at least 3600", t.window_seconds.to_string())?;
+        let g = &self.gate;
+        let gain_ok = (-1.0..=1.0).contains(&g.min_gain);
+        range("gate.min_gain", gain_ok, "-1 to 1", g.min_gain.to_string())?;
+        let coverage_ok = (0.0..=1.0).contains(&g.min_coverage_ratio);
+        range("gate.min_coverage_ratio", coverage_ok, "0 to 1", g.min_coverage_ratio.to_string())?;
+        let size_ok = g.max_size_ratio > 0.0 && g.max_size_ratio.is_finite();
+        range("gate.max_size_ratio", size_ok, "above 0", g.max_size_ratio.to_string())?;
         let name_ok = !self.name.is_empty() && self.name.len() <= 64;
         range("name", name_ok, "1 to 64 characters", self.name.clone())
     }
@@ -285,6 +292,8 @@ mod tests {
             "[telemetry]\nepsilon = nan",
             "[model]\nmax_session_len = 2000",
             "[model]\npatience = 0",
+            "[gate]\nmin_gain = nan",
+            "[gate]\nmax_size_ratio = -1.0",
         ] {
             assert_eq!(Recipe::parse(text).expect_err(text).code(), Code::RecipeInvalid);
         }

@@ -29,7 +29,37 @@ pub(crate) fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
 pub(crate) fn from_js<T: DeserializeOwned>(what: &str, value: &JsValue) -> Result<T, JsValue> {
     let text = js_sys::JSON::stringify(value).ok().and_then(|text| text.as_string());
     let text = text.ok_or_else(|| thrown(&wrong_argument(what, "a value that is not JSON")))?;
-    serde_json::from_str(&text).map_err(|error| thrown(&wrong_argument(what, error)))
+    serde_json::from_str(&well_formed(text)).map_err(|error| thrown(&wrong_argument(what, error)))
+}
+
+/// `JSON.stringify` writes half a surrogate pair as an escape and a whole pair as itself. No text of
+/// Rust holds half a pair, so each becomes U+FFFD, as everywhere on the web.
+fn well_formed(text: String) -> String {
+    if !text.contains("\\ud") {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('\\') {
+        let escape = &rest[at..];
+        let hex = escape.get(2..6).filter(|_| escape.starts_with("\\u"));
+        let half = hex.is_some_and(|hex| matches!(u16::from_str_radix(hex, 16), Ok(0xD800..=0xDFFF)));
+        // A backslash is never the last character of JSON, and what follows one is ASCII.
+        let len = if half { 6 } else { 2.min(escape.len()) };
+        out.push_str(&rest[..at]);
+        out.push_str(if half { "\u{FFFD}" } else { &escape[..len] });
+        rest = &escape[len..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A whole number, as `bigint` or as `number`.
+pub(crate) fn integer(what: &str, value: &JsValue) -> Result<i64, JsValue> {
+    const SAFE: f64 = 9_007_199_254_740_991.0;
+    let number = || value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= SAFE);
+    let whole = i64::try_from(value.clone()).ok().or_else(|| number().map(|number| number as i64));
+    whole.ok_or_else(|| thrown(&wrong_argument(what, "a value that is not a whole number")))
 }
 
 /// `Record<string, Uint8Array>` by file name.
@@ -63,4 +93,20 @@ pub(crate) fn fixed<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N],
         let error = Error::new(Code::InvalidArgument, format!("{what} has the wrong length"));
         thrown(&error.expected(format!("{N} bytes")).found(format!("{} bytes", bytes.len())))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::well_formed;
+
+    #[test]
+    fn halves_of_pairs_are_replaced_and_nothing_else() {
+        for (text, expected) in [
+            (r#""\ud800 \udfff\n""#, "\"\u{FFFD} \u{FFFD}\\n\""),
+            (r#""\\ud800""#, r#""\\ud800""#),
+            (r#"{"a":"\u0000 \ude00é😀"}"#, "{\"a\":\"\\u0000 \u{FFFD}é😀\"}"),
+        ] {
+            assert_eq!(well_formed(text.to_owned()), expected);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::convert::{files, fixed, from_js, public_key, to_js};
+use crate::convert::{files, fixed, from_js, integer, public_key, to_js};
 use crate::error::thrown;
 
 /// One loaded bundle with its telemetry.
@@ -144,7 +144,7 @@ impl WasmEngine {
         seed: &[u8],
         #[wasm_bindgen(js_name = reportId)] report_id: &[u8],
     ) -> Result<Vec<u8>, JsValue> {
-        let window_start: i64 = from_js("windowStart", window_start)?;
+        let window_start = integer("windowStart", window_start)?;
         let (seed, report_id) = (fixed("the seed", seed)?, fixed("the report id", report_id)?);
         let report =
             self.telemetry.build_report(window_start, seed, report_id).map_err(|error| thrown(&error))?;

@@ -63,7 +63,7 @@ pub(crate) struct Train {
     #[arg(long)]
     max_epochs: Option<usize>,
     /// Threads; the result does not depend on it. By default one a core.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: Option<usize>,
     /// Folder to write the bundle to.
     #[arg(long, value_name = "BUNDLE")]
