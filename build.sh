@@ -381,7 +381,7 @@ step_test() {
   say "the whole loop, small"
   # shellcheck disable=SC2086
   cargo build $LOCKED --bins
-  node www/demo/run.mjs --once --out "$OUT/loop" --users 1500 --devices 4500
+  node www/demo/run.mjs --once --out "$OUT/loop" --users 1500 --devices 9000
 }
 
 # The exported models must mean the same to an independent runtime.

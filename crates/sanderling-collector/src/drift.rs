@@ -127,13 +127,24 @@ enum Reference<'a> {
 /// Answers of a field, added up over windows.
 struct Answers<'a> {
     counts: &'a Histogram,
-    num_windows: u64,
+    /// How many answers tell as much as one independent answer, at least 1.
+    design_effect: f64,
+}
+
+/// The design effect (Kish 1965, section 5.4) of answers from several windows, at its largest.
+///
+/// The same devices may have reported in every window, and a device resembles itself. A report answers
+/// `answered_share` of the fields, drawn without looking at the data, so an answer shares its device with
+/// at most `(num_windows - 1) * answered_share` others on average. Noise is drawn anew each time:
+/// two answers of a device correlate by at most the channel's gain, even where the true bins are equal.
+fn design_effect(num_windows: u64, answered_share: f64, channel: &Channel) -> f64 {
+    1.0 + num_windows.saturating_sub(1) as f64 * answered_share * channel.gain()
 }
 
 /// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline.
 ///
-/// Several windows count as one of their average size, because the same devices may have answered in
-/// all of them. A field alarms when its p-value, after Holm's correction over all judged fields, is under
+/// Answers of several windows count for fewer by [`design_effect`], because the same devices may have
+/// reported in all of them. A field alarms when its p-value, after Holm's correction over all judged fields, is under
 /// `alpha` and its effect at least `min_effect`.
 ///
 /// # Errors
@@ -153,7 +164,7 @@ pub fn judge(
     let reference_answers = reference.as_ref().map(|(_, merged)| merged);
     let fields = bundle.baseline().fields.iter();
     let mut fields = fields
-        .map(|field| judge_field(field, bundle.epsilon_per_field(), &merged, reference_answers, options))
+        .map(|field| judge_field(field, bundle, &merged, reference_answers, options))
         .collect::<Result<Vec<_>>>()?;
     alarm(&mut fields, options);
     Ok(DriftReport {
@@ -191,7 +202,7 @@ fn summary(range: &Range<i64>, merged: &Merged) -> Windows {
 
 fn judge_field(
     field: &BaselineField,
-    epsilon: f64,
+    bundle: &RegisteredBundle,
     merged: &Merged,
     reference: Option<&Merged>,
     options: &Options,
@@ -203,13 +214,17 @@ fn judge_field(
         out.skipped = Some(Skipped::TooFewAnswers);
         return Ok(out);
     }
+    let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
+    let share =
+        f64::from(bundle.telemetry().fields_per_report) / bundle.baseline().fields.len().max(1) as f64;
+    let effect_of = |merged: &Merged| design_effect(merged.num_windows, share.min(1.0), &channel);
     let reference = match (&field.shares, reference) {
         (Some(shares), _) if field.num_devices > 0 => {
             Reference::Shares { shares, num_devices: field.num_devices }
         }
         (_, Some(merged)) => Reference::Answers(Answers {
             counts: merged.answers.get(&field.name).unwrap_or(&none),
-            num_windows: merged.num_windows,
+            design_effect: effect_of(merged),
         }),
         (_, None) => {
             out.skipped = Some(Skipped::NoReference);
@@ -222,20 +237,16 @@ fn judge_field(
         out.skipped = Some(Skipped::TooFewReferenceAnswers);
         return Ok(out);
     }
-    let channel = Channel::new(epsilon, field.bins.num_bins())?;
-    let answers = Answers { counts: answers, num_windows: merged.num_windows };
+    let answers = Answers { counts: answers, design_effect: effect_of(merged) };
     compare(&mut out, &answers, &reference, &channel)?;
     Ok(out)
 }
 
 impl Answers<'_> {
-    /// Counts `[num_bins]` of as many answers as are independent for certain. The same devices may
-    /// have answered in every window, and a device resembles itself: several windows tell the shares
-    /// no better than one window of the average size.
+    /// Counts `[num_bins]` of as many answers as are independent for certain.
     fn independent(&self) -> Vec<u64> {
-        let num_windows = self.num_windows.max(1);
-        let round = |count: &u64| count.saturating_add(num_windows / 2) / num_windows;
-        self.counts.counts().iter().map(round).collect()
+        let fewer = |count: &u64| (*count as f64 / self.design_effect).round() as u64;
+        self.counts.counts().iter().map(fewer).collect()
     }
 
     /// Shares of all answers, with the standard errors of the independent ones.

@@ -107,7 +107,8 @@ async fn devices_that_behave_as_at_training_time_raise_no_alarm() {
     assert_eq!(category.baseline_shares, support::SHARES);
 }
 
-/// The same devices in each of seven windows, each always with the same true value.
+/// The same devices in each of seven windows, each always with the same true values, and each report
+/// with one field that was drawn.
 async fn same_devices(category: [u64; 4], num_devices: u64, seed: u8) -> Fixture {
     let bundle = bundle();
     let field = &bundle.baseline().fields[0];
@@ -120,8 +121,12 @@ async fn same_devices(category: [u64; 4], num_devices: u64, seed: u8) -> Fixture
     let mut sending = JoinSet::new();
     for window in 0..7_u64 {
         for (device, truth) in truths.iter().enumerate() {
-            let bin = channel.randomise(*truth, &mut rng) as u16;
-            let mut report = unpadded(window * 1_000_000 + device as u64, CATEGORY, bin);
+            let (field, truth) = match choose(bundle.baseline().fields.len(), &mut rng) {
+                0 => (CATEGORY, *truth),
+                _ => ("score.ranker", device % 4),
+            };
+            let bin = channel.randomise(truth, &mut rng) as u16;
+            let mut report = unpadded(window * 1_000_000 + device as u64, field, bin);
             report.window_start = WINDOW + window as i64 * 86_400;
             let (store, report) = (Arc::clone(&fixture.store), padded(report));
             sending.spawn(async move { store.submit(report, NOW).await.unwrap() });
@@ -136,11 +141,11 @@ async fn the_same_devices_in_seven_windows_are_not_seven_times_as_many() {
     let eager = Options { min_effect: 0.0, ..Options::default() };
     let mut alarms = 0;
     for seed in 1..=20 {
-        let fixture = same_devices(AS_TRAINED.category, 400, seed).await;
+        let fixture = same_devices(AS_TRAINED.category, 1_000, seed).await;
         alarms += usize::from(fixture.judge(0..7, &eager).drifted);
     }
     assert!(alarms <= 1, "{alarms} false alarms of 20 at alpha 0.01");
-    let fixture = same_devices([1, 2, 3, 4], 400, 1).await;
+    let fixture = same_devices([1, 2, 3, 4], 1_000, 1).await;
     assert_eq!(drifted(&fixture.judge(0..7, &Options::default())), [CATEGORY]);
 }
 
