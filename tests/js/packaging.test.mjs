@@ -1,27 +1,33 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 
 import { findBrowser } from '../../www/tools/browser.mjs';
+import { signBundle } from './lib/bundle.mjs';
 import { openChromium, openPage } from './lib/chromium.mjs';
 import { openFixture } from './lib/fixture.mjs';
 import { openNode } from './lib/node.mjs';
-import { toolPath } from './lib/paths.mjs';
+import { REPO, toolPath } from './lib/paths.mjs';
 import { openWorkerd } from './lib/workerd.mjs';
 
 const run = promisify(execFile);
 const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
 
 let fixture;
+let signed;
 
 before(async () => {
   fixture = await openFixture();
+  signed = await signBundle(fixture.bundle);
 });
 
-after(() => fixture.engine.free());
+after(async () => {
+  fixture.engine.free();
+  await rm(signed.scratch, { recursive: true, force: true });
+});
 
 function operations() {
   const session = fixture.itemIds.slice(0, 4).map((item_id, step) => ({ item_id, kind: 'view', timestamp: 1_700_000_000 + step }));
@@ -73,6 +79,29 @@ test('Chromium runs the packed package, with the same lists', { skip: noBrowser 
   assert.deepEqual(itemsOf(outcomes), itemsOf(await outcomesIn(openNode)));
 });
 
+for (const [name, open, skip] of [['Node', openNode], ['workerd', openWorkerd], ['Chromium', openChromium, noBrowser]]) {
+  test(`${name} takes a bundle that the key signed, and no other`, { skip: skip ?? false }, async () => {
+    const { folder, publicKey } = signed;
+    const otherKey = `${publicKey.startsWith('0') ? '1' : '0'}${publicKey.slice(1)}`;
+    const version = { file: 'manifest.json', replace: ['"name":"shop"', '"name":"shoq"'] };
+    const loads = [
+      [{ public_key: publicKey }, 'ok'],
+      [{}, 'ok'],
+      [{ public_key: otherKey }, 'signature_invalid'],
+      [{ public_key: publicKey, mutate: version }, 'signature_invalid'],
+      [{ public_key: publicKey, mutate: { file: 'manifest.sig', flip_byte: 5 } }, 'signature_invalid'],
+      [{ public_key: publicKey, mutate: { file: 'manifest.sig', remove: true } }, 'signature_missing'],
+    ];
+    const runtime = await open({ project: fixture.project, bundle: folder });
+    try {
+      const outcomes = await runtime.run(loads.map(([load]) => ({ op: 'load', ...load })));
+      assert.deepEqual(outcomes.map(({ error }) => error?.code ?? 'ok'), loads.map(([, expected]) => expected));
+    } finally {
+      await runtime.close();
+    }
+  });
+}
+
 test('importing any entry touches nothing', async () => {
   const script = `
     const touched = [];
@@ -106,6 +135,9 @@ test('the package holds what it declares and nothing else', async () => {
   assert.equal(manifest.dependencies, undefined);
   const targets = Object.values(manifest.exports).flatMap((target) => (typeof target === 'string' ? [target] : Object.values(target)));
   for (const target of targets) await readFile(join(folder, target));
+  for (const licence of ['LICENSE-APACHE', 'LICENSE-MIT']) {
+    assert.equal(await readFile(join(folder, licence), 'utf8'), await readFile(join(REPO, licence), 'utf8'));
+  }
 });
 
 for (const [resolution, module] of [['bundler', 'es2022'], ['node16', 'node16']]) {

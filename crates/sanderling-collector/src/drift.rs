@@ -143,7 +143,7 @@ fn design_effect(num_windows: u64, answered_share: f64, channel: &Channel) -> f6
 
 /// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline.
 ///
-/// Answers of several windows count for fewer by [`design_effect`], because the same devices may have
+/// Answers of several windows count for fewer by a design effect, because the same devices may have
 /// reported in all of them. A field alarms when its p-value, after Holm's correction over all judged fields, is under
 /// `alpha` and its effect at least `min_effect`.
 ///

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { access, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { access, cp, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -17,12 +17,12 @@ export async function readBundle(folder) {
 
 /**
  * The bundle folder that the suites run on: `SANDERLING_BUNDLE`, or a small one that is trained on
- * a generated world, once for every build of the engine.
+ * a generated world, once for every build of the engine and of the program.
  */
 export async function testBundle() {
   if (process.env.SANDERLING_BUNDLE) return process.env.SANDERLING_BUNDLE;
-  const engine = await hashOf([join(WWW, 'pkg/wasm/sanderling_wasm_bg.wasm')]);
-  const folder = join(BUILD, 'js', `bundle-${engine}`);
+  const maker = await hashOf([join(WWW, 'pkg/wasm/sanderling_wasm_bg.wasm'), PROGRAM]);
+  const folder = join(BUILD, 'js', `bundle-${maker}`);
   if (!(await exists(join(folder, 'manifest.json')))) await train(folder);
   return folder;
 }
@@ -41,6 +41,16 @@ async function train(folder) {
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
+}
+
+/** A signed copy of a bundle: its folder, the 64 hex digits of its key, and the folder to remove afterwards. */
+export async function signBundle(bundle) {
+  const scratch = await mkdtemp(join(BUILD, 'js', 'sign-'));
+  const [folder, key] = [join(scratch, 'bundle'), join(scratch, 'key')];
+  await cp(bundle, folder, { recursive: true });
+  await run(PROGRAM, ['keygen', '--out', key]);
+  await run(PROGRAM, ['sign', folder, '--key', key]);
+  return { scratch, folder, publicKey: (await readFile(`${key}.pub`, 'utf8')).trim() };
 }
 
 export async function exists(path) {

@@ -6,16 +6,17 @@ export async function execute(sanderling, files, operations) {
   const recommender = await sanderling.Recommender.load({ files, consent: 'none' });
   const outcomes = [];
   for (const operation of operations) {
-    outcomes.push(operation.op === 'load' ? await load(sanderling, files, operation.mutate) : recommender.engine.runOperation(operation));
+    outcomes.push(operation.op === 'load' ? await load(sanderling, files, operation) : recommender.engine.runOperation(operation));
   }
   recommender.free();
   return outcomes;
 }
 
-/** Loads a bundle with one file changed: `{"ok": null}`, or the typed error. */
-async function load(sanderling, files, mutate) {
+/** Loads a bundle, with one file changed and a key if stated: `{"ok": null}`, or the typed error. */
+async function load(sanderling, files, { mutate = {}, public_key: publicKey }) {
+  const signed = publicKey === undefined ? {} : { publicKey };
   try {
-    const recommender = await sanderling.Recommender.load({ files: mutated(files, mutate ?? {}), consent: 'none' });
+    const recommender = await sanderling.Recommender.load({ files: mutated(files, mutate), consent: 'none', ...signed });
     recommender.free();
     return { ok: null };
   } catch (error) {
@@ -25,7 +26,7 @@ async function load(sanderling, files, mutate) {
 }
 
 /** `flip_byte` and `truncate_to` count bytes, `replace_format_version` writes another version. */
-export function mutated(files, { file = 'manifest.json', flip_byte, truncate_to, replace_format_version, remove }) {
+export function mutated(files, { file = 'manifest.json', flip_byte, truncate_to, replace_format_version, replace, remove }) {
   const copy = { ...files };
   if (remove) {
     delete copy[file];
@@ -38,6 +39,7 @@ export function mutated(files, { file = 'manifest.json', flip_byte, truncate_to,
     const text = new TextDecoder().decode(bytes);
     bytes = new TextEncoder().encode(text.replace(/"format_version":\d+/, `"format_version":${replace_format_version}`));
   }
+  if (replace !== undefined) bytes = new TextEncoder().encode(new TextDecoder().decode(bytes).replace(...replace));
   copy[file] = bytes;
   return copy;
 }

@@ -10,7 +10,7 @@ import { BUILD, WWW } from './paths.mjs';
 const run = promisify(execFile);
 const PACKAGE = join(WWW, 'pkg');
 /** What decides the content of the tarball. */
-const SOURCES = ['package.json', 'README.md', 'dist', 'src', 'types', 'wasm'].map((name) => join(PACKAGE, name));
+const SOURCES = ['package.json', 'README.md', 'LICENSE-APACHE', 'LICENSE-MIT', 'dist', 'src', 'types', 'wasm'].map((name) => join(PACKAGE, name));
 
 /**
  * Packs the npm package and installs the tarball into a throw-away project; resolves to the
