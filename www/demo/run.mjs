@@ -139,12 +139,20 @@ async function retrain(store) {
   if (!result.gate.promote) throw new Error('the challenger did not pass the gate');
 }
 
+async function openShop({ url: collector }) {
+  const { site: out, champion: bundle, catalogue } = paths;
+  const root = await assemble({ out, bundle, catalogue, collector, publicKey: `${paths.key}.pub` });
+  return serve({ root, port: Number(flags.port) });
+}
+
 async function shop(once) {
   await writeCatalogue();
   const store = join(flags.out, 'shop.db');
   const collector = await collect({ store, bundle: paths.champion, origins: ['*'] });
-  const site = await assemble({ out: paths.site, bundle: paths.champion, catalogue: paths.catalogue, collector: collector.url, publicKey: `${paths.key}.pub` });
-  const server = await serve({ root: site, port: Number(flags.port) });
+  const server = await openShop(collector).catch(async (error) => {
+    await collector.stop();
+    throw error;
+  });
   if (!once) return { collector, server };
   try {
     print.step('one session in a real browser');
@@ -173,9 +181,11 @@ if (flags.once) {
 } else {
   const { collector, server } = await shop(false);
   print.line(`\nThe shop:      ${server.url}/\nThe collector: ${collector.url}/v1/status\n\nCtrl-C stops both.`);
-  process.once('SIGINT', async () => {
-    await server.close();
-    await collector.stop();
-    process.exit(0);
-  });
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.once(signal, async () => {
+      await server.close();
+      await collector.stop();
+      process.exit(0);
+    });
+  }
 }
