@@ -2,8 +2,8 @@
 //!
 //! Each function takes bytes that nobody checked and panics when a promise breaks: decoding panics,
 //! what was accepted does not come back from its encoding, or what it says is out of its range. It
-//! gives whether the bytes were accepted. A panic that the product itself catches is broken, too: in
-//! wasm nothing catches it. The libFuzzer targets in `tests/fuzz` and the replay in `tests/tests/fuzz.rs` run the same functions.
+//! gives whether the bytes were accepted. A panic of our own code that something catches is broken, too:
+//! in wasm nothing catches it. The libFuzzer targets in `tests/fuzz` and the replay in `tests/tests/fuzz.rs` run the same functions.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

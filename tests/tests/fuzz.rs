@@ -107,12 +107,10 @@ fn watch_panics() {
     WATCH.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // What is shipped has no overflow checks in its dependencies: there this is a wrong number
-            // in a model that was wrong before, not a trap.
-            let text = info.payload_as_str().unwrap_or_default();
-            let wraps = text.starts_with("attempt to ") && text.ends_with(" with overflow");
+            // What tract itself trips over in a hostile model is caught natively and ends the instance
+            // in wasm, which the page survives (ARCHITECTURE.md, Limits). Our own code never panics.
             let foreign = info.location().is_some_and(|at| at.file().contains("/tract-"));
-            if !(wraps && foreign) {
+            if !foreign {
                 PANICKED.set(true);
                 before(info);
             }
@@ -120,7 +118,7 @@ fn watch_panics() {
     });
 }
 
-/// Runs one input and gives whether it was accepted; on a panic, caught or not, or past [`SLOWEST`]
+/// Runs one input and gives whether it was accepted; on a panic of our own, caught or not, or past [`SLOWEST`]
 /// the input is kept and named.
 fn run(name: &str, target: Target, input: &[u8]) -> bool {
     let start = Instant::now();
