@@ -378,10 +378,6 @@ step_test() {
   check_onnx
   say "node --test"
   (cd www && npm run --silent check && npm test --silent)
-  say "the whole loop, small"
-  # shellcheck disable=SC2086
-  cargo build $LOCKED --bins
-  node www/demo/run.mjs --once --out "$OUT/loop" --users 1500 --devices 9000
 }
 
 # The exported models must mean the same to an independent runtime.
