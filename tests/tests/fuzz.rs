@@ -1,4 +1,4 @@
-//! Every fuzz target on its seeds, on thousands of mutations of them that are the same in every run,
+//! Every fuzz target on its seeds, on hundreds of mutations of them that are the same in every run,
 //! and on the inputs that once broke it. The fuzzer itself is in `tests/fuzz`.
 
 use std::cell::Cell;
