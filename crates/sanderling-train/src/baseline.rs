@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 use sanderling_core::{Engine, OBSERVED_POSITIONS, Outcome};
 use sanderling_types::{
-    Baseline, BaselineField, FORMAT_VERSION, FaultCode, FeatureKind, FieldKind, TimeKind, Vocabulary,
+    Baseline, BaselineField, FORMAT_VERSION, FaultCode, Feature, FeatureKind, FieldKind, TimeKind, Vocabulary,
 };
 
 use crate::evaluate;
@@ -102,12 +102,9 @@ pub fn measure(engine: &Engine, split: &Split, window_seconds: u32) -> Baseline 
         .filter(|field| !is_constant(field))
         .collect();
     for field in &mut fields {
-        // Items grow older every day, so this distribution moves without any drift.
-        if spec
-            .features
-            .iter()
-            .any(|f| f.kind == FeatureKind::AgeDays && field.name == format!("feature.{}", f.name))
-        {
+        let moves =
+            |f: &&Feature| moves_with_time(f.kind) && field.name == format!("feature.{}", f.name);
+        if spec.features.iter().any(|f| moves(&f)) {
             (field.shares, field.num_devices) = (None, 0);
         }
     }
@@ -119,6 +116,12 @@ pub fn measure(engine: &Engine, split: &Split, window_seconds: u32) -> Baseline 
         fields.push(field);
     }
     Baseline { format_version: FORMAT_VERSION, fields }
+}
+
+/// Features whose distribution moves with the calendar without any drift: items grow older, and
+/// histories longer, every day. They are judged against an earlier window, not against training.
+const fn moves_with_time(kind: FeatureKind) -> bool {
+    matches!(kind, FeatureKind::AgeDays | FeatureKind::SessionLength)
 }
 
 /// A field that never left its first bin has nothing to say.
