@@ -18,6 +18,12 @@ const TIME: Duration = Duration::from_secs(2);
 /// The slowest that one input may be; an input that takes longer stalls whoever loads it.
 const SLOWEST: Duration = Duration::from_secs(30);
 
+/// `SANDERLING_FUZZ_SECONDS=60` looks further than every run does.
+fn effort() -> (usize, Duration) {
+    let seconds = std::env::var("SANDERLING_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    seconds.map_or((MUTATIONS, TIME), |seconds| (usize::MAX, Duration::from_secs(seconds)))
+}
+
 /// SplitMix64: the same numbers in every run.
 struct Draw(u64);
 
@@ -107,13 +113,8 @@ fn watch_panics() {
     WATCH.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // What tract itself trips over in a hostile model is caught natively and ends the instance
-            // in wasm, which the page survives (ARCHITECTURE.md, Limits). Our own code never panics.
-            let foreign = info.location().is_some_and(|at| at.file().contains("/tract-"));
-            if !foreign {
-                PANICKED.set(true);
-                before(info);
-            }
+            PANICKED.set(true);
+            before(info);
         }));
     });
 }
@@ -127,11 +128,16 @@ fn run(name: &str, target: Target, input: &[u8]) -> bool {
     match outcome {
         Ok(accepted) if !PANICKED.get() && took < SLOWEST => accepted,
         _ => {
-            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
-            std::fs::write(&kept, input).expect("the input can be kept");
+            let kept = keep(name, input);
             panic!("{name} broke or took {took:?}; the input is kept in {}", kept.display());
         }
     }
+}
+
+fn keep(name: &str, input: &[u8]) -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
+    std::fs::write(&kept, input).expect("the input can be kept");
+    kept
 }
 
 fn replay(name: &str) {
@@ -146,13 +152,18 @@ fn replay(name: &str) {
     }
     let mut draw = Draw(name.bytes().fold(1, |sum, byte| sum * 31 + u64::from(byte)));
     let start = Instant::now();
-    for _ in 0..MUTATIONS {
+    let (mutations, time) = effort();
+    for _ in 0..mutations {
         let mut input = seeds[draw.below(seeds.len())].clone();
         for _ in 0..=draw.below(3) {
             mutate(&mut input, &seeds, &mut draw);
         }
+        if mutations > MUTATIONS {
+            // Whatever ends the whole process leaves its input behind.
+            keep(&format!("{name}-last"), &input);
+        }
         run(name, target, &input);
-        if start.elapsed() > TIME {
+        if start.elapsed() > time {
             return;
         }
     }

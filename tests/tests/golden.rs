@@ -3,12 +3,16 @@
 
 use sanderling_conformance::{golden_bundle, here, runtimes};
 use sanderling_testkit::{GoldenCase, GoldenFile, check, read_golden, tampering};
-use sanderling_types::Manifest;
+use sanderling_types::{Manifest, Sha256Hash};
 use serde_json::json;
 
 #[test]
 fn every_runtime_gives_the_golden_answers() {
     let file = read_golden(&here().join("golden/v1/operations.json")).expect("the golden file can be read");
+    let manifest =
+        std::fs::read(golden_bundle().join(Manifest::FILE_NAME)).expect("the manifest can be read");
+    let answered = Sha256Hash::of(&manifest).to_string();
+    assert_eq!(file.bundle_sha256, answered, "the answers are of another bundle: run `sanderling golden`");
     for mut runtime in runtimes(&golden_bundle()) {
         let failures = check(&file, runtime.as_mut()).expect("the runtime runs");
         assert!(failures.is_empty(), "{}", failures.join("\n"));

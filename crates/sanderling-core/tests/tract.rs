@@ -8,7 +8,7 @@ use sanderling_core::{Bundle, Engine, Runtime, Scorer, TractRuntime};
 use sanderling_types::{Code, FileRole, ItemIndex, Result, Shapes};
 use support::onnx::{
     first_column_ranker_model, floats, integers, last_row_encoder, last_row_encoder_model, model, node,
-    value, with_int,
+    value, with_int, with_ints,
 };
 use support::{Fixture, request};
 use tract_onnx::pb::{ModelProto, NodeProto, StringStringEntryProto, TensorProto};
@@ -181,6 +181,50 @@ fn small_tensors_cannot_be_blown_up() {
     assert_eq!(refused(doubling, vec![]), limit, "doubling");
     let computed = vec![node("Shape", &["features"], "shape"), node("ConstantOfShape", &["shape"], "big")];
     assert_eq!(refused(computed, vec![]), limit, "a shape that does not follow from constants");
+}
+
+#[test]
+fn indices_and_axes_stay_in_their_tensors() {
+    let code = |nodes: Vec<NodeProto>, tensors: Vec<TensorProto>| {
+        let input = value("features", &[Err("num_candidates"), Ok(3)]);
+        let output = value("scores", &[Err("num_candidates"), Ok(1)]);
+        let nodes = [nodes, vec![node("ReduceSum", &["features", "one"], "scores")]].concat();
+        let tensors = [tensors, vec![integers("one", &[1])]].concat();
+        load(&model(nodes, tensors, input, output), FileRole::Ranker).err().map(|error| error.code())
+    };
+    let gather = |from: &str, axis: i64| with_int(node("Gather", &[from, "at"], "picked"), "axis", axis);
+    let table = || floats("table", &[6, 1], &[0.0; 6]);
+    let invalid = Some(Code::ModelInvalid);
+    for (index, expected) in [(5, None), (-6, None), (6, invalid), (-7, invalid)] {
+        let picked = code(vec![gather("table", 0)], vec![table(), integers("at", &[index])]);
+        assert_eq!(picked, expected, "row {index} of 6");
+    }
+    for (index, axis, expected) in [(0, 0, None), (-1, 0, None), (1, 0, invalid), (2, 1, invalid)] {
+        let picked = code(vec![gather("features", axis)], vec![integers("at", &[index])]);
+        assert_eq!(picked, expected, "candidate {index}: there may be a single one");
+    }
+    let computed = |change: &str, by: i64| {
+        let nodes = vec![
+            node("Shape", &["features"], "shape"),
+            node(change, &["shape", "by"], "at"),
+            gather("long", 0),
+        ];
+        code(nodes, vec![floats("long", &[10_500], &[0.0; 10_500]), integers("by", &[by])])
+    };
+    assert_eq!(computed("Add", 499), None, "at most 10,000 candidates and 499");
+    assert_eq!(computed("Add", 500), invalid, "may be one outside");
+    assert_eq!(computed("Mul", i64::MAX), invalid, "may overflow");
+    assert_eq!(computed("Div", 0), invalid, "divides by zero");
+    assert_eq!(computed("Div", 2), None, "half of it");
+    let with_perm = |perm: &[i64]| {
+        code(vec![with_ints(node("Transpose", &["table"], "turned"), "perm", perm)], vec![table()])
+    };
+    assert_eq!(with_perm(&[1, 0]), None);
+    assert_eq!(with_perm(&[1, 1]), invalid, "an axis twice");
+    assert_eq!(with_perm(&[0]), invalid, "an axis left out");
+    let softmax =
+        |axis| code(vec![with_int(node("Softmax", &["table"], "soft"), "axis", axis)], vec![table()]);
+    assert_eq!((softmax(1), softmax(2)), (None, invalid));
 }
 
 #[test]

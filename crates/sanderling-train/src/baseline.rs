@@ -102,8 +102,7 @@ pub fn measure(engine: &Engine, split: &Split, window_seconds: u32) -> Baseline 
         .filter(|field| !is_constant(field))
         .collect();
     for field in &mut fields {
-        let moves =
-            |f: &&Feature| moves_with_time(f.kind) && field.name == format!("feature.{}", f.name);
+        let moves = |f: &&Feature| moves_with_time(f.kind) && field.name == format!("feature.{}", f.name);
         if spec.features.iter().any(|f| moves(&f)) {
             (field.shares, field.num_devices) = (None, 0);
         }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
+use super::integers::{self, Range};
+
 /// Most elements of one intermediate result.
 const MAX_ELEMENTS: u64 = 1 << 26;
 /// Most elements of all results that do not depend on the input, which loading computes.
@@ -17,33 +19,48 @@ const MAX_FOLLOWED: usize = 64;
 
 /// No axis, and no number of elements, is larger than this in any run.
 #[derive(Debug, Clone)]
-struct Bound {
-    dims: Option<Vec<u64>>,
-    num_elements: u64,
+pub(super) struct Bound {
+    pub(super) dims: Option<Vec<u64>>,
+    pub(super) num_elements: u64,
     constant: bool,
+    /// The dimensions are these in every run, not at most these.
+    pub(super) exact: bool,
+    /// No axis is empty in any run.
+    pub(super) nonempty: bool,
+    /// What the integers are; `None` for floats.
+    pub(super) range: Option<Range>,
 }
 
 impl Bound {
     fn of(dims: Vec<u64>) -> Self {
         let num_elements = dims.iter().fold(1u64, |product, dim| product.saturating_mul(*dim));
-        Self { dims: Some(dims), num_elements, constant: false }
+        Self { dims: Some(dims), ..Self::unshaped(num_elements) }
     }
 
     fn unshaped(num_elements: u64) -> Self {
-        Self { dims: None, num_elements, constant: false }
+        Self { dims: None, num_elements, constant: false, exact: false, nonempty: false, range: None }
     }
+}
+
+/// Why a graph is refused.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// It could take too much memory or time.
+    TooLarge(String),
+    /// It names an axis or picks a row that is not there, or may.
+    OutOfRange(String),
 }
 
 /// Bounds every node of a graph whose names have been checked.
 ///
 /// # Errors
 /// The node that could become too large.
-pub(super) fn check_bounds(graph: &GraphProto, input: &str, input_shape: &[u64]) -> Result<(), String> {
+pub(super) fn check_bounds(graph: &GraphProto, input: &str, input_shape: &[u64]) -> Result<(), Problem> {
     let mut scope = Scope::default();
     for tensor in &graph.initializer {
         scope.constant(&tensor.name, tensor);
     }
-    scope.bounds.insert(input, Bound::of(input_shape.to_vec()));
+    scope.bounds.insert(input, Bound { nonempty: true, ..Bound::of(input_shape.to_vec()) });
     let mut num_constant_elements = 0u64;
     for node in &graph.node {
         let inputs = || node.input.iter().filter(|name| !name.is_empty());
@@ -53,21 +70,42 @@ pub(super) fn check_bounds(graph: &GraphProto, input: &str, input_shape: &[u64])
             scope.constant(&node.output[0], tensor);
             continue;
         }
-        let bound = scope
-            .bound(node)
-            .filter(|bound| bound.num_elements <= MAX_ELEMENTS)
-            .ok_or_else(|| format!("could take too much memory at {} {:?}", node.op_type, node.output[0]))?;
+        if !scope.axes_are_there(node) {
+            let message = format!("names an axis that is not there at {} {:?}", node.op_type, node.output[0]);
+            return Err(Problem::OutOfRange(message));
+        }
+        let bound =
+            scope.bound(node).filter(|bound| bound.num_elements <= MAX_ELEMENTS).ok_or_else(|| {
+                Problem::TooLarge(format!(
+                    "could take too much memory at {} {:?}",
+                    node.op_type, node.output[0]
+                ))
+            })?;
+        let traits = scope.traits(node).map_err(Problem::OutOfRange)?;
         for name in &node.output {
             if constant {
                 num_constant_elements = num_constant_elements.saturating_add(bound.num_elements);
             }
-            scope.bounds.insert(name, Bound { constant, ..bound.clone() });
+            scope.bounds.insert(name, Bound { constant, ..traits.onto(&bound) });
         }
         if num_constant_elements > MAX_CONSTANT_ELEMENTS {
-            return Err("computes too much from constants alone".to_owned());
+            return Err(Problem::TooLarge("computes too much from constants alone".to_owned()));
         }
     }
     Ok(())
+}
+
+/// What follows for an output beside its size.
+struct Traits {
+    exact: bool,
+    nonempty: bool,
+    range: Option<Range>,
+}
+
+impl Traits {
+    fn onto(&self, bound: &Bound) -> Bound {
+        Bound { exact: self.exact, nonempty: self.nonempty, range: self.range, ..bound.clone() }
+    }
 }
 
 #[derive(Default)]
@@ -79,7 +117,9 @@ struct Scope<'a> {
 impl<'a> Scope<'a> {
     fn constant(&mut self, name: &'a str, tensor: &TensorProto) {
         let dims = tensor.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(u64::MAX)).collect();
-        let bound = Bound { constant: true, ..Bound::of(dims) };
+        let bound = Bound::of(dims);
+        let nonempty = bound.num_elements > 0;
+        let bound = Bound { constant: true, exact: true, nonempty, range: Range::of_tensor(tensor), ..bound };
         if bound.num_elements <= MAX_FOLLOWED as u64
             && let Some(integers) = integers(tensor)
         {
@@ -94,6 +134,18 @@ impl<'a> Scope<'a> {
 
     fn integers(&self, node: &NodeProto, at: usize) -> Option<&[i64]> {
         self.integers.get(node.input.get(at)?.as_str()).map(Vec::as_slice)
+    }
+
+    fn traits(&self, node: &NodeProto) -> Result<Traits, String> {
+        let inputs: Vec<Option<&Bound>> = (0..node.input.len()).map(|at| self.input(node, at)).collect();
+        let keeps =
+            !matches!(node.op_type.as_str(), "Slice" | "Split" | "ConstantOfShape" | "Expand" | "Tile");
+        Ok(Traits {
+            // As many numbers as its input has axes.
+            exact: node.op_type == "Shape" && inputs[0].is_some_and(|bound| bound.dims.is_some()),
+            nonempty: keeps && inputs.iter().flatten().all(|bound| bound.nonempty),
+            range: integers::range(node, &inputs)?,
+        })
     }
 
     /// Axes, which newer operators take as an input and older ones as an attribute.
@@ -113,7 +165,7 @@ impl<'a> Scope<'a> {
             }
             "Slice" | "Split" | "Identity" | "Trilu" | "Cast" => self.input(node, 0).cloned(),
             "Reshape" => self.reshape(node),
-            "Flatten" => Some(Bound::unshaped(self.input(node, 0)?.num_elements)),
+            "Flatten" => self.flatten(node),
             "Transpose" => self.transpose(node),
             "Unsqueeze" => self.unsqueeze(node),
             "Squeeze" => self.remove_axes(node),
@@ -165,9 +217,46 @@ impl<'a> Scope<'a> {
         Some(Bound::of(dims))
     }
 
+    fn flatten(&self, node: &NodeProto) -> Option<Bound> {
+        let dims = self.input(node, 0)?.dims.as_ref()?;
+        let axis = attribute_int(node, "axis").unwrap_or(1);
+        let axis = if axis == dims.len() as i64 { dims.len() } else { axis_of(axis, dims.len())? };
+        let product = |dims: &[u64]| dims.iter().fold(1u64, |product, dim| product.saturating_mul(*dim));
+        Some(Bound::of(vec![product(&dims[..axis]), product(&dims[axis..])]))
+    }
+
+    /// Every axis that a node names is there, and named once.
+    fn axes_are_there(&self, node: &NodeProto) -> bool {
+        let named = match node.op_type.as_str() {
+            "Softmax" | "LayerNormalization" | "Split" => {
+                Some(vec![attribute_int(node, "axis").unwrap_or(-1)])
+            }
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "Squeeze" => self.axes(node),
+            "Transpose" => attribute_ints(node, "perm"),
+            "Slice" if node.input.get(3).is_some_and(|name| !name.is_empty()) => {
+                match self.integers(node, 3) {
+                    Some(axes) => Some(axes.to_vec()),
+                    None => return false,
+                }
+            }
+            _ => return true,
+        };
+        let Some(dims) = self.input(node, 0).and_then(|input| input.dims.as_ref()) else { return false };
+        let axes: Option<Vec<usize>> =
+            named.unwrap_or_default().iter().map(|axis| axis_of(*axis, dims.len())).collect();
+        axes.is_some_and(|mut axes| {
+            let num_named = axes.len();
+            axes.sort_unstable();
+            axes.dedup();
+            // A permutation that leaves an axis out sends tract in circles.
+            let complete = node.op_type != "Transpose" || num_named == 0 || num_named == dims.len();
+            complete && axes.len() == num_named
+        })
+    }
+
     fn transpose(&self, node: &NodeProto) -> Option<Bound> {
         let input = self.input(node, 0)?;
-        let Some(dims) = &input.dims else { return Some(input.clone()) };
+        let dims = input.dims.as_ref()?;
         let perm = attribute_ints(node, "perm").unwrap_or_else(|| (0..dims.len() as i64).rev().collect());
         let dims: Option<Vec<u64>> =
             perm.iter().map(|axis| dims.get(usize::try_from(*axis).ok()?).copied()).collect();
@@ -182,6 +271,9 @@ impl<'a> Scope<'a> {
         let rank = dims.len() + axes.len();
         axes.iter_mut().for_each(|axis| *axis = axis.wrapping_add(if *axis < 0 { rank as i64 } else { 0 }));
         axes.sort_unstable();
+        if axes.windows(2).any(|pair| pair[0] == pair[1]) {
+            return None;
+        }
         let mut dims = dims.clone();
         for axis in axes {
             let at = usize::try_from(axis).ok().filter(|at| *at <= dims.len())?;
@@ -269,26 +361,34 @@ fn extents(values: &[i64]) -> Option<Vec<u64>> {
     values.iter().map(|value| u64::try_from(*value).ok()).collect()
 }
 
-fn axis_of(axis: i64, rank: usize) -> Option<usize> {
+pub(super) fn axis_of(axis: i64, rank: usize) -> Option<usize> {
     let axis = if axis < 0 { axis.checked_add(rank as i64)? } else { axis };
     usize::try_from(axis).ok().filter(|axis| *axis < rank)
 }
 
-fn attribute_int(node: &NodeProto, name: &str) -> Option<i64> {
+pub(super) fn attribute_int(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.i)
 }
 
-fn attribute_ints(node: &NodeProto, name: &str) -> Option<Vec<i64>> {
+pub(super) fn attribute_ints(node: &NodeProto, name: &str) -> Option<Vec<i64>> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.ints.clone())
 }
 
-fn attribute_tensor<'a>(node: &'a NodeProto, name: &str) -> Option<&'a TensorProto> {
+pub(super) fn attribute_tensor<'a>(node: &'a NodeProto, name: &str) -> Option<&'a TensorProto> {
     node.attribute.iter().find(|attribute| attribute.name == name)?.t.as_ref()
 }
 
-/// The values of an int64 tensor whose payload has been checked.
-fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+/// The values of an integer tensor whose payload has been checked.
+pub(super) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+    const INT32: i32 = 6;
     const INT64: i32 = 7;
+    if tensor.data_type == INT32 {
+        if tensor.raw_data.is_empty() {
+            return Some(tensor.int32_data.iter().map(|value| i64::from(*value)).collect());
+        }
+        let (values, _) = tensor.raw_data.as_chunks::<4>();
+        return Some(values.iter().map(|bytes| i64::from(i32::from_le_bytes(*bytes))).collect());
+    }
     if tensor.data_type != INT64 {
         return None;
     }

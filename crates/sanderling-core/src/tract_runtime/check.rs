@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sanderling_types::{Code, Error, Result};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
-use super::bounds;
+use super::bounds::{self, Problem};
 
 const MAX_NODES: usize = 4096;
 const MAX_INITIALIZERS: usize = 4096;
@@ -75,7 +75,8 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 /// Checks a decoded model: one input, one output, allowed operators, names that are defined before
-/// they are used, tensors whose payload is what their dimensions say, and bounded results.
+/// they are used, tensors whose payload is what their dimensions say, bounded results, and indices
+/// that stay in their tensors.
 ///
 /// # Errors
 /// [`Code::ModelInvalid`], or [`Code::LimitExceeded`] for a graph that could take too much memory.
@@ -101,9 +102,11 @@ pub(super) fn check_model(model: &ModelProto, what: &str, input_shape: &[u64]) -
     for node in &graph.node {
         check_node(node).map_err(&invalid)?;
     }
-    bounds::check_bounds(graph, input, input_shape).map_err(|message| {
-        Error::new(Code::LimitExceeded, format!("{what} {message}"))
-            .hint("shapes of intermediate results must follow from constants and from the input")
+    bounds::check_bounds(graph, input, input_shape).map_err(|problem| match problem {
+        Problem::TooLarge(message) => Error::new(Code::LimitExceeded, format!("{what} {message}"))
+            .hint("shapes of intermediate results must follow from constants and from the input"),
+        Problem::OutOfRange(message) => invalid(message)
+            .hint("axes must be constants, and indices must stay in their tensor whatever the length is"),
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod check;
+mod integers;
 mod wire;
 
 use sanderling_types::{Code, Error, FileRole, Limits, Result, Shapes};

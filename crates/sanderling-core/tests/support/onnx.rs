@@ -31,6 +31,17 @@ pub fn with_int(mut node: NodeProto, name: &str, value: i64) -> NodeProto {
     node
 }
 
+pub fn with_ints(mut node: NodeProto, name: &str, values: &[i64]) -> NodeProto {
+    const INTS: i32 = 7;
+    node.attribute.push(AttributeProto {
+        name: name.to_owned(),
+        ints: values.to_vec(),
+        r#type: INTS,
+        ..AttributeProto::default()
+    });
+    node
+}
+
 pub fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     TensorProto {
         name: name.to_owned(),

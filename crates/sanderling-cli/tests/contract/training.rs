@@ -1,0 +1,120 @@
+//! The JSON of `train` and `evaluate`, and that training repeats itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use sanderling_types::Sha256Hash;
+use serde_json::{Value, json};
+
+use crate::support::{RECIPE, WORLD, run, train};
+
+/// The keys of `metrics`, each with an interval around its value.
+#[track_caller]
+fn check_metrics(metrics: &Value) -> BTreeSet<String> {
+    for (name, metric) in metrics.as_object().unwrap() {
+        let metric = metric.as_object().unwrap();
+        assert_eq!(
+            metric.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+            ["high", "low", "value"].into()
+        );
+        let [low, value, high] = ["low", "value", "high"].map(|key| metric[key].as_f64().unwrap());
+        // Printed values are rounded to six digits.
+        assert!(low <= value && value <= high, "{name}: {metric:?}");
+        assert!((0.0..=1.0).contains(&low) && high <= 1.0, "{name}: {metric:?}");
+    }
+    metrics.as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn train_prints_what_scripts_rely_on() {
+    let trained = &WORLD.trained;
+    assert_eq!(
+        (&trained["recommender"], &trained["split"], &trained["seed"]),
+        (&json!("sequence"), &json!("time"), &json!(5))
+    );
+    let keys = check_metrics(&trained["metrics"]);
+    for key in ["ndcg@10", "hr@10", "precision@20", "mrr@20"] {
+        assert!(keys.contains(key), "{key} is not in {keys:?}");
+    }
+    assert!(trained["metrics"]["hr@10"]["value"].as_f64().unwrap() > 0.0, "something is found: {trained}");
+    let baselines = trained["baselines"].as_object().unwrap();
+    for name in ["popular", "item-knn"] {
+        assert_eq!(check_metrics(&baselines[name]), keys, "{name} has the same metrics");
+        assert_ne!(baselines[name], trained["metrics"], "{name} is another recommender");
+    }
+    assert!(
+        trained["cpu_seconds"].as_f64().unwrap() > 0.0 && trained["wall_seconds"].as_f64().unwrap() > 0.0
+    );
+    assert!(trained["peak_rss_bytes"].as_u64().unwrap() > 1 << 20, "{trained}");
+
+    let bundle = WORLD.path("bundle");
+    let manifest = fs::read(bundle.join("manifest.json")).unwrap();
+    assert_eq!(trained["bundle_hash"], json!(Sha256Hash::of(&manifest)), "the hash is that of the manifest");
+    let on_disk: u64 =
+        fs::read_dir(&bundle).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(trained["bundle_bytes"], on_disk, "the bytes are those of the folder");
+
+    for line in WORLD.progress.lines() {
+        assert!(line.starts_with("epoch ") || line.ends_with(" …"), "not progress: {line:?}");
+    }
+    assert!(WORLD.progress.contains("epoch 2/2"), "{}", WORLD.progress);
+}
+
+#[test]
+fn the_same_data_recipe_and_seed_give_the_same_bundle_on_any_number_of_threads() {
+    let out = tempfile::tempdir().unwrap();
+    for threads in [None, Some("1"), Some("2")] {
+        let mut more = vec!["--seed", "5"];
+        more.extend(threads.into_iter().flat_map(|threads| ["--threads", threads]));
+        let again = train(WORLD.dir.path(), &more, &out.path().join("again")).expect_json(0);
+        for key in ["bundle_hash", "bundle_bytes", "metrics", "baselines"] {
+            assert_eq!(again[key], WORLD.trained[key], "{key} with {threads:?} threads");
+        }
+    }
+    let other = train(WORLD.dir.path(), &["--seed", "6"], &out.path().join("other")).expect_json(0);
+    assert_ne!(other["bundle_hash"], WORLD.trained["bundle_hash"], "the seed matters");
+    assert_eq!(other["seed"], 6);
+}
+
+#[test]
+fn evaluate_repeats_the_metrics_of_training() {
+    let evaluated = run!("evaluate", &WORLD.path("bundle"), &WORLD.path("data"), "--json").expect_json(0);
+    for key in
+        ["recommender", "split", "seed", "num_cases", "metrics", "baselines", "bundle_bytes", "bundle_hash"]
+    {
+        assert_eq!(evaluated[key], WORLD.trained[key], "{key}");
+    }
+    for key in ["cpu_seconds", "wall_seconds", "peak_rss_bytes"] {
+        assert!(evaluated[key].as_f64().is_some_and(|cost| cost > 0.0), "{key}: {evaluated}");
+    }
+}
+
+#[test]
+fn every_split_trains_and_is_named_in_the_result() {
+    let out = tempfile::tempdir().unwrap();
+    for split in ["leave-one-out", "next-click"] {
+        let bundle = out.path().join(split);
+        let trained =
+            train(WORLD.dir.path(), &["--split", split, "--max-epochs", "1"], &bundle).expect_json(0);
+        assert_eq!(
+            (&trained["split"], &trained["seed"]),
+            (&json!(split), &json!(1)),
+            "the seed's default is 1"
+        );
+        let evaluated = run!("evaluate", &bundle, &WORLD.path("data"), "--json").expect_json(0);
+        for key in ["split", "num_cases", "metrics", "baselines"] {
+            assert_eq!(evaluated[key], trained[key], "{key} of {split}");
+        }
+    }
+}
+
+#[test]
+fn a_bundle_over_its_byte_budget_is_an_error_and_is_not_written() {
+    let out = tempfile::tempdir().unwrap();
+    let recipe = out.path().join("tight.toml");
+    fs::write(&recipe, RECIPE.replacen("[model]", "max_bundle_bytes = 1000\n[model]", 1)).unwrap();
+    let bundle = out.path().join("bundle");
+    run!("train", &WORLD.path("data"), "--recipe", &recipe, "--out", &bundle, "--json")
+        .expect_error("budget_exceeded");
+    assert!(!bundle.exists());
+}
