@@ -1,18 +1,57 @@
-//! The item table: int8 item vectors, used both as encoder input and for scoring.
+//! The item table: int8 or int4 item vectors, used both as encoder input and for scoring.
 
 use sanderling_types::{Code, Error, ItemIndex, Result};
 
 const MAGIC: &[u8; 4] = b"SNDI";
 const VERSION: u16 = 1;
-const BITS: u16 = 8;
 const HEADER_BYTES: usize = 16;
 
-/// Item vectors `[num_items, dim]`: element = scale of the row × an integer of -127 to 127.
+/// Width of an element in the file; in memory every element is an `i8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemBits {
+    /// Integers of -7 to 7, two a byte.
+    Four,
+    /// Integers of -127 to 127.
+    Eight,
+}
+
+impl ItemBits {
+    /// The number of bits.
+    #[must_use]
+    pub fn count(self) -> u8 {
+        match self {
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+
+    fn from_count(bits: u16) -> Option<Self> {
+        [Self::Four, Self::Eight].into_iter().find(|width| u16::from(width.count()) == bits)
+    }
+
+    /// The largest magnitude of an element.
+    fn largest(self) -> i8 {
+        match self {
+            Self::Four => 7,
+            Self::Eight => 127,
+        }
+    }
+
+    fn row_bytes(self, dim: usize) -> usize {
+        match self {
+            Self::Four => dim.div_ceil(2),
+            Self::Eight => dim,
+        }
+    }
+}
+
+/// Item vectors `[num_items, dim]`: element = scale of the row × an integer.
 ///
 /// Layout of the encoding: `docs/formats/items.md`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemTable {
     dim: usize,
+    bits: ItemBits,
     scales: Vec<f32>,
     rows: Vec<i8>,
     /// Euclidean norms of the integer rows, that is without their scales.
@@ -25,14 +64,14 @@ impl ItemTable {
     /// Most rows.
     pub const MAX_ITEMS: usize = 10_000_000;
 
-    /// Quantises row-major vectors `[num_items, dim]`, each row with its own scale: the largest
-    /// magnitude becomes 127, everything else rounds to nearest, so the error of an element is at
-    /// most half a scale.
+    /// Quantises row-major vectors `[num_items, dim]`, each row with its own scale. With eight bits the
+    /// largest magnitude becomes 127; with four, larger elements are clipped where that makes the
+    /// squared error of the row smaller. Everything else rounds to nearest.
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] when `dim` is out of range, `rows` is not a whole number of rows
     /// or an element is not finite.
-    pub fn quantise(rows: &[f32], dim: usize) -> Result<Self> {
+    pub fn quantise(rows: &[f32], dim: usize, bits: ItemBits) -> Result<Self> {
         if !(1..=Self::MAX_DIM).contains(&dim) || !rows.len().is_multiple_of(dim) {
             return Err(Error::new(Code::InvalidArgument, "item vectors have the wrong shape")
                 .expected(format!("rows of dim elements, dim 1 to {}", Self::MAX_DIM))
@@ -46,20 +85,24 @@ impl ItemTable {
         let mut quantised = Vec::with_capacity(rows.len());
         for row in rows.chunks_exact(dim) {
             let largest = row.iter().fold(0.0f32, |largest, element| largest.max(element.abs()));
-            let scale = largest / 127.0;
+            let scale = match bits {
+                ItemBits::Four => clipped_scale(row, largest, bits),
+                ItemBits::Eight => largest / f32::from(bits.largest()),
+            };
             // Below the smallest normal number a quotient could overflow; such a row is all zeros.
             let scale = if scale < f32::MIN_POSITIVE { 0.0 } else { scale };
-            let quantise = |element: &f32| (element / scale).round().clamp(-127.0, 127.0) as i8;
             scales.push(scale);
-            quantised.extend(row.iter().map(|element| if scale == 0.0 { 0 } else { quantise(element) }));
+            let zero = scale == 0.0;
+            quantised
+                .extend(row.iter().map(|element| if zero { 0 } else { to_integer(*element, scale, bits) }));
         }
-        Ok(Self::from_parts(dim, scales, quantised))
+        Ok(Self::from_parts(dim, bits, scales, quantised))
     }
 
-    fn from_parts(dim: usize, scales: Vec<f32>, rows: Vec<i8>) -> Self {
+    fn from_parts(dim: usize, bits: ItemBits, scales: Vec<f32>, rows: Vec<i8>) -> Self {
         let norm = |row: &[i8]| (integer_dot(row, row) as f32).sqrt();
         let norms = rows.chunks_exact(dim).map(norm).collect();
-        Self { dim, scales, rows, norms }
+        Self { dim, bits, scales, rows, norms }
     }
 
     /// The bytes of `items.bin`.
@@ -68,11 +111,18 @@ impl ItemTable {
         let mut out = Vec::with_capacity(HEADER_BYTES + 4 * self.scales.len() + self.rows.len());
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
-        out.extend(BITS.to_le_bytes());
+        out.extend(u16::from(self.bits.count()).to_le_bytes());
         out.extend((self.scales.len() as u32).to_le_bytes());
         out.extend((self.dim as u32).to_le_bytes());
         out.extend(self.scales.iter().flat_map(|scale| scale.to_le_bytes()));
-        out.extend(self.rows.iter().map(|element| *element as u8));
+        match self.bits {
+            ItemBits::Eight => out.extend(self.rows.iter().map(|element| *element as u8)),
+            ItemBits::Four => {
+                let nibble = |element: &i8| *element as u8 & 0xF;
+                let pair = |pair: &[i8]| nibble(&pair[0]) | pair.get(1).map_or(0, nibble) << 4;
+                out.extend(self.rows.chunks_exact(self.dim).flat_map(|row| row.chunks(2).map(pair)));
+            }
+        }
         out
     }
 
@@ -98,12 +148,13 @@ impl ItemTable {
         }
         let (num_items, dim) = (u32_at(8) as usize, u32_at(12) as usize);
         let in_range = (1..=Self::MAX_DIM).contains(&dim) && num_items <= Self::MAX_ITEMS;
-        if u16_at(6) != BITS || !in_range {
+        let Some(bits) = ItemBits::from_count(u16_at(6)).filter(|_| in_range) else {
             return Err(invalid("items.bin declares what this engine does not read")
-                .expected(format!("{BITS} bits, at most {} items of 1 to {}", Self::MAX_ITEMS, Self::MAX_DIM))
+                .expected(format!("4 or 8 bits, at most {} items of 1 to {}", Self::MAX_ITEMS, Self::MAX_DIM))
                 .found(format!("{} bits, {num_items} items of {dim}", u16_at(6))));
-        }
-        let expected = dim
+        };
+        let expected = bits
+            .row_bytes(dim)
             .checked_add(4)
             .and_then(|row_bytes| row_bytes.checked_mul(num_items))
             .and_then(|body_bytes| body_bytes.checked_add(HEADER_BYTES))
@@ -112,10 +163,10 @@ impl ItemTable {
             return Err(wrong_length(expected, bytes.len()));
         }
         let (scales, rows) = bytes[HEADER_BYTES..].split_at(4 * num_items);
-        Self::check_and_build(dim, scales, rows)
+        Self::check_and_build(dim, bits, scales, rows)
     }
 
-    fn check_and_build(dim: usize, scales: &[u8], rows: &[u8]) -> Result<Self> {
+    fn check_and_build(dim: usize, bits: ItemBits, scales: &[u8], rows: &[u8]) -> Result<Self> {
         let scales: Vec<f32> = scales
             .chunks_exact(4)
             .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -128,13 +179,17 @@ impl ItemTable {
                 .expected("0 or a normal number under 1e30")
                 .found(scales[row]));
         }
-        let rows: Vec<i8> = rows.iter().map(|byte| *byte as i8).collect();
-        if let Some(at) = rows.iter().position(|element| *element == i8::MIN) {
+        let rows: Vec<i8> = match bits {
+            ItemBits::Eight => rows.iter().map(|byte| *byte as i8).collect(),
+            ItemBits::Four => unpack_nibbles(rows, dim)?,
+        };
+        let largest = bits.largest();
+        if let Some(at) = rows.iter().position(|element| *element < -largest) {
             return Err(invalid(format!("items.bin row {} has an element out of range", at / dim))
-                .expected("-127 to 127")
-                .found(i8::MIN));
+                .expected(format!("-{largest} to {largest}"))
+                .found(rows[at]));
         }
-        Ok(Self::from_parts(dim, scales, rows))
+        Ok(Self::from_parts(dim, bits, scales, rows))
     }
 
     /// Number of items.
@@ -147,6 +202,12 @@ impl ItemTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.scales.is_empty()
+    }
+
+    /// Width of an element in the file.
+    #[must_use]
+    pub fn bits(&self) -> ItemBits {
+        self.bits
     }
 
     /// Elements of an item vector.
@@ -207,6 +268,38 @@ impl ItemTable {
             visit(ItemIndex(row as u32), cosine(integer_dot(of, elements), norm_of, *norm));
         }
     }
+}
+
+fn to_integer(element: f32, scale: f32, bits: ItemBits) -> i8 {
+    let largest = f32::from(bits.largest());
+    (element / scale).round().clamp(-largest, largest) as i8
+}
+
+/// The scale of the smallest squared error among sixteen places where the row is clipped.
+fn clipped_scale(row: &[f32], largest: f32, bits: ItemBits) -> f32 {
+    let error_of = |scale: f32| -> f32 {
+        row.iter().map(|v| (v - scale * f32::from(to_integer(*v, scale, bits))).powi(2)).sum()
+    };
+    let scales = (0..16).map(|step| largest * (1.0 - 0.03 * step as f32) / f32::from(bits.largest()));
+    let usable = scales.filter(|scale| *scale >= f32::MIN_POSITIVE).map(|scale| (error_of(scale), scale));
+    usable.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, scale)| scale)
+}
+
+/// Two elements a byte, the first in the low half; the unused half of an odd row is 0.
+fn unpack_nibbles(bytes: &[u8], dim: usize) -> Result<Vec<i8>> {
+    let extend = |nibble: u8| ((nibble << 4) as i8) >> 4;
+    let row_bytes = ItemBits::Four.row_bytes(dim);
+    let mut rows = Vec::with_capacity(bytes.len() / row_bytes * dim);
+    for (row, packed) in bytes.chunks_exact(row_bytes).enumerate() {
+        let elements = packed.iter().flat_map(|byte| [extend(byte & 0xF), extend(byte >> 4)]);
+        rows.extend(elements.take(dim));
+        if dim % 2 == 1 && packed[row_bytes - 1] >> 4 != 0 {
+            return Err(
+                invalid(format!("items.bin row {row} has bits behind its last element")).expected("0")
+            );
+        }
+    }
+    Ok(rows)
 }
 
 fn cosine(dot: i32, norm_a: f32, norm_b: f32) -> f32 {

@@ -43,7 +43,7 @@ mod tract_runtime;
 pub use bundle::{Bundle, BundleFiles, PublicKey};
 pub use engine::{Engine, Outcome, Ranking};
 pub use features::FeatureEncoder;
-pub use items::ItemTable;
+pub use items::{ItemBits, ItemTable};
 pub use mask::Mask;
 pub use observe::{OBSERVED_POSITIONS, Observed};
 pub use order::by_score;

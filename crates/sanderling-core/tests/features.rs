@@ -5,7 +5,7 @@
 mod support;
 
 use proptest::prelude::*;
-use sanderling_core::{Candidate, FeatureEncoder, ItemTable, SessionItem, SessionView};
+use sanderling_core::{Candidate, FeatureEncoder, ItemBits, ItemTable, SessionItem, SessionView};
 use sanderling_types::{Feature, FeatureKind, FeatureSpec, ItemIndex, Source};
 use support::{DAY, DIM, NOW, vectors, vocabulary};
 
@@ -24,7 +24,7 @@ fn session(items: &[u32]) -> SessionView {
 
 fn encode(items: &[u32], candidates: &[Candidate], now: i64) -> Vec<f32> {
     let encoder = FeatureEncoder::new(&FeatureSpec::standard(), &vocabulary()).unwrap();
-    let table = ItemTable::quantise(&vectors(), DIM).unwrap();
+    let table = ItemTable::quantise(&vectors(), DIM, ItemBits::Eight).unwrap();
     encoder.encode(&session(items), candidates, &table, now)
 }
 
@@ -89,7 +89,7 @@ fn decay_belongs_to_its_column() {
         |name: &str, decay| Feature { name: name.to_owned(), kind: FeatureKind::CategoryAffinity, decay };
     let spec = FeatureSpec { format_version: 1, features: vec![feature("flat", 1.0), feature("steep", 0.5)] };
     let encoder = FeatureEncoder::new(&spec, &vocabulary()).unwrap();
-    let table = ItemTable::quantise(&vectors(), DIM).unwrap();
+    let table = ItemTable::quantise(&vectors(), DIM, ItemBits::Eight).unwrap();
     // Two hats, then a shoe.
     let features = encoder.encode(&session(&[3, 4, 0]), &[candidate(1, 0.0)], &table, NOW);
     assert_eq!(features, [1.0 / 3.0, 1.0 / 1.75]);

@@ -2,14 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
-use sanderling_core::{ItemTable, Mask, by_score};
+use sanderling_core::{ItemBits, ItemTable, Mask, by_score};
 use sanderling_types::{Code, ItemIndex, Source};
 
 fn tables() -> impl Strategy<Value = ItemTable> {
-    (1usize..40, 0usize..30).prop_flat_map(|(dim, len)| {
+    let bits = prop_oneof![Just(ItemBits::Four), Just(ItemBits::Eight)];
+    (1usize..40, 0usize..30, bits).prop_flat_map(|(dim, len, bits)| {
         let element = prop_oneof![Just(0.0f32), -2.0f32..2.0, Just(1e-30f32)];
         prop::collection::vec(element, dim * len)
-            .prop_map(move |rows| ItemTable::quantise(&rows, dim).unwrap())
+            .prop_map(move |rows| ItemTable::quantise(&rows, dim, bits).unwrap())
     })
 }
 
@@ -22,7 +23,7 @@ proptest! {
 
     #[test]
     fn a_dequantised_element_is_within_half_a_scale(rows in prop::collection::vec(-10.0f32..10.0, 24)) {
-        let table = ItemTable::quantise(&rows, 8).unwrap();
+        let table = ItemTable::quantise(&rows, 8, ItemBits::Eight).unwrap();
         let mut row = [0.0; 8];
         for (item, original) in rows.chunks_exact(8).enumerate() {
             table.row_into(ItemIndex(item as u32), &mut row);
@@ -70,7 +71,7 @@ proptest! {
 
 #[test]
 fn the_bytes_are_those_of_the_format_page() {
-    let table = ItemTable::quantise(&[1.27, -0.635, 0.0, 0.0], 2).unwrap();
+    let table = ItemTable::quantise(&[1.27, -0.635, 0.0, 0.0], 2, ItemBits::Eight).unwrap();
     let mut expected = b"SNDI\x01\0\x08\0\x02\0\0\0\x02\0\0\0".to_vec();
     expected.extend((1.27f32 / 127.0).to_le_bytes());
     expected.extend(0.0f32.to_le_bytes());
@@ -79,8 +80,33 @@ fn the_bytes_are_those_of_the_format_page() {
 }
 
 #[test]
+fn four_bits_are_packed_two_a_byte_and_checked() {
+    let table = ItemTable::quantise(&[0.7, -0.4, 0.1], 3, ItemBits::Four).unwrap();
+    let bytes = table.encode();
+    assert_eq!(bytes[6..8], [4, 0]);
+    assert_eq!(bytes[20..], [0xC7, 0x01], "7, -4 and 1, each in half a byte");
+    let mut row = [0.0; 3];
+    table.row_into(ItemIndex(0), &mut row);
+    assert!(
+        row.iter().zip([0.7, -0.4, 0.1]).all(|(back, original)| (back - original).abs() < 0.01),
+        "{row:?}"
+    );
+    for (last, what) in
+        [([0x87, 0x01], "-8 in the high half"), ([0xC7, 0x11], "bits behind the last element")]
+    {
+        let changed = [&bytes[..20], &last].concat();
+        assert_eq!(ItemTable::decode(&changed).unwrap_err().code(), Code::ItemsInvalid, "{what}");
+    }
+    let outlier: Vec<f32> =
+        (0..32).map(|i| if i == 0 { 3.0 } else { 0.1 * ((i % 5) as f32 - 2.0) }).collect();
+    let clipped = ItemTable::quantise(&outlier, 32, ItemBits::Four).unwrap();
+    let scale = f32::from_le_bytes(clipped.encode()[16..20].try_into().unwrap());
+    assert!(scale <= 3.0 / 7.0, "the scale never exceeds what the largest element asks for");
+}
+
+#[test]
 fn every_cut_and_every_wrong_header_is_refused() {
-    let bytes = ItemTable::quantise(&[1.0, 2.0, 3.0, 4.0], 2).unwrap().encode();
+    let bytes = ItemTable::quantise(&[1.0, 2.0, 3.0, 4.0], 2, ItemBits::Eight).unwrap().encode();
     for end in 0..bytes.len() {
         assert_eq!(ItemTable::decode(&bytes[..end]).unwrap_err().code(), Code::ItemsInvalid, "cut at {end}");
     }
@@ -96,7 +122,7 @@ fn every_cut_and_every_wrong_header_is_refused() {
 
 #[test]
 fn values_that_the_writer_never_makes_are_refused() {
-    let bytes = ItemTable::quantise(&[1.0, 2.0], 2).unwrap().encode();
+    let bytes = ItemTable::quantise(&[1.0, 2.0], 2, ItemBits::Eight).unwrap().encode();
     for scale in [f32::NAN, f32::INFINITY, -1.0, -0.0, 1e-40, 1e30] {
         let mut changed = bytes.clone();
         changed[16..20].copy_from_slice(&scale.to_le_bytes());
@@ -111,16 +137,19 @@ fn values_that_the_writer_never_makes_are_refused() {
 fn vectors_that_are_not_finite_or_not_whole_are_refused() {
     for (rows, dim) in [(vec![1.0, f32::NAN], 2), (vec![f32::INFINITY], 1), (vec![1.0; 3], 2), (vec![1.0], 0)]
     {
-        assert_eq!(ItemTable::quantise(&rows, dim).unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(
+            ItemTable::quantise(&rows, dim, ItemBits::Eight).unwrap_err().code(),
+            Code::InvalidArgument
+        );
     }
-    assert!(ItemTable::quantise(&[1.0; 2000], 2000).is_err());
-    assert!(ItemTable::quantise(&[], 3).unwrap().is_empty());
+    assert!(ItemTable::quantise(&[1.0; 2000], 2000, ItemBits::Eight).is_err());
+    assert!(ItemTable::quantise(&[], 3, ItemBits::Eight).unwrap().is_empty());
 }
 
 #[test]
 fn similarity_of_hand_made_vectors() {
     let rows = [[1.0, 0.0], [3.0, 3.0], [0.0, 2.0], [-5.0, 0.0], [0.0, 0.0]].concat();
-    let table = ItemTable::quantise(&rows, 2).unwrap();
+    let table = ItemTable::quantise(&rows, 2, ItemBits::Eight).unwrap();
     let similar = table.most_similar(ItemIndex(0), 5, &Mask::all(5));
     let order: Vec<_> = similar.iter().map(|candidate| candidate.item.0).collect();
     assert_eq!(order, [0, 1, 2, 4, 3]);

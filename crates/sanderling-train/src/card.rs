@@ -41,9 +41,9 @@ pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
     }
     let q = &facts.quantisation;
     line(format!(
-        "\nPacking item vectors to {} bits: validation NDCG@10 {:.4} with f32 weights in retrieval order, \
-         {:.4} from the bundle.\n",
-        q.item_bits, q.ndcg10_f32, q.ndcg10_packed
+        "\nPacking item vectors to {} bits and the encoder to {}: validation NDCG@10 {:.4} with f32 weights in \
+         retrieval order, {:.4} from the bundle.\n",
+        q.item_bits, q.encoder_bits, q.ndcg10_f32, q.ndcg10_packed
     ));
     line("## Limits\n".to_owned());
     line(format!(

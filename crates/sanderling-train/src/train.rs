@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, TractRuntime};
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, TractRuntime};
 use sanderling_types::{
     Baseline, Code, Error, FeatureSpec, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result,
     Sha256Hash, Shapes, TrainingWindow,
@@ -26,6 +26,9 @@ const MIN_STOPPING_CASES: usize = 500;
 
 /// Largest share of validation NDCG@10 that packing may cost; more is a defect of the exporter.
 const MAX_PACKING_LOSS: f64 = 0.05;
+
+/// Bytes of a bundle beside encoder, item table and vocabulary: baseline, card, features, manifest, ranker.
+const SMALL_FILES_BYTES: u64 = 12 * 1024;
 
 /// Where the new bundle comes from.
 #[derive(Debug, Clone, Default)]
@@ -224,7 +227,7 @@ impl Packer {
         let names = baseline::numeric_names(&features);
         let contents = Contents {
             encoder: onnx::encoder(weights),
-            items: ItemTable::quantise(&weights.items, weights.shape.dim)?.encode(),
+            items: Vec::new(),
             ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
             vocabulary: split.vocabulary.clone(),
             baseline: baseline::draft(&names, &split.vocabulary),
@@ -254,10 +257,31 @@ impl Packer {
             policy: PolicyDefaults { category_cap: recipe.category_cap, exclude_seen: split.exclude_seen },
             telemetry: recipe.telemetry_constants(),
             training: training_window(split, recipe),
-            quantisation: Quantisation { item_bits: 8, ndcg10_f32, ndcg10_packed: 0.0 },
+            quantisation: Quantisation {
+                item_bits: ItemBits::Eight.count(),
+                encoder_bits: onnx::WEIGHT_BITS,
+                ndcg10_f32,
+                ndcg10_packed: 0.0,
+            },
             metrics: BTreeMap::<String, Metric>::new(),
         };
-        Ok(Self { contents, facts })
+        let mut packer = Self { contents, facts };
+        packer.pack_items(weights, recipe)?;
+        Ok(packer)
+    }
+
+    /// Packs item vectors to eight bits, or to four where the budget asks for it.
+    fn pack_items(&mut self, weights: &Weights, recipe: &Recipe) -> Result<()> {
+        for bits in [ItemBits::Eight, ItemBits::Four] {
+            self.contents.items = ItemTable::quantise(&weights.items, weights.shape.dim, bits)?.encode();
+            self.facts.quantisation.item_bits = bits.count();
+            let large = [self.contents.items.len(), self.contents.encoder.len()];
+            let bytes = large.iter().sum::<usize>() + self.contents.vocabulary.encode().len();
+            if recipe.max_bundle_bytes.is_none_or(|max| bytes as u64 + SMALL_FILES_BYTES <= max) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The bundle as it is now, opened and loaded the way a device does it.

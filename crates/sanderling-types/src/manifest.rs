@@ -114,6 +114,8 @@ pub struct PolicyDefaults {
 pub struct Quantisation {
     /// Bits of an item-vector element.
     pub item_bits: u8,
+    /// Bits of an element of the encoder's matrices.
+    pub encoder_bits: u8,
     /// NDCG@10 of the f32 weights.
     pub ndcg10_f32: f64,
     /// NDCG@10 of the packed bundle.

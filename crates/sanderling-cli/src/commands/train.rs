@@ -62,6 +62,9 @@ pub(crate) struct Train {
     /// Most passes over the data; overrides the recipe.
     #[arg(long)]
     max_epochs: Option<usize>,
+    /// Largest bundle; item vectors are packed tighter to fit. Overrides the recipe.
+    #[arg(long, value_name = "BYTES")]
+    max_bundle_bytes: Option<u64>,
     /// Threads; the result does not depend on it. By default one a core.
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: Option<usize>,
@@ -152,6 +155,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let mut recipe = recipe(args.recipe.as_ref(), args.split, args.seed)?;
     recipe.name = args.name.clone().unwrap_or(recipe.name);
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
+    recipe.max_bundle_bytes = args.max_bundle_bytes.or(recipe.max_bundle_bytes);
     let dataset = Dataset::read(&args.data)?;
     let mut progress = TrainingProgress::new();
     let trained = with_threads(args.threads, || {

@@ -66,7 +66,7 @@ pub fn manifest(version: u64, telemetry: TelemetryConstants, baseline: &[u8]) ->
         name: "shop".to_owned(),
         parent: None,
         policy: PolicyDefaults { category_cap: None, exclude_seen: true },
-        quantisation: Quantisation { item_bits: 8, ndcg10_f32: 0.2, ndcg10_packed: 0.2 },
+        quantisation: Quantisation { item_bits: 8, encoder_bits: 32, ndcg10_f32: 0.2, ndcg10_packed: 0.2 },
         recommender: "sequence".to_owned(),
         shapes: Shapes { dim: 8, num_features: 4, num_items: 10 },
         telemetry,

@@ -6,7 +6,7 @@ pub mod onnx;
 
 use std::collections::BTreeMap;
 
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, Runtime, Scorer};
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, Runtime, Scorer};
 use sanderling_types::{
     Baseline, BaselineField, Code, Error, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, FileEntry,
     FileRole, ItemId, Limits, Manifest, PolicyDefaults, Quantisation, Request, Result, SessionInteraction,
@@ -87,7 +87,7 @@ impl Fixture {
     pub fn new() -> Self {
         let spec = FeatureSpec::standard();
         Self {
-            items: ItemTable::quantise(&vectors(), DIM).unwrap().encode(),
+            items: ItemTable::quantise(&vectors(), DIM, ItemBits::Eight).unwrap().encode(),
             vocabulary: vocabulary().encode(),
             features: spec.encode(),
             baseline: baseline().encode(),
@@ -138,7 +138,7 @@ fn manifest(spec: &FeatureSpec) -> Manifest {
         name: "test".to_owned(),
         parent: None,
         policy: PolicyDefaults { category_cap: None, exclude_seen: true },
-        quantisation: Quantisation { item_bits: 8, ndcg10_f32: 0.5, ndcg10_packed: 0.5 },
+        quantisation: Quantisation { item_bits: 8, encoder_bits: 32, ndcg10_f32: 0.5, ndcg10_packed: 0.5 },
         recommender: "sequence".to_owned(),
         shapes: Shapes { dim: DIM as u32, num_features: spec.features.len() as u32, num_items: 6 },
         telemetry: TelemetryConstants::default(),

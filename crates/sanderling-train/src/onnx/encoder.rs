@@ -16,6 +16,9 @@ const MASKED: f32 = -1e9;
 /// An end that `Slice` clamps to the length.
 const TO_END: i64 = i32::MAX as i64;
 
+/// Bits of an element of a weight matrix; norms, biases and distances stay f32.
+pub const WEIGHT_BITS: u8 = 8;
+
 /// Writes the encoder of `weights`.
 #[must_use]
 pub fn encoder(weights: &Weights) -> Vec<u8> {
@@ -113,7 +116,7 @@ impl Writer<'_> {
     }
 
     fn linear(&mut self, name: &str, x: &str, dims: [usize; 2], weight: &[f32], bias: &[f32]) -> Value {
-        let weight = self.graph.floats(&format!("{name}_weight"), &dims, weight);
+        let weight = self.graph.int8_matrix(&format!("{name}_weight"), dims, weight);
         let bias = self.graph.floats(&format!("{name}_bias"), &[dims[1]], bias);
         let product = self.graph.node("MatMul", &[x, &weight], vec![]);
         self.graph.node("Add", &[&product, &bias], vec![])

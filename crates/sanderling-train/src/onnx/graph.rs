@@ -49,6 +49,24 @@ impl Builder {
         self.constant(name, &[data.len()], Tensor::INT64, raw)
     }
 
+    /// A matrix `[rows, cols]`, kept as int8 with one scale a column: the largest magnitude of a column
+    /// becomes 127, everything else rounds to nearest. The runtime computes the floats while it loads.
+    pub(crate) fn int8_matrix(&mut self, name: &str, dims: [usize; 2], data: &[f32]) -> Value {
+        let cols = dims[1];
+        let mut scales = vec![0.0f32; cols];
+        for row in data.chunks_exact(cols) {
+            scales.iter_mut().zip(row).for_each(|(scale, v)| *scale = scale.max(v.abs() / 127.0));
+        }
+        let quantise = |v: f32, scale: f32| if scale < f32::MIN_POSITIVE { 0.0 } else { (v / scale).round() };
+        let bytes = data.chunks_exact(cols).flat_map(|row| {
+            row.iter().zip(&scales).map(|(&v, &scale)| quantise(v, scale).clamp(-127.0, 127.0) as i8 as u8)
+        });
+        let bytes = self.constant(name, &dims, Tensor::INT8, bytes.collect());
+        let scales = self.floats(&format!("{name}_scale"), &[1, cols], &scales);
+        let whole = self.node("Cast", &[&bytes], vec![Attribute::int("to", i64::from(Tensor::FLOAT))]);
+        self.node("Mul", &[&whole, &scales], vec![])
+    }
+
     fn constant(&mut self, name: &str, dims: &[usize], data_type: i32, raw_data: Vec<u8>) -> Value {
         if !self.graph.initializer.iter().any(|tensor| tensor.name == name) {
             let dims = dims.iter().map(|&dim| dim as i64).collect();

@@ -5,5 +5,5 @@ mod graph;
 mod proto;
 mod ranker;
 
-pub use encoder::encoder;
+pub use encoder::{WEIGHT_BITS, encoder};
 pub use ranker::linear_ranker;

@@ -96,6 +96,7 @@ pub(crate) struct Tensor {
 
 impl Tensor {
     pub(crate) const FLOAT: i32 = 1;
+    pub(crate) const INT8: i32 = 3;
     pub(crate) const INT64: i32 = 7;
 }
 
