@@ -36,7 +36,8 @@ help() {
   demo     run the whole loop on a generated world and show the shop; --once: do not stay up
   test     lint, then every test: native, wasmtime, Node, Chromium, workerd
   lint     rustfmt, clippy, rustdoc, shellcheck, cargo-deny
-  bench    sizes of the downloads and latency in a browser
+  bench    sizes of the downloads and latency in a browser; bench quality: what bundles reach on the data of
+           SANDERLING_DATA; bench training: against PyTorch (SANDERLING_PEER_PYTHON)
   all      setup, wasm, npm, test, bench
   clean    remove what the steps made in this clone, except www/node_modules; --cache: also the folder
            of compiled dependencies and tools that all clones share, if build.sh made it
@@ -395,7 +396,19 @@ check_onnx() {
   "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1
 }
 
+# bench: latency and download; bench quality: bundles on public data; bench training: against PyTorch.
 step_bench() {
+  local what=${1:-}
+  if [[ $what == quality || $what == training ]]; then
+    shift
+    step_setup
+    say "bench $what"
+    claim_targets
+    # shellcheck disable=SC2086
+    cargo build $LOCKED --bins
+    node "tests/bench/$what.mjs" "$@"
+    return
+  fi
   step_npm
   say "bench"
   claim_targets

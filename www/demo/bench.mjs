@@ -1,6 +1,7 @@
 // Downloads and latency: `node bench.mjs [--out DIR] [--items N] [--calls N]`. Trains one epoch on a generated world of
 // N items, then times recommend() over its bundle in Chromium, or in Node where no browser is found. The weights do not
-// matter for time, so one epoch is enough. The bundle is kept and used again.
+// matter for time, so one epoch is enough. The bundle is kept and used again by the program that made it.
+import { createHash } from 'node:crypto';
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +12,7 @@ import { readFlags } from '../tools/flags.mjs';
 import { serve } from '../tools/serve.mjs';
 import { assemble } from '../tools/site.mjs';
 import { measure as measureSizes } from '../tools/sizes.mjs';
-import { sanderling } from './cli.mjs';
+import { PROGRAM, sanderling } from './cli.mjs';
 import { measure } from './measure.js';
 import * as print from './print.mjs';
 
@@ -24,7 +25,8 @@ const flags = readFlags({
 });
 
 async function makeBundle() {
-  const bundle = join(flags.out, `bundle-${flags.items}`);
+  const program = createHash('sha256').update(await readFile(PROGRAM)).digest('hex').slice(0, 12);
+  const bundle = join(flags.out, `bundle-${flags.items}-${program}`);
   const kept = await access(join(bundle, 'manifest.json')).then(() => true, () => false);
   if (kept) return bundle;
   print.step(`training one epoch on a generated world of ${flags.items} items`);

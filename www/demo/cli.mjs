@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 
 const TARGET = process.env.CARGO_TARGET_DIR ?? 'target';
-const PROGRAM = process.env.SANDERLING_PROGRAM ?? join(TARGET, 'debug', 'sanderling');
+export const PROGRAM = process.env.SANDERLING_PROGRAM ?? join(TARGET, 'debug', 'sanderling');
 
 function run(args, accepted) {
   return new Promise((resolve, reject) => {

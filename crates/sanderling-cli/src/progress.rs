@@ -11,11 +11,12 @@ use sanderling_train::train::Step;
 pub(crate) struct TrainingProgress {
     bar: Option<ProgressBar>,
     start: Instant,
+    fitting: Duration,
 }
 
 impl TrainingProgress {
     pub(crate) fn new() -> Self {
-        Self { bar: None, start: Instant::now() }
+        Self { bar: None, start: Instant::now(), fitting: Duration::ZERO }
     }
 
     /// Shows one step. Always `true`: a person stops the program with a signal.
@@ -27,8 +28,14 @@ impl TrainingProgress {
         true
     }
 
+    /// Seconds from the start to the end of the last epoch, looks at the validation part included.
+    pub(crate) fn fit_wall_seconds(&self) -> f64 {
+        self.fitting.as_secs_f64()
+    }
+
     fn epoch(&mut self, epoch: Epoch) {
         let elapsed = self.start.elapsed();
+        self.fitting = elapsed;
         let left = elapsed.mul_f64((epoch.max_epochs - epoch.epoch) as f64 / epoch.epoch as f64);
         let rate = epoch.tokens as f64 / elapsed.as_secs_f64();
         let message = format!(

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::sequence::{FitOptions, Shape};
 use crate::split::{Split, SplitKind};
 
+/// Training interactions an item below which a catalogue counts as sparse: its item vectors are then
+/// most of what the model has to remember, and it overfits sooner.
+const SPARSE: usize = 50;
+
 /// Everything that decides a bundle beside the data. Every key has a default; unknown keys are
 /// refused. `docs/formats/recipe.md` lists them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,15 +66,20 @@ pub struct ModelRecipe {
     pub layers: usize,
     /// Attention heads; divides `dim`.
     pub heads: usize,
+    /// Elements of the feed-forward layer; by default four times `dim`.
+    pub hidden: Option<usize>,
     /// Longest history that the encoder reads; by default the 95th percentile of training
     /// histories, between 20 and 200.
     pub max_session_len: Option<usize>,
-    /// Dropout probability, 0 to 0.9.
-    pub dropout: f32,
+    /// Dropout probability, 0 to 0.9; by default 0.2, and 0.4 where there are fewer than 50 training
+    /// interactions an item.
+    pub dropout: Option<f32>,
     /// Peak learning rate.
     pub learning_rate: f32,
     /// Shared negatives of a batch.
     pub num_negatives: usize,
+    /// Tokens of an optimiser step; by default a hundredth of the data, 256 to 1024.
+    pub batch_tokens: Option<usize>,
     /// Passes over the data; by default what makes about 20 million training tokens, 10 to 80.
     pub max_epochs: Option<usize>,
     /// Epochs without a better validation NDCG@10 before stopping.
@@ -83,10 +92,12 @@ impl Default for ModelRecipe {
             dim: 64,
             layers: 2,
             heads: 2,
+            hidden: None,
             max_session_len: None,
-            dropout: 0.2,
+            dropout: None,
             learning_rate: 2e-3,
             num_negatives: 1024,
+            batch_tokens: None,
             max_epochs: None,
             patience: 8,
         }
@@ -191,7 +202,12 @@ impl Recipe {
         range("model.layers", (1..=8).contains(&m.layers), "1 to 8", m.layers.to_string())?;
         let heads_ok = m.heads > 0 && m.dim.is_multiple_of(m.heads);
         range("model.heads", heads_ok, "a divisor of model.dim", m.heads.to_string())?;
-        range("model.dropout", (0.0..=0.9).contains(&m.dropout), "0 to 0.9", m.dropout.to_string())?;
+        let dropout = m.dropout.unwrap_or(0.0);
+        range("model.dropout", (0.0..=0.9).contains(&dropout), "0 to 0.9", dropout.to_string())?;
+        let hidden = m.hidden.unwrap_or(1);
+        range("model.hidden", (1..=4096).contains(&hidden), "1 to 4096", hidden.to_string())?;
+        let batch = m.batch_tokens.unwrap_or(1024);
+        range("model.batch_tokens", (64..=1 << 20).contains(&batch), "64 to 1048576", batch.to_string())?;
         let rate_ok = m.learning_rate > 0.0 && m.learning_rate <= 1.0;
         range("model.learning_rate", rate_ok, "above 0, at most 1", m.learning_rate.to_string())?;
         range("model.num_negatives", m.num_negatives >= 8, "at least 8", m.num_negatives.to_string())?;
@@ -256,15 +272,15 @@ impl Recipe {
             dim: m.dim,
             layers: m.layers,
             heads: m.heads,
-            hidden: 4 * m.dim,
+            hidden: m.hidden.unwrap_or(4 * m.dim),
             max_len: m.max_session_len.unwrap_or(typical.clamp(20, 200)),
         };
         FitOptions {
             shape,
             learning_rate: m.learning_rate,
-            dropout: m.dropout,
+            dropout: m.dropout.unwrap_or(if tokens < SPARSE * split.vocabulary.len() { 0.4 } else { 0.2 }),
             num_negatives: m.num_negatives,
-            batch_tokens: (tokens / 100).clamp(1024, 8192),
+            batch_tokens: m.batch_tokens.unwrap_or((tokens / 100).clamp(256, 1024)),
             max_epochs: m.max_epochs.unwrap_or((20_000_000 / tokens).clamp(10, 80)),
             patience: m.patience,
             seed: self.seed,

@@ -111,12 +111,13 @@ pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     let mut progress = TrainingProgress::new();
     let (challenger, gate) =
         retrain(&champion, &dataset, &recipe, shares.clone(), &mut |step| progress.show(step))?;
+    let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
     if gate.promote {
         bundle::write(&challenger.files, &args.out)?;
     }
     let promote = gate.promote;
-    let challenger = TrainResult::new(&challenger, Usage::since(start));
+    let challenger = TrainResult::new(&challenger, fit_wall_seconds, Usage::since(start));
     let result = RetrainResult { gate, category_shares: shares, challenger };
     output.result(&result, &text(&result))?;
     Ok(Verdict::wanting_if(!promote))

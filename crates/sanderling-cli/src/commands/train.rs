@@ -89,6 +89,8 @@ pub(crate) struct TrainResult {
     pub(crate) ranker_gain_ndcg10: f64,
     pub(crate) epochs: usize,
     pub(crate) tokens: u64,
+    /// Of the epochs alone: without reading, packing and evaluating.
+    pub(crate) fit_wall_seconds: f64,
     #[serde(flatten)]
     pub(crate) usage: Usage,
 }
@@ -99,7 +101,7 @@ pub(crate) fn file_bytes(files: &BundleFiles) -> BTreeMap<String, u64> {
 }
 
 impl TrainResult {
-    pub(crate) fn new(trained: &Trained, usage: Usage) -> Self {
+    pub(crate) fn new(trained: &Trained, fit_wall_seconds: f64, usage: Usage) -> Self {
         let Manifest { training, quantisation, .. } = &trained.manifest;
         Self {
             recommender: RECOMMENDER.to_owned(),
@@ -115,6 +117,7 @@ impl TrainResult {
             ranker_gain_ndcg10: trained.ranker_gain_ndcg10,
             epochs: trained.curve.len(),
             tokens: trained.curve.last().map_or(0, |epoch| epoch.tokens),
+            fit_wall_seconds,
             usage,
         }
     }
@@ -161,9 +164,10 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let trained = with_threads(args.threads, || {
         train::train(&dataset, &recipe, &Lineage::default(), &mut |step| progress.show(step))
     })??;
+    let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
     bundle::write(&trained.files, &args.out)?;
-    let result = TrainResult::new(&trained, Usage::since(start));
+    let result = TrainResult::new(&trained, fit_wall_seconds, Usage::since(start));
     output.result(&result, &result.text())?;
     Ok(Verdict::Done)
 }
