@@ -82,7 +82,8 @@ pub struct ModelRecipe {
     pub batch_tokens: Option<usize>,
     /// Passes over the data; by default what makes about 20 million training tokens, 10 to 80.
     pub max_epochs: Option<usize>,
-    /// Epochs without a better validation NDCG@10 before stopping.
+    /// Epochs without a better validation NDCG@10 before the learning rate is brought down for good, in
+    /// a quarter of the epochs so far.
     pub patience: usize,
 }
 

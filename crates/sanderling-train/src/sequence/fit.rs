@@ -1,4 +1,4 @@
-//! Fitting: batches, learning-rate schedule, early stopping on validation NDCG@10.
+//! Fitting: batches, learning-rate schedule, early end by validation NDCG@10.
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -26,7 +26,7 @@ pub struct FitOptions {
     pub batch_tokens: usize,
     /// Passes over the data; the schedule ends here.
     pub max_epochs: usize,
-    /// Epochs without a better validation NDCG@10 before stopping.
+    /// Epochs without a better validation NDCG@10 before the learning rate is brought down for good.
     pub patience: usize,
     /// Seed of every random choice.
     pub seed: u64,
@@ -103,16 +103,17 @@ pub fn fit(
     let mut best: Option<(f64, Weights)> = None;
     let mut curve: Vec<Epoch> = Vec::new();
     let (mut tokens, mut steps, mut since_best) = (0u64, 0usize, 0usize);
-    for epoch in 1..=options.max_epochs {
+    let mut schedule = Schedule::new(options);
+    while curve.len() < schedule.max_epochs {
+        let epoch = curve.len() + 1;
         let windows = cut_windows(sequences, options.shape.max_len, &mut rng);
         let batches = make_batches(&windows, options.batch_tokens, &mut rng);
-        let planned = batches.len() * options.max_epochs;
         let (mut loss, mut weight) = (0.0, 0u64);
-        for batch in &batches {
+        for (at, batch) in batches.iter().enumerate() {
             let batch: Vec<&[u32]> = batch.iter().map(|&window| windows[window]).collect();
             let step = StepOptions {
                 target_weights,
-                rate: rate_at(options.learning_rate, steps, planned),
+                rate: schedule.rate(steps, (epoch - 1) as f64 + at as f64 / batches.len() as f64),
                 dropout: options.dropout,
                 num_negatives: options.num_negatives,
             };
@@ -128,7 +129,7 @@ pub fn fit(
                 .hint("lower training.learning_rate in the recipe"));
         }
         let ndcg = ndcg10(&weights, validation, exclude_seen);
-        let state = Epoch { epoch, max_epochs: options.max_epochs, loss, validation_ndcg10: ndcg, tokens };
+        let state = Epoch { epoch, max_epochs: schedule.max_epochs, loss, validation_ndcg10: ndcg, tokens };
         curve.push(state);
         if !watch(&state) {
             return Err(Error::new(Code::Cancelled, "training was stopped"));
@@ -139,19 +140,55 @@ pub fn fit(
             since_best = 0;
         }
         if since_best >= options.patience {
-            break;
+            schedule.end_early(epoch);
         }
     }
     let weights = best.map_or(weights, |(_, best)| best);
     Ok(Fitted { weights, curve })
 }
 
-/// Linear warm-up over the first 200 steps (or a tenth), then half a cosine down to 2 %.
-fn rate_at(peak: f32, step: usize, planned: usize) -> f32 {
-    let warm_up = (planned / 10).clamp(1, 200);
-    let ramp = ((step + 1) as f32 / warm_up as f32).min(1.0);
-    let progress = (step as f32 / planned.max(1) as f32).min(1.0);
-    peak * ramp * (0.49 * (1.0 + (std::f32::consts::PI * progress).cos()) + 0.02)
+/// Steps of the linear warm-up.
+const WARM_UP: usize = 200;
+
+/// Learning rate over the epochs: a warm-up, then half a cosine down to 2 % at the last epoch. Where
+/// validation stops getting better earlier, the rest of the cosine is passed in a quarter of the epochs
+/// so far: weights that never saw a small rate are worse than they need to be.
+#[derive(Debug)]
+struct Schedule {
+    peak: f32,
+    max_epochs: usize,
+    /// The epochs at which the early end began, if it did, and how far the cosine had come.
+    early: Option<(f64, f64)>,
+}
+
+impl Schedule {
+    fn new(options: &FitOptions) -> Self {
+        Self { peak: options.learning_rate, max_epochs: options.max_epochs, early: None }
+    }
+
+    /// How far the cosine has come after `epochs`, 0 to 1.
+    fn progress(&self, epochs: f64) -> f64 {
+        let end = self.max_epochs as f64;
+        match self.early {
+            None => epochs / end,
+            Some((since, progress)) => progress + (1.0 - progress) * (epochs - since) / (end - since),
+        }
+    }
+
+    fn rate(&self, step: usize, epochs: f64) -> f32 {
+        let ramp = ((step + 1) as f32 / WARM_UP as f32).min(1.0);
+        let cosine = (std::f64::consts::PI * self.progress(epochs)).cos();
+        self.peak * ramp * (0.49 * (1.0 + cosine) + 0.02) as f32
+    }
+
+    /// Ends a quarter of `epochs` later, unless an end is nearer than that.
+    fn end_early(&mut self, epochs: usize) {
+        let end = epochs + (epochs / 4).max(1);
+        if self.early.is_none() && end < self.max_epochs {
+            self.early = Some((epochs as f64, self.progress(epochs as f64)));
+            self.max_epochs = end;
+        }
+    }
 }
 
 /// Windows of at most `max_len + 1` items that overlap by one, so that every transition is a target
@@ -281,6 +318,23 @@ mod tests {
             targets.sort_unstable();
             assert_eq!(targets, (1..1003).collect::<Vec<u32>>());
         }
+    }
+
+    #[test]
+    fn an_early_end_passes_the_rest_of_the_cosine() {
+        let mut schedule = Schedule { peak: 1.0, max_epochs: 80, early: None };
+        let before = schedule.rate(WARM_UP, 20.0);
+        schedule.end_early(20);
+        assert_eq!(schedule.max_epochs, 25);
+        assert_eq!(schedule.rate(WARM_UP, 20.0), before, "no jump");
+        let rates: Vec<f32> = (20..=25).map(|epoch| schedule.rate(WARM_UP, f64::from(epoch))).collect();
+        assert!(rates.is_sorted_by(|a, b| a > b), "{rates:?}");
+        assert!((rates[5] - 0.02).abs() < 1e-6, "{rates:?}");
+        schedule.end_early(22);
+        assert_eq!(schedule.max_epochs, 25, "an end is not put off");
+        let mut late = Schedule { peak: 1.0, max_epochs: 22, early: None };
+        late.end_early(20);
+        assert_eq!((late.max_epochs, late.early), (22, None), "the plan ends sooner anyway");
     }
 
     #[test]
