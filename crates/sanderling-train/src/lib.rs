@@ -23,5 +23,6 @@ pub mod ranker;
 pub mod recipe;
 pub mod retrain;
 pub mod sequence;
+pub mod slices;
 pub mod split;
 pub mod train;

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use clap::Args;
 use sanderling_train::data::Dataset;
+use sanderling_train::evaluate;
 use sanderling_train::metrics::Metrics;
+use sanderling_train::slices::Slices;
 use sanderling_train::split::{self, SplitKind};
-use sanderling_train::train;
 use sanderling_types::{Code, Error, Result};
 use serde::Serialize;
 
@@ -38,6 +39,7 @@ struct EvaluateResult {
     num_cases: usize,
     metrics: Metrics,
     baselines: BTreeMap<String, Metrics>,
+    slices: Slices,
     bundle_bytes: u64,
     bundle_hash: String,
     #[serde(flatten)]
@@ -67,7 +69,7 @@ pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
     };
     let mut split = split::split(&Dataset::read(&args.data)?, kind)?;
     split.exclude_seen = manifest.policy.exclude_seen;
-    let evaluation = train::evaluate_all(&engine, &split);
+    let evaluation = evaluate::beside_baselines(&engine, &split);
     let result = EvaluateResult {
         recommender: manifest.recommender.clone(),
         split: kind.as_str().to_owned(),
@@ -75,6 +77,7 @@ pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
         num_cases: evaluation.num_cases,
         metrics: evaluation.metrics,
         baselines: evaluation.baselines,
+        slices: evaluation.slices,
         bundle_bytes: manifest.bundle_bytes(),
         bundle_hash: engine.bundle().hash().to_string(),
         usage: Usage::since(start),

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use sanderling_core::BundleFiles;
 use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
+use sanderling_train::slices::Slices;
 use sanderling_train::split::SplitKind;
 use sanderling_train::train::{self, Lineage, RECOMMENDER, Trained};
 use sanderling_train::{bundle, metrics::Metrics};
@@ -82,6 +83,7 @@ pub(crate) struct TrainResult {
     pub(crate) num_cases: usize,
     pub(crate) metrics: Metrics,
     pub(crate) baselines: BTreeMap<String, Metrics>,
+    pub(crate) slices: Slices,
     pub(crate) bundle_bytes: u64,
     pub(crate) bundle_hash: String,
     pub(crate) file_bytes: BTreeMap<String, u64>,
@@ -108,6 +110,7 @@ impl TrainResult {
             num_cases: trained.evaluation.num_cases,
             metrics: trained.evaluation.metrics.clone(),
             baselines: trained.evaluation.baselines.clone(),
+            slices: trained.evaluation.slices.clone(),
             bundle_bytes: trained.manifest.bundle_bytes(),
             bundle_hash: trained.manifest.bundle_hash().to_string(),
             file_bytes: file_bytes(&trained.files),
