@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod commands;
 mod output;
 mod progress;
+mod report;
 mod usage;
 
 use commands::{bundle, collect, compare, data, drift, evaluate, golden, recommend, retrain, train, verify};

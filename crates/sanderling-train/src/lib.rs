@@ -18,6 +18,7 @@ pub mod data;
 mod draw;
 pub mod evaluate;
 mod folder;
+pub mod importance;
 pub mod metrics;
 pub mod onnx;
 pub mod ranker;

@@ -9,7 +9,7 @@ use sanderling_core::BundleFiles;
 use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
 use sanderling_train::slices::Slices;
-use sanderling_train::split::SplitKind;
+use sanderling_train::split::{self, SplitKind};
 use sanderling_train::train::{self, Lineage, RECOMMENDER, Trained};
 use sanderling_train::{bundle, metrics::Metrics};
 use sanderling_types::{Manifest, Quantisation, Result};
@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::table;
 use crate::output::{Output, Verdict};
 use crate::progress::TrainingProgress;
+use crate::report;
 use crate::usage::Usage;
 
 /// How the data is divided, see `docs/evaluation.md`.
@@ -44,7 +45,8 @@ impl From<SplitArg> for SplitKind {
 /// Train a recommender, measure it against baselines, write its bundle.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling train data/shop --out bundles/shop --json\n  \
-    sanderling train data/ml-1m --split leave-one-out --seed 7 --out bundles/ml-1m")]
+    sanderling train data/ml-1m --split leave-one-out --seed 7 --out bundles/ml-1m\n  \
+    sanderling train data/shop --out bundles/shop --report shop.html")]
 pub(crate) struct Train {
     /// Data folder, or a bare table of interactions.
     data: PathBuf,
@@ -72,6 +74,9 @@ pub(crate) struct Train {
     /// Folder to write the bundle to.
     #[arg(long, value_name = "BUNDLE")]
     out: PathBuf,
+    /// Also write the result as a page for people: one HTML file that needs no network.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// What `train --json` prints.
@@ -155,6 +160,7 @@ pub(crate) fn recipe(file: Option<&PathBuf>, split: Option<SplitArg>, seed: Opti
 
 pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
+    report::check_path(args.report.as_deref())?;
     let mut recipe = recipe(args.recipe.as_ref(), args.split, args.seed)?;
     recipe.name = args.name.clone().unwrap_or(recipe.name);
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
@@ -166,6 +172,12 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     })??;
     drop(progress);
     bundle::write(&trained.files, &args.out)?;
+    if let Some(path) = &args.report {
+        let engine = super::load_engine(&args.out, None)?;
+        let mut split = split::split(&dataset, recipe.split)?;
+        split.exclude_seen = trained.manifest.policy.exclude_seen;
+        report::write(path, &engine, &split, &trained.evaluation, &trained.curve)?;
+    }
     let result = TrainResult::new(&trained, Usage::since(start));
     output.result(&result, &result.text())?;
     Ok(Verdict::Done)

@@ -4,6 +4,7 @@
 
 mod compare;
 mod import;
+mod report;
 mod support;
 mod training;
 
