@@ -10,9 +10,10 @@ use clap::{Parser, Subcommand};
 mod commands;
 mod output;
 mod progress;
+mod report;
 mod usage;
 
-use commands::{bundle, collect, data, drift, evaluate, golden, recommend, retrain, train, verify};
+use commands::{bundle, collect, compare, data, drift, evaluate, golden, recommend, retrain, train, verify};
 use output::{Output, Verdict};
 
 /// Private recommendations that run where the user is: train, check, serve, listen, retrain.
@@ -33,6 +34,7 @@ enum Command {
     Synth(data::Synth),
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
+    Compare(compare::Compare),
     Recommend(recommend::Recommend),
     Inspect(bundle::Inspect),
     Keygen(bundle::Keygen),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Synth(args) => data::synth(&args, &output),
         Command::Train(args) => train::run(&args, &output),
         Command::Evaluate(args) => evaluate::run(&args, &output),
+        Command::Compare(args) => compare::run(&args, &output),
         Command::Recommend(args) => recommend::run(&args, &output),
         Command::Inspect(args) => bundle::inspect(&args, &output),
         Command::Keygen(args) => bundle::keygen(&args, &output),

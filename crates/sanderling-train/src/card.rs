@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::bundle::Facts;
-use crate::train::Evaluation;
+use crate::evaluate::Evaluation;
 
 /// Markdown for `card.md`.
 #[must_use]

@@ -1,15 +1,61 @@
 //! Evaluation of a packed bundle by running it through the engine: what is measured is what ships.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 use sanderling_core::Engine;
 use sanderling_types::{Context, Request, Rules, SessionInteraction, TimeKind};
 
-use crate::metrics::{CaseResult, LIST_LEN};
+use crate::baselines::{self, Baseline, ItemKnn, Popular};
+use crate::metrics::{self, CaseResult, LIST_LEN, Metrics};
+use crate::slices::{self, Slices};
 use crate::split::{Case, Split};
 
 /// Interactions of a history that are handed to the engine: more than any person has; the encoder
 /// reads fewer, but what was seen is left out however long ago.
 const MAX_HISTORY: usize = 10_000;
+
+/// What a bundle and the baselines are worth on the test cases of one split.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// Number of cases.
+    pub num_cases: usize,
+    /// The bundle, run by the engine.
+    pub metrics: Metrics,
+    /// The bundle on parts of the cases.
+    pub slices: Slices,
+    /// Every baseline by name; empty when none was asked.
+    pub baselines: BTreeMap<String, Metrics>,
+    /// The bundle's answers, for paired comparisons.
+    pub results: Vec<CaseResult>,
+}
+
+/// Answers the test cases of `split` with `engine` alone.
+#[must_use]
+pub fn alone(engine: &Engine, split: &Split) -> Evaluation {
+    let seed = engine.bundle().manifest().training.seed;
+    let results = answer(engine, split, &split.test, split.exclude_seen);
+    Evaluation {
+        num_cases: results.len(),
+        metrics: metrics::metrics(&results, &engine.bundle().vocabulary().popularity, seed),
+        slices: slices::slices(split, &split.test, &results, seed),
+        baselines: BTreeMap::new(),
+        results,
+    }
+}
+
+/// Answers the test cases of `split` with `engine` and with every baseline.
+#[must_use]
+pub fn beside_baselines(engine: &Engine, split: &Split) -> Evaluation {
+    let seed = engine.bundle().manifest().training.seed;
+    let (popular, knn) = (Popular::fit(split), ItemKnn::fit(split));
+    let all: [&dyn Baseline; 2] = [&popular, &knn];
+    let measure = |baseline: &dyn Baseline| {
+        let results = baselines::answer(baseline, split, &split.test);
+        (baseline.name().to_owned(), metrics::metrics(&results, &split.vocabulary.popularity, seed))
+    };
+    Evaluation { baselines: all.into_iter().map(measure).collect(), ..alone(engine, split) }
+}
 
 /// The request that a device would make in `case`.
 #[must_use]

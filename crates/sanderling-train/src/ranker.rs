@@ -14,6 +14,8 @@ const ITERATIONS: usize = 200;
 const RATE: f64 = 0.05;
 /// Pull of every standardised weight towards zero.
 const RIDGE: f64 = 1e-3;
+/// A feature that varies less within lists is a constant with rounding errors.
+const MIN_DEVIATION: f64 = 1e-9;
 
 /// Candidates of one case with the place of the right one.
 #[derive(Debug)]
@@ -120,7 +122,10 @@ fn descend(lists: &[&CandidateList], num_features: usize) -> Option<Vec<f32>> {
     if useful.is_empty() {
         return None;
     }
-    let deviations = deviations(&useful, num_features);
+    // The gradient of a feature that never varies in a list is zero, whatever it is divided by.
+    let divisor = |d| if d > MIN_DEVIATION { d } else { 1.0 };
+    let deviations: Vec<f64> =
+        deviations(useful.iter().copied().copied(), num_features).into_iter().map(divisor).collect();
     let mut weights = vec![0.0f64; num_features];
     let (mut first, mut second) = (vec![0.0; num_features], vec![0.0; num_features]);
     for step in 1..=ITERATIONS {
@@ -136,12 +141,17 @@ fn descend(lists: &[&CandidateList], num_features: usize) -> Option<Vec<f32>> {
     Some(weights.iter().zip(&deviations).map(|(w, d)| (w / d) as f32).collect())
 }
 
-/// Standard deviation of each feature within lists; 1 for features that never vary in a list, whose
-/// gradient is zero anyway.
-fn deviations(lists: &[&&CandidateList], num_features: usize) -> Vec<f64> {
+/// Standard deviation of each feature within lists.
+pub(crate) fn deviations<'a>(
+    lists: impl IntoIterator<Item = &'a CandidateList>,
+    num_features: usize,
+) -> Vec<f64> {
     let mut sums = vec![(0.0f64, 0usize); num_features];
     for list in lists {
         let rows = list.features.len() / num_features;
+        if rows == 0 {
+            continue;
+        }
         for (i, (sum, count)) in sums.iter_mut().enumerate() {
             let column = || list.features.iter().skip(i).step_by(num_features).map(|&x| f64::from(x));
             let mean = column().sum::<f64>() / rows as f64;
@@ -150,7 +160,7 @@ fn deviations(lists: &[&&CandidateList], num_features: usize) -> Vec<f64> {
         }
     }
     let deviation = |(sum, count): (f64, usize)| (sum / count.max(1) as f64).sqrt();
-    sums.into_iter().map(deviation).map(|d| if d > 1e-9 { d } else { 1.0 }).collect()
+    sums.into_iter().map(deviation).collect()
 }
 
 fn gradient(lists: &[&&CandidateList], weights: &[f64], deviations: &[f64]) -> Vec<f64> {

@@ -7,6 +7,7 @@ use sanderling_types::{Manifest, Metric, Result, TelemetryConstants};
 use serde::Serialize;
 
 use crate::data::Dataset;
+use crate::evaluate::{self, Evaluation};
 use crate::metrics;
 use crate::recipe::{GateRecipe, LimitsRecipe, Recipe, TelemetryRecipe};
 use crate::split;
@@ -75,7 +76,7 @@ pub fn retrain(
     let challenger = train::train(dataset, recipe, &lineage, watch)?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
-    let reigning = train::evaluate_all(champion, &split);
+    let reigning = evaluate::alone(champion, &split);
     let mut gate = judge(&reigning, manifest.bundle_bytes(), &challenger, &recipe.gate, recipe.seed);
     gate.checks.push(privacy(&manifest.telemetry, &challenger.manifest.telemetry));
     gate.promote = gate.checks.iter().all(|check| check.passed);
@@ -97,14 +98,14 @@ fn privacy(champion: &TelemetryConstants, challenger: &TelemetryConstants) -> Ga
 }
 
 fn judge(
-    champion: &train::Evaluation,
+    champion: &Evaluation,
     champion_bytes: u64,
     challenger: &Trained,
     gate: &GateRecipe,
     seed: u64,
 ) -> Gate {
     let difference = metrics::paired_ndcg10(&challenger.evaluation.results, &champion.results, seed);
-    let metric = |evaluation: &train::Evaluation, name: &str| evaluation.metrics[name];
+    let metric = |evaluation: &Evaluation, name: &str| evaluation.metrics[name];
     let coverage = |evaluation| metric(evaluation, "coverage@10").value;
     let coverage_ratio = coverage(&challenger.evaluation) / coverage(champion).max(f64::MIN_POSITIVE);
     let size_ratio = challenger.manifest.bundle_bytes() as f64 / champion_bytes.max(1) as f64;

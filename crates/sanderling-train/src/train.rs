@@ -8,15 +8,15 @@ use sanderling_types::{
     Sha256Hash, Shapes, TrainingWindow,
 };
 
-use crate::baselines::{self, ItemKnn, Popular};
 use crate::bundle::{self, Contents, Facts};
 use crate::data::Dataset;
-use crate::metrics::{self, CaseResult, Metrics};
+use crate::evaluate::{self, Evaluation};
+use crate::metrics::{self, CaseResult};
 use crate::ranker::{self, LinearRanker};
 use crate::recipe::Recipe;
 use crate::sequence::{self, Epoch, FitCase, FitData, Weights};
 use crate::split::{self, Case, Split};
-use crate::{baseline, card, evaluate, onnx};
+use crate::{baseline, card, onnx};
 
 /// Name of the recommender that this module trains.
 pub const RECOMMENDER: &str = "sequence";
@@ -48,19 +48,6 @@ pub enum Step {
     Epoch(Epoch),
     /// What is being done now.
     Doing(&'static str),
-}
-
-/// Metrics of the packed bundle and of the baselines on one split.
-#[derive(Debug, Clone)]
-pub struct Evaluation {
-    /// Number of cases.
-    pub num_cases: usize,
-    /// The bundle, run by the engine.
-    pub metrics: Metrics,
-    /// Every baseline by name.
-    pub baselines: BTreeMap<String, Metrics>,
-    /// The bundle's answers, for paired comparisons.
-    pub results: Vec<CaseResult>,
 }
 
 /// A finished bundle with what was measured on the way.
@@ -109,7 +96,7 @@ pub fn train(
     packer.measure_baseline(&split, recipe)?;
     doing("evaluating on the test part", watch)?;
     let engine = packer.engine()?;
-    let evaluation = evaluate_all(&engine, &split);
+    let evaluation = evaluate::beside_baselines(&engine, &split);
     packer.facts.metrics = evaluation.metrics.clone();
     packer.contents.card = card::card(&packer.facts, &evaluation);
     let (files, manifest) = bundle::assemble(&packer.contents, &packer.facts);
@@ -121,30 +108,6 @@ pub fn train(
     }
     Bundle::open(files.clone(), None)?;
     Ok(Trained { files, manifest, evaluation, curve: fitted.curve, ranker_gain_ndcg10: ranker.gain_ndcg10 })
-}
-
-/// Answers the test cases of `split` with `engine` and with every baseline.
-#[must_use]
-pub fn evaluate_all(engine: &Engine, split: &Split) -> Evaluation {
-    let seed = engine.bundle().manifest().training.seed;
-    let results = evaluate::answer(engine, split, &split.test, split.exclude_seen);
-    let (popular, knn) = (Popular::fit(split), ItemKnn::fit(split));
-    let all: [&dyn baselines::Baseline; 2] = [&popular, &knn];
-    let num_items = split.vocabulary.len();
-    let baselines = all
-        .into_iter()
-        .map(|baseline| {
-            let results = baselines::answer(baseline, split, &split.test);
-            (baseline.name().to_owned(), metrics::metrics(&results, num_items, seed))
-        })
-        .collect();
-    let num_items = engine.bundle().vocabulary().len();
-    Evaluation {
-        num_cases: results.len(),
-        metrics: metrics::metrics(&results, num_items, seed),
-        baselines,
-        results,
-    }
 }
 
 fn mean_ndcg10(results: &[CaseResult]) -> f64 {

@@ -6,20 +6,23 @@ use std::time::Instant;
 
 use clap::Args;
 use sanderling_train::data::Dataset;
+use sanderling_train::evaluate;
 use sanderling_train::metrics::Metrics;
+use sanderling_train::slices::Slices;
 use sanderling_train::split::{self, SplitKind};
-use sanderling_train::train;
 use sanderling_types::{Code, Error, Result};
 use serde::Serialize;
 
 use super::table;
 use super::train::SplitArg;
 use crate::output::{Output, Verdict};
+use crate::report;
 use crate::usage::Usage;
 
 /// Measure a bundle on the test part of data, beside the baselines.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sanderling evaluate bundles/shop data/shop --json")]
+#[command(after_help = "Example:\n  sanderling evaluate bundles/shop data/shop --json\n  \
+    sanderling evaluate bundles/shop data/shop --report shop.html")]
 pub(crate) struct Evaluate {
     /// Bundle folder.
     bundle: PathBuf,
@@ -28,6 +31,9 @@ pub(crate) struct Evaluate {
     /// How the data is divided; by default as the bundle was trained.
     #[arg(long, value_enum)]
     split: Option<SplitArg>,
+    /// Also write the result as a page for people: one HTML file that needs no network.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,6 +44,7 @@ struct EvaluateResult {
     num_cases: usize,
     metrics: Metrics,
     baselines: BTreeMap<String, Metrics>,
+    slices: Slices,
     bundle_bytes: u64,
     bundle_hash: String,
     #[serde(flatten)]
@@ -59,6 +66,7 @@ pub(crate) fn split_kind(name: &str) -> Result<SplitKind> {
 
 pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
+    report::check_path(args.report.as_deref())?;
     let engine = super::load_engine(&args.bundle, None)?;
     let manifest = engine.bundle().manifest();
     let kind = match args.split {
@@ -67,7 +75,10 @@ pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
     };
     let mut split = split::split(&Dataset::read(&args.data)?, kind)?;
     split.exclude_seen = manifest.policy.exclude_seen;
-    let evaluation = train::evaluate_all(&engine, &split);
+    let evaluation = evaluate::beside_baselines(&engine, &split);
+    if let Some(path) = &args.report {
+        report::write(path, &engine, &split, &evaluation, &[])?;
+    }
     let result = EvaluateResult {
         recommender: manifest.recommender.clone(),
         split: kind.as_str().to_owned(),
@@ -75,6 +86,7 @@ pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
         num_cases: evaluation.num_cases,
         metrics: evaluation.metrics,
         baselines: evaluation.baselines,
+        slices: evaluation.slices,
         bundle_bytes: manifest.bundle_bytes(),
         bundle_hash: engine.bundle().hash().to_string(),
         usage: Usage::since(start),

@@ -2,6 +2,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod collect;
+pub(crate) mod compare;
 pub(crate) mod data;
 pub(crate) mod drift;
 pub(crate) mod evaluate;

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use sanderling_core::BundleFiles;
 use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
-use sanderling_train::split::SplitKind;
+use sanderling_train::slices::Slices;
+use sanderling_train::split::{self, SplitKind};
 use sanderling_train::train::{self, Lineage, RECOMMENDER, Trained};
 use sanderling_train::{bundle, metrics::Metrics};
 use sanderling_types::{Manifest, Quantisation, Result};
@@ -17,6 +18,7 @@ use serde::Serialize;
 use super::table;
 use crate::output::{Output, Verdict};
 use crate::progress::TrainingProgress;
+use crate::report;
 use crate::usage::Usage;
 
 /// How the data is divided, see `docs/evaluation.md`.
@@ -43,7 +45,8 @@ impl From<SplitArg> for SplitKind {
 /// Train a recommender, measure it against baselines, write its bundle.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling train data/shop --out bundles/shop --json\n  \
-    sanderling train data/ml-1m --split leave-one-out --seed 7 --out bundles/ml-1m")]
+    sanderling train data/ml-1m --split leave-one-out --seed 7 --out bundles/ml-1m\n  \
+    sanderling train data/shop --out bundles/shop --report shop.html")]
 pub(crate) struct Train {
     /// Data folder, or a bare table of interactions.
     data: PathBuf,
@@ -71,6 +74,9 @@ pub(crate) struct Train {
     /// Folder to write the bundle to.
     #[arg(long, value_name = "BUNDLE")]
     out: PathBuf,
+    /// Also write the result as a page for people: one HTML file that needs no network.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// What `train --json` prints.
@@ -82,6 +88,7 @@ pub(crate) struct TrainResult {
     pub(crate) num_cases: usize,
     pub(crate) metrics: Metrics,
     pub(crate) baselines: BTreeMap<String, Metrics>,
+    pub(crate) slices: Slices,
     pub(crate) bundle_bytes: u64,
     pub(crate) bundle_hash: String,
     pub(crate) file_bytes: BTreeMap<String, u64>,
@@ -110,6 +117,7 @@ impl TrainResult {
             num_cases: trained.evaluation.num_cases,
             metrics: trained.evaluation.metrics.clone(),
             baselines: trained.evaluation.baselines.clone(),
+            slices: trained.evaluation.slices.clone(),
             bundle_bytes: trained.manifest.bundle_bytes(),
             bundle_hash: trained.manifest.bundle_hash().to_string(),
             file_bytes: file_bytes(&trained.files),
@@ -155,6 +163,7 @@ pub(crate) fn recipe(file: Option<&PathBuf>, split: Option<SplitArg>, seed: Opti
 
 pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
+    report::check_path(args.report.as_deref())?;
     let mut recipe = recipe(args.recipe.as_ref(), args.split, args.seed)?;
     recipe.name = args.name.clone().unwrap_or(recipe.name);
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
@@ -167,6 +176,12 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
     bundle::write(&trained.files, &args.out)?;
+    if let Some(path) = &args.report {
+        let engine = super::load_engine(&args.out, None)?;
+        let mut split = split::split(&dataset, recipe.split)?;
+        split.exclude_seen = trained.manifest.policy.exclude_seen;
+        report::write(path, &engine, &split, &trained.evaluation, &trained.curve)?;
+    }
     let result = TrainResult::new(&trained, fit_wall_seconds, Usage::since(start));
     output.result(&result, &result.text())?;
     Ok(Verdict::Done)

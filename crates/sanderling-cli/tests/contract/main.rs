@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "modules of one test")]
 
+mod compare;
 mod import;
+mod report;
 mod support;
 mod training;
 
@@ -23,6 +25,7 @@ fn the_help_of_every_subcommand_has_an_example_of_it() {
         "synth",
         "train",
         "evaluate",
+        "compare",
         "recommend",
         "verify",
         "collect",

@@ -20,7 +20,8 @@ fn check_metrics(metrics: &Value) -> BTreeSet<String> {
         let [low, value, high] = ["low", "value", "high"].map(|key| metric[key].as_f64().unwrap());
         // Printed values are rounded to six digits.
         assert!(low <= value && value <= high, "{name}: {metric:?}");
-        assert!((0.0..=1.0).contains(&low) && high <= 1.0, "{name}: {metric:?}");
+        // Shares and gains, but for novelty, which is in bits.
+        assert!(low >= 0.0 && (high <= 1.0 || name.starts_with("novelty@")), "{name}: {metric:?}");
     }
     metrics.as_object().unwrap().keys().cloned().collect()
 }
@@ -33,8 +34,10 @@ fn train_prints_what_scripts_rely_on() {
         (&json!("sequence"), &json!("time"), &json!(5))
     );
     let keys = check_metrics(&trained["metrics"]);
-    for key in ["ndcg@10", "hr@10", "precision@20", "mrr@20"] {
-        assert!(keys.contains(key), "{key} is not in {keys:?}");
+    for name in ["coverage", "gini", "hr", "mrr", "ndcg", "novelty", "precision", "recall"] {
+        for k in [10, 20] {
+            assert!(keys.contains(&format!("{name}@{k}")), "{name}@{k} is not in {keys:?}");
+        }
     }
     assert!(trained["metrics"]["hr@10"]["value"].as_f64().unwrap() > 0.0, "something is found: {trained}");
     let baselines = trained["baselines"].as_object().unwrap();
@@ -61,13 +64,48 @@ fn train_prints_what_scripts_rely_on() {
 }
 
 #[test]
+fn slices_divide_the_cases_three_ways() {
+    let slices = WORLD.trained["slices"].as_object().unwrap();
+    assert_eq!(slices.keys().collect::<Vec<_>>(), ["history_length", "target", "user"]);
+    let whole = &WORLD.trained["metrics"];
+    for (name, segments) in slices {
+        let segments = segments.as_object().unwrap();
+        let known: &[&str] = match name.as_str() {
+            "history_length" => &["1-2", "3-5", "6-20", "over-20"],
+            "target" => &["head", "tail", "unseen"],
+            _ => &["known", "new"],
+        };
+        let cases = |slice: &Value| slice["num_cases"].as_u64().unwrap();
+        let total: u64 = segments.values().map(cases).sum();
+        assert_eq!(
+            total,
+            WORLD.trained["num_cases"].as_u64().unwrap(),
+            "every case is in one segment of {name}"
+        );
+        for metric in ["ndcg@10", "hr@10"] {
+            let sum: f64 =
+                segments.values().map(|s| cases(s) as f64 * s[metric]["value"].as_f64().unwrap()).sum();
+            let mean = whole[metric]["value"].as_f64().unwrap();
+            assert!(
+                (sum / total as f64 - mean).abs() < 2e-6,
+                "the mean of {name} is the whole: {segments:?}"
+            );
+        }
+        for (segment, slice) in segments {
+            assert!(known.contains(&segment.as_str()) && cases(slice) > 0, "{name} {segment}: {slice}");
+            check_metrics(&json!({ "ndcg@10": slice["ndcg@10"], "hr@10": slice["hr@10"] }));
+        }
+    }
+}
+
+#[test]
 fn the_same_data_recipe_and_seed_give_the_same_bundle_on_any_number_of_threads() {
     let out = tempfile::tempdir().unwrap();
     for threads in [None, Some("1"), Some("2")] {
         let mut more = vec!["--seed", "5"];
         more.extend(threads.into_iter().flat_map(|threads| ["--threads", threads]));
         let again = train(WORLD.dir.path(), &more, &out.path().join("again")).expect_json(0);
-        for key in ["bundle_hash", "bundle_bytes", "metrics", "baselines"] {
+        for key in ["bundle_hash", "bundle_bytes", "metrics", "baselines", "slices"] {
             assert_eq!(again[key], WORLD.trained[key], "{key} with {threads:?} threads");
         }
     }
@@ -79,9 +117,17 @@ fn the_same_data_recipe_and_seed_give_the_same_bundle_on_any_number_of_threads()
 #[test]
 fn evaluate_repeats_the_metrics_of_training() {
     let evaluated = run!("evaluate", &WORLD.path("bundle"), &WORLD.path("data"), "--json").expect_json(0);
-    for key in
-        ["recommender", "split", "seed", "num_cases", "metrics", "baselines", "bundle_bytes", "bundle_hash"]
-    {
+    for key in [
+        "recommender",
+        "split",
+        "seed",
+        "num_cases",
+        "metrics",
+        "baselines",
+        "slices",
+        "bundle_bytes",
+        "bundle_hash",
+    ] {
         assert_eq!(evaluated[key], WORLD.trained[key], "{key}");
     }
     for key in ["cpu_seconds", "wall_seconds", "peak_rss_bytes"] {
@@ -102,7 +148,7 @@ fn every_split_trains_and_is_named_in_the_result() {
             "the seed's default is 1"
         );
         let evaluated = run!("evaluate", &bundle, &WORLD.path("data"), "--json").expect_json(0);
-        for key in ["split", "num_cases", "metrics", "baselines"] {
+        for key in ["split", "num_cases", "metrics", "baselines", "slices"] {
             assert_eq!(evaluated[key], trained[key], "{key} of {split}");
         }
     }
