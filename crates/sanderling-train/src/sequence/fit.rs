@@ -103,7 +103,8 @@ pub fn fit(
     let mut best: Option<(f64, Weights)> = None;
     let mut curve: Vec<Epoch> = Vec::new();
     let (mut tokens, mut steps, mut since_best) = (0u64, 0usize, 0usize);
-    let mut schedule = Schedule::new(options);
+    let training_tokens = sequences.iter().map(|sequence| sequence.len().saturating_sub(1)).sum();
+    let mut schedule = Schedule::new(options, training_tokens);
     while curve.len() < schedule.max_epochs {
         let epoch = curve.len() + 1;
         let windows = cut_windows(sequences, options.shape.max_len, &mut rng);
@@ -147,23 +148,30 @@ pub fn fit(
     Ok(Fitted { weights, curve })
 }
 
-/// Steps of the linear warm-up.
-const WARM_UP: usize = 200;
+/// Most steps of the linear warm-up.
+const MAX_WARM_UP: usize = 200;
 
-/// Learning rate over the epochs: a warm-up, then half a cosine down to 2 % at the last epoch. Where
+/// Learning rate over the epochs: a warm-up of at most a tenth of the plan, then half a cosine down to 2 % at the last epoch. Where
 /// validation stops getting better earlier, the rest of the cosine is passed in a quarter of the epochs
 /// so far: weights that never saw a small rate are worse than they need to be.
 #[derive(Debug)]
 struct Schedule {
     peak: f32,
+    warm_up: usize,
     max_epochs: usize,
     /// The epochs at which the early end began, if it did, and how far the cosine had come.
     early: Option<(f64, f64)>,
 }
 
 impl Schedule {
-    fn new(options: &FitOptions) -> Self {
-        Self { peak: options.learning_rate, max_epochs: options.max_epochs, early: None }
+    fn new(options: &FitOptions, tokens: usize) -> Self {
+        let planned = tokens / options.batch_tokens * options.max_epochs;
+        Self {
+            peak: options.learning_rate,
+            warm_up: (planned / 10).clamp(1, MAX_WARM_UP),
+            max_epochs: options.max_epochs,
+            early: None,
+        }
     }
 
     /// How far the cosine has come after `epochs`, 0 to 1.
@@ -176,7 +184,7 @@ impl Schedule {
     }
 
     fn rate(&self, step: usize, epochs: f64) -> f32 {
-        let ramp = ((step + 1) as f32 / WARM_UP as f32).min(1.0);
+        let ramp = ((step + 1) as f32 / self.warm_up as f32).min(1.0);
         let cosine = (std::f64::consts::PI * self.progress(epochs)).cos();
         self.peak * ramp * (0.49 * (1.0 + cosine) + 0.02) as f32
     }
@@ -322,17 +330,17 @@ mod tests {
 
     #[test]
     fn an_early_end_passes_the_rest_of_the_cosine() {
-        let mut schedule = Schedule { peak: 1.0, max_epochs: 80, early: None };
-        let before = schedule.rate(WARM_UP, 20.0);
+        let mut schedule = Schedule { peak: 1.0, warm_up: 1, max_epochs: 80, early: None };
+        let before = schedule.rate(1, 20.0);
         schedule.end_early(20);
         assert_eq!(schedule.max_epochs, 25);
-        assert_eq!(schedule.rate(WARM_UP, 20.0), before, "no jump");
-        let rates: Vec<f32> = (20..=25).map(|epoch| schedule.rate(WARM_UP, f64::from(epoch))).collect();
+        assert_eq!(schedule.rate(1, 20.0), before, "no jump");
+        let rates: Vec<f32> = (20..=25).map(|epoch| schedule.rate(1, f64::from(epoch))).collect();
         assert!(rates.is_sorted_by(|a, b| a > b), "{rates:?}");
         assert!((rates[5] - 0.02).abs() < 1e-6, "{rates:?}");
         schedule.end_early(22);
         assert_eq!(schedule.max_epochs, 25, "an end is not put off");
-        let mut late = Schedule { peak: 1.0, max_epochs: 22, early: None };
+        let mut late = Schedule { peak: 1.0, warm_up: 1, max_epochs: 22, early: None };
         late.end_early(20);
         assert_eq!((late.max_epochs, late.early), (22, None), "the plan ends sooner anyway");
     }
