@@ -8,7 +8,7 @@ use sanderling_types::{
     Sha256Hash, Shapes, TrainingWindow,
 };
 
-use crate::baselines::{self, ItemKnn, Popular};
+use crate::baselines;
 use crate::bundle::{self, Contents, Facts};
 use crate::data::Dataset;
 use crate::metrics::{self, CaseResult, Metrics};
@@ -128,13 +128,10 @@ pub fn train(
 pub fn evaluate_all(engine: &Engine, split: &Split) -> Evaluation {
     let seed = engine.bundle().manifest().training.seed;
     let results = evaluate::answer(engine, split, &split.test, split.exclude_seen);
-    let (popular, knn) = (Popular::fit(split), ItemKnn::fit(split));
-    let all: [&dyn baselines::Baseline; 2] = [&popular, &knn];
     let num_items = split.vocabulary.len();
-    let baselines = all
-        .into_iter()
+    let baselines = baselines::all(split)
         .map(|baseline| {
-            let results = baselines::answer(baseline, split, &split.test);
+            let results = baselines::answer(&*baseline, split, &split.test);
             (baseline.name().to_owned(), metrics::metrics(&results, num_items, seed))
         })
         .collect();
