@@ -11,8 +11,8 @@ use crate::split::Split;
 const MAX_EXACT_ITEMS: usize = 4096;
 /// Most items that speak for or against one item.
 const MAX_SOURCES: usize = 200;
-/// Ridge penalty as a multiple of the mean number of users of an item: near what validation chooses
-/// on sparse data (12 users an item) and on dense data (290).
+/// Ridge penalty as a multiple of the mean number of users of an item. From 2 to 5 NDCG@10 moves by
+/// less than a standard error, with 13 users an item (Amazon Beauty) and with 289 (MovieLens 1M).
 const PENALTY: f64 = 2.0;
 /// Columns of the inverse that are solved for at once.
 const COLUMNS: usize = 128;
