@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use sanderling_core::Engine;
 use sanderling_types::{Context, Request, Rules, SessionInteraction, TimeKind};
 
-use crate::baselines::{self, Baseline, ItemKnn, Popular};
+use crate::baselines::{self, Baseline};
 use crate::metrics::{self, CaseResult, LIST_LEN, Metrics};
 use crate::slices::{self, Slices};
 use crate::split::{Case, Split};
@@ -48,13 +48,11 @@ pub fn alone(engine: &Engine, split: &Split) -> Evaluation {
 #[must_use]
 pub fn beside_baselines(engine: &Engine, split: &Split) -> Evaluation {
     let seed = engine.bundle().manifest().training.seed;
-    let (popular, knn) = (Popular::fit(split), ItemKnn::fit(split));
-    let all: [&dyn Baseline; 2] = [&popular, &knn];
-    let measure = |baseline: &dyn Baseline| {
-        let results = baselines::answer(baseline, split, &split.test);
+    let measure = |baseline: Box<dyn Baseline>| {
+        let results = baselines::answer(&*baseline, split, &split.test);
         (baseline.name().to_owned(), metrics::metrics(&results, &split.vocabulary.popularity, seed))
     };
-    Evaluation { baselines: all.into_iter().map(measure).collect(), ..alone(engine, split) }
+    Evaluation { baselines: baselines::all(split).map(measure).collect(), ..alone(engine, split) }
 }
 
 /// The request that a device would make in `case`.

@@ -41,7 +41,12 @@ fn train_prints_what_scripts_rely_on() {
     }
     assert!(trained["metrics"]["hr@10"]["value"].as_f64().unwrap() > 0.0, "something is found: {trained}");
     let baselines = trained["baselines"].as_object().unwrap();
-    for name in ["popular", "item-knn"] {
+    assert_eq!(
+        baselines.keys().collect::<Vec<_>>(),
+        ["ease", "item-knn", "popular", "recent", "vmis-knn"],
+        "the baselines of docs/evaluation.md"
+    );
+    for name in baselines.keys() {
         assert_eq!(check_metrics(&baselines[name]), keys, "{name} has the same metrics");
         assert_ne!(baselines[name], trained["metrics"], "{name} is another recommender");
     }

@@ -4,7 +4,7 @@
 mod attention;
 mod fit;
 pub(crate) mod kernels;
-mod linalg;
+pub(crate) mod linalg;
 mod loss;
 mod network;
 mod params;
