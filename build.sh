@@ -137,7 +137,9 @@ check_rust() {
   local found
   found=$(rustc --version | cut -d' ' -f2)
   version_at_least "$found" "$RUST_MIN" || die "rustc $found is too old; Rust $RUST_MIN or newer is needed"
-  note "rustc $found"
+  # Compression, SQLite and signatures bring C of their own.
+  have cc || apt_install gcc libc6-dev || die "no C compiler was found; install gcc or clang"
+  note "rustc $found, $(cc --version | head -n 1)"
 }
 
 check_node() {
@@ -330,6 +332,10 @@ step_demo() {
 }
 
 step_lint() {
+  local part
+  for part in fmt clippy; do
+    cargo "$part" --version >/dev/null 2>&1 || die "cargo $part was not found; rustup component add rustfmt clippy"
+  done
   [[ -n $WASM_TOOLCHAIN ]] || step_setup
   claim_targets
   say "rustfmt"

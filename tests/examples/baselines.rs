@@ -50,7 +50,7 @@ fn main() {
         let fitted = start.elapsed().as_secs_f32();
         let results = baselines::answer(&*baseline, &split, &split.test);
         let answered = start.elapsed().as_secs_f32() - fitted;
-        let metrics = metrics(&results, split.vocabulary.len(), 1);
+        let metrics = metrics(&results, &split.vocabulary.popularity, 1);
         let value = |name: &str| metrics[name].value;
         let gain = metrics["ndcg@10"];
         println!(
