@@ -16,7 +16,8 @@ fn the_sequence_model_beats_both_baselines_on_ml_100k_by_time() {
     };
     let (dataset, _) = import("ml-100k", &data.join("ml-100k"), &ImportOptions::default(), &mut |_| {})
         .expect("ml-100k imports");
-    let trained = train(&dataset, &Recipe::default(), &Lineage::default(), &mut |_| true).expect("trains");
+    let trained =
+        train(&dataset, &Recipe::default(), &Lineage::default(), None, &mut |_| true).expect("trains");
     let ours = trained.evaluation.metrics["ndcg@10"];
     for name in ["popular", "item-knn"] {
         let theirs = trained.evaluation.baselines[name]["ndcg@10"];

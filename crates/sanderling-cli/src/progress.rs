@@ -20,9 +20,9 @@ impl TrainingProgress {
     }
 
     /// Shows one step. Always `true`: a person stops the program with a signal.
-    pub(crate) fn show(&mut self, step: Step) -> bool {
+    pub(crate) fn show(&mut self, step: Step<'_>) -> bool {
         match step {
-            Step::Epoch(epoch) => self.epoch(epoch),
+            Step::Epoch(epoch, _) => self.epoch(epoch),
             Step::Doing(what) => self.line(&format!("{what} …")),
         }
         true

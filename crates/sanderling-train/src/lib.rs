@@ -13,6 +13,7 @@ pub mod baseline;
 pub mod baselines;
 pub mod bundle;
 pub mod card;
+pub mod checkpoint;
 pub mod compare;
 pub mod data;
 mod draw;

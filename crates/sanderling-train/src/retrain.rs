@@ -69,11 +69,11 @@ pub fn retrain(
     dataset: &Dataset,
     recipe: &Recipe,
     category_shares: BTreeMap<String, f64>,
-    watch: &mut dyn FnMut(Step) -> bool,
+    watch: &mut dyn FnMut(Step<'_>) -> bool,
 ) -> Result<(Trained, Gate)> {
     let manifest = champion.bundle().manifest();
     let lineage = Lineage { parent: Some((champion.bundle().hash(), manifest.version)), category_shares };
-    let challenger = train::train(dataset, recipe, &lineage, watch)?;
+    let challenger = train::train(dataset, recipe, &lineage, None, watch)?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
     let reigning = evaluate::alone(champion, &split);

@@ -12,6 +12,10 @@ use crate::data::Dataset;
 /// Most validation cases used to choose between models; more say nothing new.
 const MAX_CHOOSING_CASES: usize = 2000;
 
+/// Most sessions that validate. The newest sessions tell most about the next ones, so training keeps
+/// what choosing between models does not need.
+const MAX_VALIDATION_SESSIONS: usize = 2000;
+
 /// How the data is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,7 +26,8 @@ pub enum SplitKind {
     /// Each user's last interaction tests, the one before validates.
     LeaveOneOut,
     /// Every prefix of a test session is a case. Uses the `split` column where the data has one,
-    /// else the last tenth of the sessions; the last tenth of the remaining ones validates.
+    /// else the last tenth of the sessions; of the last tenth of the remaining ones, at most 2,000 evenly
+    /// spaced ones validate.
     NextClick,
 }
 
@@ -258,20 +263,21 @@ fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) -> Result<()> {
     let declared = |part| dataset.interactions.iter().any(|interaction| interaction.split == Some(part));
     let (has_test, has_validation) = (declared(SplitPart::Test), declared(SplitPart::Validation));
     let start = |log: &UserLog<'_>| log.events.first().map_or(i64::MAX, |event| event.1);
-    let assign = |logs: &mut [UserLog<'_>], part: SplitPart| {
+    let assign = |logs: &mut [UserLog<'_>], part: SplitPart, most: usize| {
         let mut open: Vec<usize> =
             (0..logs.len()).filter(|&i| logs[i].events.iter().all(|e| e.2 == SplitPart::Train)).collect();
         open.sort_by_key(|&i| (start(&logs[i]), i));
-        let first = open.len() - open.len() / 10;
-        for &i in &open[first..] {
+        let newest = &open[open.len() - open.len() / 10..];
+        let kept = newest.len().min(most);
+        for i in (0..kept).map(|at| newest[at * newest.len() / kept]) {
             logs[i].events.iter_mut().for_each(|event| event.2 = part);
         }
     };
     if !has_test {
-        assign(logs, SplitPart::Test);
+        assign(logs, SplitPart::Test, usize::MAX);
     }
     if !has_validation {
-        assign(logs, SplitPart::Validation);
+        assign(logs, SplitPart::Validation, MAX_VALIDATION_SESSIONS);
     }
     match logs.iter().find(|log| !log.events.is_sorted_by_key(|event| event.2)) {
         Some(log) => Err(Error::new(
@@ -395,6 +401,28 @@ mod tests {
         let split = split(&dataset(&rows, TimeKind::Order), SplitKind::NextClick).expect("divides");
         assert!(split.training().flatten().all(|&event| split.row(event).is_some()));
         assert_eq!((split.test.len(), split.validation.len()), (1, 1));
+    }
+
+    #[test]
+    fn of_many_sessions_a_part_of_the_newest_validates() {
+        let names: Vec<String> = (0..30_000).map(|i| format!("s{i}")).collect();
+        let rows: Vec<(&str, &str, i64, Option<SplitPart>)> = names
+            .iter()
+            .enumerate()
+            .flat_map(|(i, name)| {
+                let at = 10 * i as i64;
+                [(name.as_str(), "a", at, None), (name.as_str(), "b", at + 1, None)]
+            })
+            .collect();
+        let split = split(&dataset(&rows, TimeKind::Order), SplitKind::NextClick).expect("divides");
+        assert_eq!((split.test.len(), split.validation.len()), (3000, MAX_VALIDATION_SESSIONS));
+        let times: Vec<i64> = split.validation.iter().map(|&case| split.target(case).timestamp).collect();
+        assert!(
+            times.iter().all(|time| (243_000..270_000).contains(time)),
+            "among the newest tenth before the test"
+        );
+        let training = split.training().filter(|events| !events.is_empty()).count();
+        assert_eq!(training, 30_000 - 3000 - MAX_VALIDATION_SESSIONS, "the others train");
     }
 
     #[test]

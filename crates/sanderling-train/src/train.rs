@@ -14,7 +14,7 @@ use crate::evaluate::{self, Evaluation};
 use crate::metrics::{self, CaseResult};
 use crate::ranker::{self, LinearRanker};
 use crate::recipe::Recipe;
-use crate::sequence::{self, Epoch, FitCase, FitData, Weights};
+use crate::sequence::{self, Epoch, FitCase, FitData, FitState, Weights};
 use crate::split::{self, Case, Split};
 use crate::{baseline, card, onnx};
 
@@ -42,10 +42,10 @@ pub struct Lineage {
 }
 
 /// A step of training, for progress lines.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Step {
-    /// An epoch of the sequence model ended.
-    Epoch(Epoch),
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// An epoch of the sequence model ended with this state, from which training can be resumed.
+    Epoch(Epoch, &'a FitState),
     /// What is being done now.
     Doing(&'static str),
 }
@@ -65,22 +65,24 @@ pub struct Trained {
     pub ranker_gain_ndcg10: f64,
 }
 
-/// Trains, packs and measures. `watch` sees every step and stops the work by returning `false`.
+/// Trains, packs and measures, from the beginning or from the epoch after `resume`. `watch` sees every step and stops the work by returning `false`.
 ///
 /// # Errors
 /// [`Code::EmptyData`], [`Code::SplitUnsupported`], [`Code::RecipeInvalid`],
-/// [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`].
+/// [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`]; [`Code::InvalidArgument`] when
+/// `resume` is of other data or another recipe.
 pub fn train(
     dataset: &Dataset,
     recipe: &Recipe,
     lineage: &Lineage,
-    watch: &mut dyn FnMut(Step) -> bool,
+    resume: Option<FitState>,
+    watch: &mut dyn FnMut(Step<'_>) -> bool,
 ) -> Result<Trained> {
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
-    let fitted = fit(&split, recipe, lineage, watch)?;
-    let doing = |what, watch: &mut dyn FnMut(Step) -> bool| {
+    let fitted = fit(&split, recipe, lineage, resume, watch)?;
+    let doing = |what, watch: &mut dyn FnMut(Step<'_>) -> bool| {
         if watch(Step::Doing(what)) {
             Ok(())
         } else {
@@ -122,7 +124,8 @@ fn fit(
     split: &Split,
     recipe: &Recipe,
     lineage: &Lineage,
-    watch: &mut dyn FnMut(Step) -> bool,
+    resume: Option<FitState>,
+    watch: &mut dyn FnMut(Step<'_>) -> bool,
 ) -> Result<sequence::Fitted> {
     let sequences: Vec<Vec<u32>> =
         split.training().map(|events| events.iter().map(|event| event.item).collect()).collect();
@@ -135,7 +138,8 @@ fn fit(
         validation: &validation,
         exclude_seen: split.exclude_seen,
     };
-    sequence::fit(&data, &recipe.fit_options(split), &mut |epoch| watch(Step::Epoch(*epoch)))
+    let mut watch = |epoch: &Epoch, state: &FitState| watch(Step::Epoch(*epoch, state));
+    sequence::fit(&data, &recipe.fit_options(split), resume, &mut watch)
 }
 
 /// Evenly spaced validation cases whose histories hold about `max_tokens` together, so that looking

@@ -10,8 +10,8 @@ use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
 use sanderling_train::slices::Slices;
 use sanderling_train::split::{self, SplitKind};
-use sanderling_train::train::{self, Lineage, RECOMMENDER, Trained};
-use sanderling_train::{bundle, metrics::Metrics};
+use sanderling_train::train::{self, Lineage, RECOMMENDER, Step, Trained};
+use sanderling_train::{bundle, checkpoint, metrics::Metrics};
 use sanderling_types::{Manifest, Quantisation, Result};
 use serde::Serialize;
 
@@ -71,6 +71,10 @@ pub(crate) struct Train {
     /// Threads; the result does not depend on it. By default one a core.
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: Option<usize>,
+    /// Keep the state of training in this file after every epoch, and go on from it if it is there; it is
+    /// removed when the bundle is written.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     /// Folder to write the bundle to.
     #[arg(long, value_name = "BUNDLE")]
     out: PathBuf,
@@ -170,12 +174,26 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     recipe.max_bundle_bytes = args.max_bundle_bytes.or(recipe.max_bundle_bytes);
     let dataset = Dataset::read(&args.data)?;
     let mut progress = TrainingProgress::new();
+    let state = args.resume.as_deref().map_or(Ok(None), checkpoint::read)?;
+    if let Some(state) = &state {
+        output.note(&format!("going on after epoch {}", state.epochs()));
+    }
+    let mut unsaved = Ok(());
+    let mut watch = |step: Step<'_>| {
+        if let (Some(path), Step::Epoch(_, state)) = (&args.resume, step) {
+            unsaved = checkpoint::write(path, state);
+        }
+        progress.show(step) && unsaved.is_ok()
+    };
     let trained = with_threads(args.threads, || {
-        train::train(&dataset, &recipe, &Lineage::default(), &mut |step| progress.show(step))
-    })??;
+        train::train(&dataset, &recipe, &Lineage::default(), state, &mut watch)
+    })?;
+    unsaved?;
+    let trained = trained?;
     let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
     bundle::write(&trained.files, &args.out)?;
+    args.resume.as_deref().map_or(Ok(()), checkpoint::remove)?;
     if let Some(path) = &args.report {
         let engine = super::load_engine(&args.out, None)?;
         let mut split = split::split(&dataset, recipe.split)?;

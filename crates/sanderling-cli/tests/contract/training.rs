@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use sanderling_types::Sha256Hash;
 use serde_json::{Value, json};
@@ -168,4 +170,53 @@ fn a_bundle_over_its_byte_budget_is_an_error_and_is_not_written() {
     run!("train", &WORLD.path("data"), "--recipe", &recipe, "--out", &bundle, "--json")
         .expect_error("budget_exceeded");
     assert!(!bundle.exists());
+}
+
+#[test]
+fn an_interrupted_training_goes_on_to_the_same_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recipe, checkpoint) = (dir.path().join("recipe.toml"), dir.path().join("state"));
+    fs::write(&recipe, RECIPE.replace("max_epochs = 2", "max_epochs = 60\npatience = 60")).unwrap();
+    let (data, whole, out) = (WORLD.path("data"), dir.path().join("whole"), dir.path().join("out"));
+    let expected = run!("train", &data, "--recipe", &recipe, "--out", &whole, "--json").expect_json(0);
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sanderling"))
+        .arg("train")
+        .arg(&data)
+        .args(["--recipe".as_ref(), recipe.as_os_str(), "--resume".as_ref(), checkpoint.as_os_str()])
+        .args(["--out".as_ref(), out.as_os_str()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(checkpoint.exists() && !out.exists(), "killed in the middle");
+
+    let kept = fs::read(&checkpoint).unwrap();
+    let resume = |seed: &str| {
+        run!(
+            "train",
+            &data,
+            "--recipe",
+            &recipe,
+            "--seed",
+            seed,
+            "--resume",
+            &checkpoint,
+            "--out",
+            &out,
+            "--json"
+        )
+    };
+    resume("9").expect_error("invalid_argument");
+    fs::write(&checkpoint, &kept[..kept.len() / 2]).unwrap();
+    resume("1").expect_error("hash_mismatch");
+    fs::write(&checkpoint, &kept).unwrap();
+    let resumed = resume("1").expect(0);
+    assert!(resumed.stderr.contains("going on after epoch"), "{}", resumed.stderr);
+    assert_eq!(resumed.json()["bundle_hash"], expected["bundle_hash"]);
+    assert!(!checkpoint.exists(), "a bundle needs no checkpoint");
 }

@@ -1,13 +1,14 @@
 //! Fitting: batches, learning-rate schedule, early end by validation NDCG@10.
 
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 use sanderling_types::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::network::{self, Dropout, Pack, Workspace};
 use super::params::{Shape, Weights};
+use super::state::FitState;
 use super::step::{StepOptions, Trainer};
 use crate::draw::below;
 
@@ -42,7 +43,7 @@ pub struct FitCase {
 }
 
 /// State after an epoch, for progress lines and learning curves.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
@@ -80,72 +81,81 @@ pub struct FitData<'a> {
     pub exclude_seen: bool,
 }
 
-/// Fits the sequence model. `watch` sees every epoch and stops the fit by returning `false`.
+/// Fits the sequence model, from the beginning or from where `resume` was. `watch` sees every epoch
+/// with the state after it and stops the fit by returning `false`. A fit that is resumed ends with the
+/// same weights as one that was never interrupted.
 ///
 /// # Errors
-/// [`Code::EmptyData`] without a sequence of two items, [`Code::TrainingFailed`] when the loss stops
-/// being finite, [`Code::Cancelled`] when `watch` says so.
+/// [`Code::EmptyData`] without a sequence of two items, [`Code::InvalidArgument`] when `resume` is of
+/// other data or options, [`Code::TrainingFailed`] when the loss stops being finite,
+/// [`Code::Cancelled`] when `watch` says so.
 pub fn fit(
     data: &FitData<'_>,
     options: &FitOptions,
-    watch: &mut dyn FnMut(&Epoch) -> bool,
+    resume: Option<FitState>,
+    watch: &mut dyn FnMut(&Epoch, &FitState) -> bool,
 ) -> Result<Fitted> {
-    let FitData { sequences, num_items, target_weights, validation, exclude_seen } = *data;
+    let FitData { sequences, num_items, validation, exclude_seen, .. } = *data;
     if !sequences.iter().any(|sequence| sequence.len() >= 2) || num_items < 2 {
         return Err(Error::new(
             Code::EmptyData,
             "there is no sequence of at least two interactions to learn from",
         ));
     }
-    let mut rng = ChaCha20Rng::seed_from_u64(options.seed);
-    let mut weights = Weights::init(options.shape, num_items, &mut rng);
-    let mut trainer = Trainer::new(&weights);
-    let mut best: Option<(f64, Weights)> = None;
-    let mut curve: Vec<Epoch> = Vec::new();
-    let (mut tokens, mut steps, mut since_best) = (0u64, 0usize, 0usize);
-    let training_tokens = sequences.iter().map(|sequence| sequence.len().saturating_sub(1)).sum();
-    let mut schedule = Schedule::new(options, training_tokens);
-    while curve.len() < schedule.max_epochs {
-        let epoch = curve.len() + 1;
-        let windows = cut_windows(sequences, options.shape.max_len, &mut rng);
-        let batches = make_batches(&windows, options.batch_tokens, &mut rng);
-        let (mut loss, mut weight) = (0.0, 0u64);
-        for (at, batch) in batches.iter().enumerate() {
-            let batch: Vec<&[u32]> = batch.iter().map(|&window| windows[window]).collect();
-            let step = StepOptions {
-                target_weights,
-                rate: schedule.rate(steps, (epoch - 1) as f64 + at as f64 / batches.len() as f64),
-                dropout: options.dropout,
-                num_negatives: options.num_negatives,
-            };
-            let batch_tokens = batch.iter().map(|window| window.len() as u64 - 1).sum::<u64>();
-            loss += trainer.step(&mut weights, &batch, step, &mut rng) * batch_tokens as f64;
-            weight += batch_tokens;
-            steps += 1;
-        }
-        tokens += weight;
-        let loss = loss / weight as f64;
+    let mut state = match resume {
+        Some(state) => state.checked(data, options)?,
+        None => FitState::new(data, options),
+    };
+    let mut trainer = Trainer::new(&state.weights);
+    while state.curve.len() < state.schedule.max_epochs {
+        let epoch = state.curve.len() + 1;
+        let (loss, epoch_tokens) = pass(&mut state, &mut trainer, data, options);
         if !loss.is_finite() {
             return Err(Error::new(Code::TrainingFailed, format!("the loss of epoch {epoch} is not finite"))
                 .hint("lower training.learning_rate in the recipe"));
         }
-        let ndcg = ndcg10(&weights, validation, exclude_seen);
-        let state = Epoch { epoch, max_epochs: schedule.max_epochs, loss, validation_ndcg10: ndcg, tokens };
-        curve.push(state);
-        if !watch(&state) {
+        let validation_ndcg10 = ndcg10(&state.weights, validation, exclude_seen);
+        let tokens = state.curve.last().map_or(0, |last| last.tokens) + epoch_tokens;
+        state.since_best += 1;
+        if state.best.as_ref().is_none_or(|(value, _)| validation_ndcg10 > *value) {
+            state.best = Some((validation_ndcg10, state.weights.clone()));
+            state.since_best = 0;
+        }
+        let max_epochs = state.schedule.max_epochs;
+        if state.since_best >= options.patience {
+            state.schedule.end_early(epoch);
+        }
+        let done = Epoch { epoch, max_epochs, loss, validation_ndcg10, tokens };
+        state.curve.push(done);
+        if !watch(&done, &state) {
             return Err(Error::new(Code::Cancelled, "training was stopped"));
         }
-        since_best += 1;
-        if best.as_ref().is_none_or(|(value, _)| ndcg > *value) {
-            best = Some((ndcg, weights.clone()));
-            since_best = 0;
-        }
-        if since_best >= options.patience {
-            schedule.end_early(epoch);
-        }
     }
-    let weights = best.map_or(weights, |(_, best)| best);
-    Ok(Fitted { weights, curve })
+    let FitState { best, weights, curve, .. } = state;
+    Ok(Fitted { weights: best.map_or(weights, |(_, best)| best), curve })
+}
+
+/// One pass over the data: the mean loss of a token and the number of tokens.
+fn pass(state: &mut FitState, trainer: &mut Trainer, data: &FitData<'_>, options: &FitOptions) -> (f64, u64) {
+    let FitState { weights, optimiser, rng, schedule, .. } = state;
+    let windows = cut_windows(data.sequences, options.shape.max_len, rng);
+    let batches = make_batches(&windows, options.batch_tokens, rng);
+    let before = state.curve.len() as f64;
+    let (mut loss, mut tokens) = (0.0, 0u64);
+    for (at, batch) in batches.iter().enumerate() {
+        let batch: Vec<&[u32]> = batch.iter().map(|&window| windows[window]).collect();
+        let step = StepOptions {
+            target_weights: data.target_weights,
+            rate: schedule.rate(state.steps, before + at as f64 / batches.len() as f64),
+            dropout: options.dropout,
+            num_negatives: options.num_negatives,
+        };
+        let batch_tokens = batch.iter().map(|window| window.len() as u64 - 1).sum::<u64>();
+        loss += trainer.step(weights, optimiser, &batch, step, rng) * batch_tokens as f64;
+        tokens += batch_tokens;
+        state.steps += 1;
+    }
+    (loss / tokens as f64, tokens)
 }
 
 /// Most steps of the linear warm-up.
@@ -154,8 +164,8 @@ const MAX_WARM_UP: usize = 200;
 /// Learning rate over the epochs: a warm-up of at most a tenth of the plan, then half a cosine down to 2 % at the last epoch. Where
 /// validation stops getting better earlier, the rest of the cosine is passed in a quarter of the epochs
 /// so far: weights that never saw a small rate are worse than they need to be.
-#[derive(Debug)]
-struct Schedule {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Schedule {
     peak: f32,
     warm_up: usize,
     max_epochs: usize,
@@ -164,7 +174,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(options: &FitOptions, tokens: usize) -> Self {
+    pub(crate) fn new(options: &FitOptions, tokens: usize) -> Self {
         let planned = tokens / options.batch_tokens * options.max_epochs;
         Self {
             peak: options.learning_rate,
@@ -312,6 +322,8 @@ fn encode(weights: &Weights, histories: &[&[u32]]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::rand_core::SeedableRng;
+
     use super::*;
 
     #[test]
@@ -369,7 +381,7 @@ mod tests {
             validation: &validation,
             exclude_seen: true,
         };
-        let fitted = fit(&data, &options, &mut |_| {
+        let fitted = fit(&data, &options, None, &mut |_, _| {
             seen += 1;
             true
         })
@@ -377,7 +389,7 @@ mod tests {
         assert_eq!(seen, fitted.curve.len());
         let value = ndcg10(&fitted.weights, &validation, true);
         assert!(value > 0.95, "NDCG@10 {value} after {} epochs", fitted.curve.len());
-        let stopped = fit(&data, &options, &mut |_| false);
+        let stopped = fit(&data, &options, None, &mut |_, _| false);
         assert_eq!(stopped.expect_err("stops").code(), Code::Cancelled);
     }
 }

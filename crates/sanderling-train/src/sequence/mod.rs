@@ -8,9 +8,11 @@ pub(crate) mod linalg;
 mod loss;
 mod network;
 mod params;
+mod state;
 mod step;
 
 pub(crate) use fit::ndcg10;
 pub use fit::{Epoch, FitCase, FitData, FitOptions, Fitted, fit};
 pub(crate) use params::BlockLayout;
 pub use params::{Shape, Weights};
+pub use state::FitState;

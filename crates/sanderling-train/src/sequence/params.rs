@@ -79,7 +79,7 @@ impl Shape {
 }
 
 /// All weights of the model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Weights {
     /// Shape of the encoder.
     pub shape: Shape,

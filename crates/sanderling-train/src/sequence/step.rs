@@ -6,6 +6,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::kernels;
 use super::loss::{self, Negatives};
@@ -53,7 +54,29 @@ impl Shard {
     }
 }
 
-/// Adam with its moments; item rows are updated only when a batch touches them.
+/// What steps leave behind for later ones, beside the weights: Adam's moments and the order that
+/// negatives are drawn from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Optimiser {
+    moments_dense: [Vec<f32>; 2],
+    moments_items: [Vec<f32>; 2],
+    permutation: Vec<u32>,
+    steps: u64,
+}
+
+impl Optimiser {
+    pub(crate) fn new(weights: &Weights) -> Self {
+        let zeros = |len: usize| [vec![0.0; len], vec![0.0; len]];
+        Self {
+            moments_dense: zeros(weights.dense.len()),
+            moments_items: zeros(weights.items.len()),
+            permutation: (0..weights.num_items() as u32).collect(),
+            steps: 0,
+        }
+    }
+}
+
+/// Buffers of a step; item rows are updated only when a batch touches them.
 #[derive(Debug)]
 pub(crate) struct Trainer {
     layout: Layout,
@@ -63,10 +86,6 @@ pub(crate) struct Trainer {
     /// Item of each local row; negatives first.
     rows: Vec<u32>,
     table: Vec<f32>,
-    moments_dense: [Vec<f32>; 2],
-    moments_items: [Vec<f32>; 2],
-    permutation: Vec<u32>,
-    steps: u64,
 }
 
 /// What a step needs to know beside weights and sequences.
@@ -81,17 +100,12 @@ pub(crate) struct StepOptions<'a> {
 
 impl Trainer {
     pub(crate) fn new(weights: &Weights) -> Self {
-        let zeros = |len: usize| [vec![0.0; len], vec![0.0; len]];
         Self {
             layout: weights.shape.layout(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             local_of: vec![u32::MAX; weights.num_items()],
             rows: Vec::new(),
             table: Vec::new(),
-            moments_dense: zeros(weights.dense.len()),
-            moments_items: zeros(weights.items.len()),
-            permutation: (0..weights.num_items() as u32).collect(),
-            steps: 0,
         }
     }
 
@@ -100,17 +114,18 @@ impl Trainer {
     pub(crate) fn step(
         &mut self,
         weights: &mut Weights,
+        optimiser: &mut Optimiser,
         batch: &[&[u32]],
         options: StepOptions<'_>,
         rng: &mut ChaCha20Rng,
     ) -> f64 {
-        let negatives = self.draw_negatives(options.num_negatives, rng);
+        let negatives = self.draw_negatives(&mut optimiser.permutation, options.num_negatives, rng);
         self.gather(weights, batch);
         self.weigh(options.target_weights);
         let tokens: usize = batch.iter().map(|sequence| sequence.len() - 1).sum();
         let seed = rng.next_u32();
         self.gradients(weights, negatives, options.dropout, seed);
-        self.update(weights, options.rate);
+        self.update(weights, optimiser, options.rate);
         for &item in &self.rows {
             self.local_of[item as usize] = u32::MAX;
         }
@@ -118,18 +133,18 @@ impl Trainer {
     }
 
     /// Puts distinct uniform items into the first local rows (partial Fisher-Yates).
-    fn draw_negatives(&mut self, wanted: usize, rng: &mut ChaCha20Rng) -> Negatives {
-        let num_items = self.permutation.len();
+    fn draw_negatives(&mut self, permutation: &mut [u32], wanted: usize, rng: &mut ChaCha20Rng) -> Negatives {
+        let num_items = permutation.len();
         let exact = wanted * 3 / 2 >= num_items;
         let len = if exact { num_items } else { wanted };
         if !exact {
             for i in 0..len {
                 let j = i + below(rng, num_items - i);
-                self.permutation.swap(i, j);
+                permutation.swap(i, j);
             }
         }
         self.rows.clear();
-        self.rows.extend_from_slice(&self.permutation[..len]);
+        self.rows.extend_from_slice(&permutation[..len]);
         for (row, &item) in self.rows.iter().enumerate() {
             self.local_of[item as usize] = row as u32;
         }
@@ -222,9 +237,9 @@ impl Trainer {
     }
 
     /// Adds the shards' gradients into the first and applies Adam.
-    fn update(&mut self, weights: &mut Weights, rate: f32) {
-        self.steps += 1;
-        let t = self.steps as i32;
+    fn update(&mut self, weights: &mut Weights, optimiser: &mut Optimiser, rate: f32) {
+        optimiser.steps += 1;
+        let t = optimiser.steps as i32;
         let (correct1, correct2) = (1.0 - 0.9f64.powi(t), 1.0 - 0.98f64.powi(t));
         let rate = (f64::from(rate) * correct2.sqrt() / correct1) as f32;
         let epsilon = (1e-8 * correct2.sqrt()) as f32;
@@ -234,10 +249,10 @@ impl Trainer {
             kernels::add_scaled(&mut first.grad_dense, &shard.grad_dense, 1.0);
             kernels::add_scaled(&mut first.grad_table, &shard.grad_table, 1.0);
         }
-        let [m, v] = &mut self.moments_dense;
+        let [m, v] = &mut optimiser.moments_dense;
         kernels::adam(&mut weights.dense, &first.grad_dense, m, v, rate, epsilon);
         let dim = weights.shape.dim;
-        let [m, v] = &mut self.moments_items;
+        let [m, v] = &mut optimiser.moments_items;
         for (&item, grad) in self.rows.iter().zip(first.grad_table.chunks_exact(dim)) {
             let row = item as usize * dim..(item as usize + 1) * dim;
             kernels::adam(
@@ -349,10 +364,11 @@ mod tests {
                 let mut rng = ChaCha20Rng::seed_from_u64(1);
                 let mut weights = Weights::init(shape, 500, &mut rng);
                 let mut trainer = Trainer::new(&weights);
+                let mut optimiser = Optimiser::new(&weights);
                 let options =
                     StepOptions { target_weights: &[], rate: 1e-2, dropout: 0.2, num_negatives: 64 };
                 for _ in 0..5 {
-                    trainer.step(&mut weights, &batch, options, &mut rng);
+                    trainer.step(&mut weights, &mut optimiser, &batch, options, &mut rng);
                 }
                 (weights.dense, weights.items)
             })
