@@ -12,11 +12,14 @@ pub(crate) struct TrainingProgress {
     bar: Option<ProgressBar>,
     start: Instant,
     fitting: Duration,
+    /// Epochs and tokens that an earlier run has done.
+    before: (usize, u64),
 }
 
 impl TrainingProgress {
-    pub(crate) fn new() -> Self {
-        Self { bar: None, start: Instant::now(), fitting: Duration::ZERO }
+    /// Of a run that goes on after `epochs` and `tokens` of an earlier one.
+    pub(crate) fn after(epochs: usize, tokens: u64) -> Self {
+        Self { bar: None, start: Instant::now(), fitting: Duration::ZERO, before: (epochs, tokens) }
     }
 
     /// Shows one step. Always `true`: a person stops the program with a signal.
@@ -28,7 +31,7 @@ impl TrainingProgress {
         true
     }
 
-    /// Seconds from the start to the end of the last epoch, looks at the validation part included.
+    /// Seconds of this run from its start to the end of the last epoch, looks at the validation part included.
     pub(crate) fn fit_wall_seconds(&self) -> f64 {
         self.fitting.as_secs_f64()
     }
@@ -36,8 +39,9 @@ impl TrainingProgress {
     fn epoch(&mut self, epoch: Epoch) {
         let elapsed = self.start.elapsed();
         self.fitting = elapsed;
-        let left = elapsed.mul_f64((epoch.max_epochs - epoch.epoch) as f64 / epoch.epoch as f64);
-        let rate = epoch.tokens as f64 / elapsed.as_secs_f64();
+        let (epochs, tokens) = (epoch.epoch - self.before.0, epoch.tokens - self.before.1);
+        let left = elapsed.mul_f64((epoch.max_epochs - epoch.epoch) as f64 / epochs as f64);
+        let rate = tokens as f64 / elapsed.as_secs_f64();
         let message = format!(
             "epoch {}/{}  loss {:.4}  validation NDCG@10 {:.4}  {:.0} tokens/s  at most {} left",
             epoch.epoch,

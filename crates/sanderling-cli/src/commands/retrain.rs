@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
     let shares = category_shares(args)?;
     let dataset = Dataset::read(&args.data)?;
-    let mut progress = TrainingProgress::new();
+    let mut progress = TrainingProgress::after(0, 0);
     let (challenger, gate) =
         retrain(&champion, &dataset, &recipe, shares.clone(), &mut |step| progress.show(step))?;
     let fit_wall_seconds = progress.fit_wall_seconds();

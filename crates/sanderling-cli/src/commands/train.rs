@@ -100,7 +100,7 @@ pub(crate) struct TrainResult {
     pub(crate) ranker_gain_ndcg10: f64,
     pub(crate) epochs: usize,
     pub(crate) tokens: u64,
-    /// Of the epochs alone: without reading, packing and evaluating.
+    /// Of the epochs of this run alone: without reading, packing, evaluating, and what `--resume` took over.
     pub(crate) fit_wall_seconds: f64,
     #[serde(flatten)]
     pub(crate) usage: Usage,
@@ -173,11 +173,12 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
     recipe.max_bundle_bytes = args.max_bundle_bytes.or(recipe.max_bundle_bytes);
     let dataset = Dataset::read(&args.data)?;
-    let mut progress = TrainingProgress::new();
     let state = args.resume.as_deref().map_or(Ok(None), checkpoint::read)?;
     if let Some(state) = &state {
         output.note(&format!("going on after epoch {}", state.epochs()));
     }
+    let (epochs, tokens) = state.as_ref().map_or((0, 0), |state| (state.epochs(), state.tokens()));
+    let mut progress = TrainingProgress::after(epochs, tokens);
     let mut unsaved = Ok(());
     let mut watch = |step: Step<'_>| {
         if let (Some(path), Step::Epoch(_, state)) = (&args.resume, step) {

@@ -60,11 +60,7 @@ impl Ease {
 /// `B[i, j] = -P[i, j] / P[j, j]`.
 fn exact(baskets: &Baskets, penalty: f32) -> Vec<Weights> {
     let n = baskets.num_items();
-    let gram = gram(baskets.baskets().iter().map(Vec::as_slice), n, penalty);
-    let Some(factor) = Cholesky::factor(gram, n) else {
-        // The penalty was lost to rounding; no weights say so honestly.
-        return vec![Vec::new(); n];
-    };
+    let factor = factor(|| baskets.baskets().iter().map(Vec::as_slice), n, penalty);
     let starts: Vec<usize> = (0..n).step_by(COLUMNS).collect();
     starts.into_par_iter().flat_map_iter(|start| exact_columns(&factor, n, start)).collect()
 }
@@ -125,14 +121,27 @@ fn restricted_column(baskets: &Baskets, penalty: f32, item: u32, scratch: &mut S
         }
     }
     let n = sources.len();
-    let lists = users.iter().map(|&user| scratch.chosen[user as usize].as_slice());
-    let factor = Cholesky::factor(gram(lists, n, penalty), n);
+    let factor = factor(|| users.iter().map(|&user| scratch.chosen[user as usize].as_slice()), n, penalty);
     users.iter().for_each(|&user| scratch.chosen[user as usize].clear());
-    // As in `exact`: without a factor there are no weights.
-    let Some(factor) = factor else { return Vec::new() };
     let mut weights: Vec<f32> = sources.iter().map(|&(_, together)| together as f32).collect();
     factor.solve(&mut weights, 1);
     sources.iter().map(|&(source, _)| source).zip(weights).collect()
+}
+
+/// Factorises the penalised co-occurrence matrix. Where rounding eats the penalty, as with a basket that
+/// millions of users share, the smallest doubling of it that does not.
+fn factor<'a, Lists: Iterator<Item = &'a [u32]>>(
+    lists: impl Fn() -> Lists,
+    n: usize,
+    mut penalty: f32,
+) -> Cholesky {
+    loop {
+        if let Some(factor) = Cholesky::factor(gram(lists(), n, penalty), n) {
+            return factor;
+        }
+        // Ends: counts are finite, and a diagonal that dominates them is positive definite.
+        penalty *= 2.0;
+    }
 }
 
 /// Upper triangle `[n, n]` of how many ascending lists hold both of two numbers below `n`, with the
@@ -251,6 +260,16 @@ mod tests {
         assert!((scores(&[0])[1] - 3.0 / (4.0 + 7.0)).abs() < 1e-6);
         assert!((scores(&[1, 1])[0] - 3.0 / (3.0 + 7.0)).abs() < 1e-6);
         assert_eq!((scores(&[0])[0], scores(&[1])[1]), (0.0, 0.0), "nothing speaks for itself");
+    }
+
+    #[test]
+    fn a_penalty_that_rounding_eats_is_doubled_until_it_counts() {
+        // Two items that the same four users have; 1e-9 is less than one step of f32 at 4.
+        assert!(Cholesky::factor(vec![4.0, 4.0, 0.0, 4.0 + 1e-9], 2).is_none(), "singular");
+        let list: &[u32] = &[0, 1];
+        let mut x = [1.0, 1.0];
+        factor(|| std::iter::repeat_n(list, 4), 2, 1e-9).solve(&mut x, 1);
+        assert!((x[0] + x[1] - 0.25).abs() < 0.01, "together 2 / 8: {x:?}");
     }
 
     #[test]

@@ -68,6 +68,12 @@ impl FitState {
         self.curve.len()
     }
 
+    /// Training tokens of those epochs.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.curve.last().map_or(0, |last| last.tokens)
+    }
+
     /// The bytes of a checkpoint, the hash of what follows first.
     ///
     /// # Panics
