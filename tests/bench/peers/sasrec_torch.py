@@ -25,6 +25,7 @@ ap.add_argument("--budget", type=float, default=600, help="training seconds (eva
 ap.add_argument("--epochs", type=int, default=10**6)
 ap.add_argument("--eval-every", type=float, default=60)
 ap.add_argument("--patience", type=int, default=10**6)
+ap.add_argument("--stop-at", type=float, default=2.0, help="end when the test NDCG@10 of the best validation reaches this")
 ap.add_argument("--windows", type=int, default=1, help="1: cut long histories into windows, 0: last maxlen only")
 ap.add_argument("--bf16", type=int, default=0)
 ap.add_argument("--cosine", type=int, default=0, help="decay lr over the budget")
@@ -189,7 +190,7 @@ while not done and ep < a.epochs:
             if a.save: torch.save(model.state_dict(), a.save)
         else: bad += 1
         print(f"ep {ep} train_s {t_train:.0f} loss {loss.item():.4f} val HR@10 {v[0]:.4f} NDCG@10 {v[1]:.4f} | best test HR@10 {best[3][0]:.4f} NDCG@10 {best[3][1]:.4f} (ep {best[1]})", flush=True)
-        if bad >= a.patience: break
+        if bad >= a.patience or best[3][1] >= a.stop_at: break
 res = dict(tag=a.tag, data=a.data.split("/")[-1], args={k: v for k, v in vars(a).items() if k not in ("data", "save", "tag")},
            params=nparam, model_f32_mb=nparam * 4 / 1e6, train_s=t_train, train_cpu_s=c_train, epochs=ep, tokens_per_s=toks / t_train,
            best_epoch=best[1], best_train_s=best[2], val_ndcg10=best[0],
