@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use ed25519_dalek::{Signer, SigningKey};
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, PublicKey, Runtime, TractRuntime};
+use sanderling_core::{
+    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TractRuntime,
+};
 use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
 use sanderling_types::{
@@ -22,7 +24,7 @@ use sanderling_types::{
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
@@ -32,6 +34,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("items", items),
     ("jsonl", jsonl),
     ("manifest", manifest),
+    ("neighbours", neighbours),
     ("recipe", recipe),
     ("report", report),
     ("signature", signature),
@@ -71,6 +74,23 @@ pub fn items(bytes: &[u8]) -> bool {
         table.row_into(item, &mut row);
         let numbers = [table.norm(item), table.dot(&query, item), table.cosine(item, ItemIndex(0))];
         assert!(row.iter().chain(&numbers).all(|number| number.is_finite()), "row {item:?} is not finite");
+    }
+    true
+}
+
+/// `neighbours.bin`: one encoding, and scores of any session are finite and have a reason where they are
+/// above 0.
+#[must_use]
+pub fn neighbours(bytes: &[u8]) -> bool {
+    let Ok(table) = NeighbourTable::decode(bytes) else { return false };
+    assert_eq!(table.encode(), bytes, "an accepted table has one encoding");
+    let newest_first = (0..table.len().min(64) as u32).map(ItemIndex);
+    let sources = table.combination().sources(newest_first.clone());
+    let mut scores = vec![0.0; table.len()];
+    table.add_scores(&sources, &mut scores);
+    assert!(scores.iter().all(|score| score.is_finite()));
+    for item in newest_first {
+        assert!(scores[item.row()] <= 0.0 || table.strongest(&sources, item).is_some());
     }
     true
 }

@@ -99,6 +99,11 @@ impl ItemTable {
         Ok(Self::from_parts(dim, bits, scales, quantised))
     }
 
+    /// The table of a bundle without an encoder: every item is out of its range.
+    pub(crate) fn none() -> Self {
+        Self::from_parts(1, ItemBits::Eight, Vec::new(), Vec::new())
+    }
+
     fn from_parts(dim: usize, bits: ItemBits, scales: Vec<f32>, rows: Vec<i8>) -> Self {
         let norm = |row: &[i8]| (integer_dot(row, row) as f32).sqrt();
         let norms = rows.chunks_exact(dim).map(norm).collect();

@@ -21,6 +21,8 @@ pub enum FileRole {
     Features,
     /// int8 item vectors and their scales.
     Items,
+    /// int8 weights from item to item.
+    Neighbours,
     /// ONNX: features `[num_candidates, num_features]` to scores `[num_candidates, 1]`.
     Ranker,
     /// Ids, categories and item facts.
@@ -28,15 +30,11 @@ pub enum FileRole {
 }
 
 impl FileRole {
-    /// Every role that an engine needs; `Card` is for people.
-    pub const REQUIRED: &'static [FileRole] = &[
-        FileRole::Baseline,
-        FileRole::Encoder,
-        FileRole::Features,
-        FileRole::Items,
-        FileRole::Ranker,
-        FileRole::Vocabulary,
-    ];
+    /// Every role that an engine needs of any bundle. `Encoder` and `Items` come together or not at
+    /// all, `Neighbours` or not; without all three the fallback list is the recommender. `Card` is for
+    /// people.
+    pub const REQUIRED: &'static [FileRole] =
+        &[FileRole::Baseline, FileRole::Features, FileRole::Ranker, FileRole::Vocabulary];
 
     /// The file name that the exporter gives this role.
     #[must_use]
@@ -47,6 +45,7 @@ impl FileRole {
             FileRole::Encoder => "encoder.onnx",
             FileRole::Features => "features.json",
             FileRole::Items => "items.bin",
+            FileRole::Neighbours => "neighbours.bin",
             FileRole::Ranker => "ranker.onnx",
             FileRole::Vocabulary => "vocabulary.json",
         }
@@ -74,7 +73,8 @@ pub struct Limits {
     pub max_candidates: u32,
     /// Most recommendations in one response.
     pub max_limit: u32,
-    /// Most session interactions that the encoder reads; older ones only count as seen.
+    /// Most session interactions that the encoder and the features read; older ones only count as
+    /// seen, and speak for their neighbours where the bundle has a table of them.
     pub max_session_len: u32,
 }
 
@@ -112,9 +112,9 @@ pub struct PolicyDefaults {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantisation {
-    /// Bits of an item-vector element.
+    /// Bits of an item-vector element; 0 without an encoder.
     pub item_bits: u8,
-    /// Bits of an element of the encoder's matrices.
+    /// Bits of an element of the encoder's matrices; 0 without an encoder.
     pub encoder_bits: u8,
     /// NDCG@10 of the f32 weights.
     pub ndcg10_f32: f64,
@@ -126,11 +126,11 @@ pub struct Quantisation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shapes {
-    /// Elements of an item vector and of the query.
+    /// Elements of an item vector and of the query; 0 without an encoder.
     pub dim: u32,
     /// Columns of the ranker input.
     pub num_features: u32,
-    /// Rows of the item table.
+    /// Items of the vocabulary.
     pub num_items: u32,
 }
 
@@ -216,7 +216,8 @@ pub struct Manifest {
     pub policy: PolicyDefaults,
     /// What packing cost.
     pub quantisation: Quantisation,
-    /// Which recommender of the trainer made the models, such as `sequence`.
+    /// Which recommender of the trainer made the models, such as `sequence`, `ease` or
+    /// `sequence+vmis-knn`.
     pub recommender: String,
     /// Sizes.
     pub shapes: Shapes,
@@ -311,7 +312,14 @@ impl Manifest {
                     .found(value))
             }
         };
-        in_range("shapes.dim", dim, 1024)?;
+        match (self.files.contains_key(&FileRole::Encoder), self.files.contains_key(&FileRole::Items)) {
+            (true, true) => in_range("shapes.dim", dim, 1024)?,
+            (false, false) if dim == 0 => {}
+            (false, false) => {
+                return invalid("shapes.dim is not 0 in a bundle without an encoder".to_owned());
+            }
+            _ => return invalid("an encoder and item vectors must come together".to_owned()),
+        }
         in_range("shapes.num_features", num_features, 1024)?;
         in_range("shapes.num_items", num_items, 10_000_000)?;
         in_range("limits.max_session_len", self.limits.max_session_len, Limits::MAX_SESSION_LEN)?;

@@ -50,6 +50,8 @@ function reasonFromWire(wire: WireReason): Reason[] {
   switch (wire.kind) {
     case 'similar_to':
       return [{ kind: 'similar_to', itemId: wire.item_id ?? '', similarity: wire.similarity ?? 0 }];
+    case 'chosen_with':
+      return [{ kind: 'chosen_with', itemId: wire.item_id ?? '', weight: wire.weight ?? 0 }];
     case 'category':
       return [{ kind: 'category', category: wire.category ?? '' }];
     case 'popular':
@@ -69,9 +71,14 @@ export function recommendationToWire(recommendation: Recommendation): WireRecomm
 }
 
 function reasonToWire(reason: Reason): WireReason {
-  return reason.kind === 'similar_to'
-    ? { kind: reason.kind, item_id: reason.itemId, similarity: reason.similarity }
-    : reason;
+  switch (reason.kind) {
+    case 'similar_to':
+      return { kind: reason.kind, item_id: reason.itemId, similarity: reason.similarity };
+    case 'chosen_with':
+      return { kind: reason.kind, item_id: reason.itemId, weight: reason.weight };
+    default:
+      return reason;
+  }
 }
 
 export function bundleInfoFromWire(manifest: WireManifest, hash: string): BundleInfo {

@@ -32,6 +32,7 @@ export interface WireReason {
   kind: string;
   item_id?: string;
   similarity?: number;
+  weight?: number;
   category?: string;
 }
 

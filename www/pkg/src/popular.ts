@@ -2,7 +2,7 @@
 
 import type { Engine, WireManifest, WireRecommendation, WireRequest } from './engine.js';
 
-/** What the list needs of `vocabulary.json`; its rows are in descending order of popularity. */
+/** What the list needs of `vocabulary.json`; its rows are in the order of the fallback list. */
 interface Vocabulary {
   item_ids: string[];
   categories: string[];
