@@ -50,6 +50,12 @@ pub fn gain_at_10(rank: Option<u32>) -> f64 {
     rank.filter(|rank| *rank <= 10).map_or(0.0, |rank| 1.0 / f64::from(rank + 1).log2())
 }
 
+/// Mean NDCG@10 of `results`; 0 of none.
+#[must_use]
+pub fn mean_ndcg10(results: &[CaseResult]) -> f64 {
+    results.iter().map(|result| gain_at_10(result.rank)).sum::<f64>() / results.len().max(1) as f64
+}
+
 /// All metrics of `results`, whose lists hold rows of `popularity` `[num_items]`: training interactions
 /// of every item. Empty results give zeros.
 #[must_use]

@@ -1,16 +1,18 @@
 //! Baselines that every report shows beside the candidate: `popular`, `recent`, `item-knn`, `vmis-knn`
 //! and `ease`.
 
-mod baskets;
-mod cholesky;
+pub(crate) mod baskets;
+pub(crate) mod cholesky;
 mod ease;
 mod item_knn;
 mod popular;
 mod recent;
+pub(crate) mod transitions;
 mod vmis_knn;
 
 pub use ease::Ease;
 pub use item_knn::ItemKnn;
+pub(crate) use item_knn::cosine_rows;
 pub use popular::Popular;
 pub use recent::Recent;
 pub use vmis_knn::VmisKnn;
@@ -94,14 +96,14 @@ fn top(scores: &[f32], k: usize) -> Vec<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use sanderling_types::{FORMAT_VERSION, TimeKind, Vocabulary};
 
     use super::*;
     use crate::split::{Event, SplitKind};
 
     /// A split of `(row, timestamp)` sequences that are for training only.
-    pub(super) fn split_at(sequences: &[&[(u32, i64)]], num_items: usize, time: TimeKind) -> Split {
+    pub(crate) fn split_at(sequences: &[&[(u32, i64)]], num_items: usize, time: TimeKind) -> Split {
         let event = |&(item, timestamp): &(u32, i64)| Event { item, timestamp };
         let mut popularity = vec![0; num_items];
         sequences.iter().copied().flatten().for_each(|&(item, _)| popularity[item as usize] += 1);
@@ -127,7 +129,7 @@ mod tests {
     }
 
     /// The same with positions for timestamps.
-    pub(super) fn split_of(sequences: &[&[u32]], num_items: usize, time: TimeKind) -> Split {
+    pub(crate) fn split_of(sequences: &[&[u32]], num_items: usize, time: TimeKind) -> Split {
         let timed: Vec<Vec<(u32, i64)>> =
             sequences.iter().map(|items| items.iter().copied().zip(0..).collect()).collect();
         split_at(&timed.iter().map(Vec::as_slice).collect::<Vec<_>>(), num_items, time)
