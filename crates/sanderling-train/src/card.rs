@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use crate::bundle::Facts;
 use crate::evaluate::Evaluation;
+use crate::recommenders::Choice;
 
 /// Markdown for `card.md`.
 #[must_use]
-pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
+pub fn card(facts: &Facts, settings: &str, evaluation: &Evaluation, choice: Option<&Choice>) -> String {
     let mut out = String::new();
     let t = &facts.training;
     // Writing to a string cannot fail.
@@ -17,7 +18,7 @@ pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
     line(format!("# {} version {}\n", facts.name, facts.version));
     line(format!(
         "A `{}` recommender over {} items, trained on {} interactions of {} users or sessions \
-         (split `{}`, seed {}).\n",
+         (split `{}`, seed {}). Settings: {settings}.\n",
         facts.recommender, facts.shapes.num_items, t.num_interactions, t.num_users, t.split, t.seed
     ));
     line(format!(
@@ -40,11 +41,15 @@ pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
         ));
     }
     let q = &facts.quantisation;
+    let packed = match facts.shapes.dim {
+        0 => String::new(),
+        _ => format!(" item vectors to {} bits and the encoder to {}", q.item_bits, q.encoder_bits),
+    };
     line(format!(
-        "\nPacking item vectors to {} bits and the encoder to {}: validation NDCG@10 {:.4} with f32 weights in \
-         retrieval order, {:.4} from the bundle.\n",
-        q.item_bits, q.encoder_bits, q.ndcg10_f32, q.ndcg10_packed
+        "\nPacking{packed}: validation NDCG@10 {:.4} with f32 weights in retrieval order, {:.4} from the bundle.\n",
+        q.ndcg10_f32, q.ndcg10_packed
     ));
+    choice.into_iter().flat_map(choice_lines).for_each(&mut line);
     line("## Limits\n".to_owned());
     line(format!(
         "Reads the newest {} interactions of a history. Knows only items with training interactions; \
@@ -52,4 +57,22 @@ pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
         facts.limits.max_session_len
     ));
     out
+}
+
+/// The recommenders that were tried, and why one was taken.
+fn choice_lines(choice: &Choice) -> Vec<String> {
+    let mut lines = vec![
+        format!("## Chosen: {}\n\nIt has {}.\n", choice.chosen, choice.reason),
+        "| tried | validation NDCG@10 (95 % interval) | bytes | settings |\n|---|---|---|---|".to_owned(),
+    ];
+    lines.extend(choice.contenders.iter().map(|contender| {
+        let metric = contender.validation_ndcg10;
+        let over = if contender.fits_budget { "" } else { ", over the budget" };
+        format!(
+            "| {} | {:.4} ({:.4} to {:.4}) | about {}{over} | {} |",
+            contender.name, metric.value, metric.low, metric.high, contender.bundle_bytes, contender.settings
+        )
+    }));
+    lines.push(String::new());
+    lines
 }

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod onnx;
 pub mod ranker;
 pub mod recipe;
+pub mod recommenders;
 pub mod retrain;
 pub mod sequence;
 pub mod slices;

@@ -2,24 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, TractRuntime};
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, NeighbourTable, TractRuntime};
 use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result,
-    Sha256Hash, Shapes, TrainingWindow,
+    Baseline, Code, Error, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result, Sha256Hash,
+    Shapes, TrainingWindow, Vocabulary,
 };
 
 use crate::bundle::{self, Contents, Facts};
 use crate::data::Dataset;
 use crate::evaluate::{self, Evaluation};
-use crate::metrics::{self, CaseResult};
-use crate::ranker::{self, LinearRanker};
+use crate::metrics::{CaseResult, mean_ndcg10};
+use crate::ranker::{self, CandidateList, LinearRanker};
 use crate::recipe::Recipe;
-use crate::sequence::{self, Epoch, FitCase, FitData, FitState, Weights};
+use crate::recommenders::{self, Choice, Contender, Job, Model};
+use crate::sequence::{self, Epoch, FitCase, FitData, FitState};
 use crate::split::{self, Case, Split};
 use crate::{baseline, card, onnx};
-
-/// Name of the recommender that this module trains.
-pub const RECOMMENDER: &str = "sequence";
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
 const MIN_STOPPING_CASES: usize = 500;
@@ -28,7 +26,7 @@ const MIN_STOPPING_CASES: usize = 500;
 const MAX_PACKING_LOSS: f64 = 0.05;
 
 /// Bytes of a bundle beside encoder, item table and vocabulary: baseline, card, features, manifest, ranker.
-const SMALL_FILES_BYTES: u64 = 12 * 1024;
+pub(crate) const SMALL_FILES_BYTES: u64 = 12 * 1024;
 
 /// Where the new bundle comes from.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +44,10 @@ pub struct Lineage {
 pub enum Step<'a> {
     /// An epoch of the sequence model ended with this state, from which training can be resumed.
     Epoch(Epoch, &'a FitState),
+    /// The recommender of this name is fitted now, and measured next where there is a choice.
+    Fitting(&'a str),
+    /// A recommender was fitted, packed and measured on the validation part.
+    Measured(&'a Contender),
     /// What is being done now.
     Doing(&'static str),
 }
@@ -63,6 +65,10 @@ pub struct Trained {
     pub curve: Vec<Epoch>,
     /// NDCG@10 that the ranker adds to retrieval order on held-out validation users.
     pub ranker_gain_ndcg10: f64,
+    /// What was chosen on the validation part on the way, for people.
+    pub settings: String,
+    /// What else was tried, and why it was not taken; `None` where there was nothing to choose between.
+    pub choice: Option<Choice>,
 }
 
 /// Trains, packs and measures, from the beginning or from the epoch after `resume`. `watch` sees every step and stops the work by returning `false`.
@@ -81,26 +87,20 @@ pub fn train(
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
-    let fitted = fit(&split, recipe, lineage, resume, watch)?;
-    let doing = |what, watch: &mut dyn FnMut(Step<'_>) -> bool| {
-        if watch(Step::Doing(what)) {
-            Ok(())
-        } else {
-            Err(Error::new(Code::Cancelled, "training was stopped"))
-        }
-    };
-    doing("packing the bundle", watch)?;
-    let mut packer = Packer::new(&split, recipe, lineage, &fitted.weights)?;
+    let mut job = Job { split: &split, recipe, lineage, watch };
+    let recommenders::Chosen { mut packer, settings, curve, choice } =
+        recommenders::choose(&mut job, resume)?;
+    job.tell(Step::Doing("packing the bundle"))?;
     packer.measure_packing(&split)?;
-    doing("fitting the ranker", watch)?;
+    job.tell(Step::Doing("fitting the ranker"))?;
     let ranker = packer.fit_ranker(&split)?;
-    doing("measuring the baseline", watch)?;
+    job.tell(Step::Doing("measuring the baseline"))?;
     packer.measure_baseline(&split, recipe)?;
-    doing("evaluating on the test part", watch)?;
+    job.tell(Step::Doing("evaluating on the test part"))?;
     let engine = packer.engine()?;
     let evaluation = evaluate::beside_baselines(&engine, &split);
     packer.facts.metrics = evaluation.metrics.clone();
-    packer.contents.card = card::card(&packer.facts, &evaluation);
+    packer.contents.card = card::card(&packer.facts, &settings, &evaluation, choice.as_ref());
     let (files, manifest) = bundle::assemble(&packer.contents, &packer.facts);
     if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
         return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
@@ -109,18 +109,19 @@ pub fn train(
             .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
     }
     Bundle::open(files.clone(), None)?;
-    Ok(Trained { files, manifest, evaluation, curve: fitted.curve, ranker_gain_ndcg10: ranker.gain_ndcg10 })
-}
-
-fn mean_ndcg10(results: &[CaseResult]) -> f64 {
-    results.iter().map(|result| metrics::gain_at_10(result.rank)).sum::<f64>() / results.len().max(1) as f64
+    let ranker_gain_ndcg10 = ranker.gain_ndcg10;
+    Ok(Trained { files, manifest, evaluation, curve, ranker_gain_ndcg10, settings, choice })
 }
 
 fn round(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-fn fit(
+/// Trains the sequence model.
+///
+/// # Errors
+/// As [`sequence::fit`].
+pub(crate) fn fit(
     split: &Split,
     recipe: &Recipe,
     lineage: &Lineage,
@@ -153,7 +154,7 @@ fn stopping_cases(split: &Split, max_tokens: usize) -> Vec<FitCase> {
 }
 
 /// A case that the model can be asked: known history and known target.
-fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
+pub(crate) fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
     let history: Vec<u32> = split.rows(split.history(case)).collect();
     let target = split.row(split.target(case))?;
     (!history.is_empty()).then_some(FitCase { history, target })
@@ -183,72 +184,106 @@ fn target_weights(split: &Split, shares: &BTreeMap<String, f64>) -> Vec<f32> {
 }
 
 /// A bundle in the making: contents and facts that later steps replace one by one.
-struct Packer {
+pub(crate) struct Packer {
     contents: Contents,
     facts: Facts,
 }
 
 impl Packer {
-    fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, weights: &Weights) -> Result<Self> {
-        let features = FeatureSpec::standard();
+    /// Packs a fitted model with a ranker that keeps retrieval order.
+    ///
+    /// # Errors
+    /// As [`ItemTable::quantise`].
+    pub(crate) fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, model: &Model) -> Result<Self> {
+        let features = model.features();
         let names = baseline::numeric_names(&features);
         let contents = Contents {
-            encoder: onnx::encoder(weights),
-            items: Vec::new(),
+            encoder: model.vectors.as_ref().map(|vectors| vectors.encoder.clone()),
+            items: None,
+            neighbours: model.neighbours.as_ref().map(NeighbourTable::encode),
             ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
-            vocabulary: split.vocabulary.clone(),
+            vocabulary: model
+                .order
+                .as_ref()
+                .map_or_else(|| split.vocabulary.clone(), |order| in_order(&split.vocabulary, order)),
             baseline: baseline::draft(&names, &split.vocabulary),
             features,
             card: String::new(),
         };
         let shapes = Shapes {
-            dim: weights.shape.dim as u32,
+            dim: model.vectors.as_ref().map_or(0, |vectors| vectors.dim as u32),
             num_features: contents.features.features.len() as u32,
-            num_items: weights.num_items() as u32,
+            num_items: split.vocabulary.len() as u32,
         };
-        let choosing = split.choosing_cases();
-        let validation: Vec<FitCase> = choosing.iter().filter_map(|&case| fit_case(split, case)).collect();
-        let known = validation.len() as f64 / choosing.len().max(1) as f64;
-        let ndcg10_f32 = round(sequence::ndcg10(weights, &validation, split.exclude_seen) * known);
         let facts = Facts {
             name: recipe.name.clone(),
             version: lineage.parent.map_or(1, |(_, version)| version + 1),
             parent: lineage.parent.map(|(hash, _)| hash),
-            recommender: RECOMMENDER.to_owned(),
+            recommender: model.name.clone(),
             shapes,
             limits: Limits {
                 max_candidates: recipe.limits.max_candidates,
                 max_limit: recipe.limits.max_limit,
-                max_session_len: weights.shape.max_len as u32,
+                max_session_len: model.max_session_len as u32,
             },
             policy: PolicyDefaults { category_cap: recipe.category_cap, exclude_seen: split.exclude_seen },
             telemetry: recipe.telemetry_constants(),
             training: training_window(split, recipe),
             quantisation: Quantisation {
-                item_bits: ItemBits::Eight.count(),
-                encoder_bits: onnx::WEIGHT_BITS,
-                ndcg10_f32,
+                item_bits: 0,
+                encoder_bits: model.vectors.as_ref().map_or(0, |vectors| vectors.encoder_bits),
+                ndcg10_f32: round(model.ndcg10_f32),
                 ndcg10_packed: 0.0,
             },
             metrics: BTreeMap::<String, Metric>::new(),
         };
         let mut packer = Self { contents, facts };
-        packer.pack_items(weights, recipe)?;
+        packer.pack_items(model, recipe)?;
         Ok(packer)
     }
 
     /// Packs item vectors to eight bits, or to four where the budget asks for it.
-    fn pack_items(&mut self, weights: &Weights, recipe: &Recipe) -> Result<()> {
+    fn pack_items(&mut self, model: &Model, recipe: &Recipe) -> Result<()> {
+        let Some(vectors) = &model.vectors else { return Ok(()) };
         for bits in [ItemBits::Eight, ItemBits::Four] {
-            self.contents.items = ItemTable::quantise(&weights.items, weights.shape.dim, bits)?.encode();
+            self.contents.items = Some(ItemTable::quantise(&vectors.rows, vectors.dim, bits)?.encode());
             self.facts.quantisation.item_bits = bits.count();
-            let large = [self.contents.items.len(), self.contents.encoder.len()];
-            let bytes = large.iter().sum::<usize>() + self.contents.vocabulary.encode().len();
-            if recipe.max_bundle_bytes.is_none_or(|max| bytes as u64 + SMALL_FILES_BYTES <= max) {
+            if recipe.max_bundle_bytes.is_none_or(|max| self.estimated_bytes() <= max) {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Length of the bundle, with [`SMALL_FILES_BYTES`] for what later steps write.
+    pub(crate) fn estimated_bytes(&self) -> u64 {
+        let Contents { encoder, items, neighbours, vocabulary, .. } = &self.contents;
+        let models: usize = [encoder, items, neighbours].into_iter().flatten().map(Vec::len).sum();
+        (models + vocabulary.encode().len()) as u64 + SMALL_FILES_BYTES
+    }
+
+    /// Answers to the choosing cases in the order of [`in_halves`], each half with a ranker that was
+    /// fitted on the other; the ranker is as before afterwards.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn cross_fitted_answers(&mut self, split: &Split) -> Result<Vec<CaseResult>> {
+        let engine = self.engine()?;
+        let halves = in_halves(&split.choosing_cases());
+        let answers =
+            |engine: &Engine, half: &[Case]| evaluate::answer(engine, split, half, split.exclude_seen);
+        if !engine.bundle().retrieves() {
+            return Ok(halves.iter().flat_map(|half| answers(&engine, half)).collect());
+        }
+        let before = self.contents.ranker.clone();
+        let mut out = Vec::new();
+        for (half, other) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
+            let lists = ranker::candidate_lists(&engine, split, other, split.exclude_seen);
+            self.set_ranker(&lists);
+            out.extend(answers(&self.engine()?, half));
+        }
+        self.contents.ranker = before;
+        Ok(out)
     }
 
     /// The bundle as it is now, opened and loaded the way a device does it.
@@ -274,9 +309,13 @@ impl Packer {
     fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {
         let engine = self.engine()?;
         let lists = ranker::candidate_lists(&engine, split, &split.choosing_cases(), split.exclude_seen);
-        let ranker = ranker::fit(&lists, &self.contents.features);
+        Ok(self.set_ranker(&lists))
+    }
+
+    fn set_ranker(&mut self, lists: &[CandidateList]) -> LinearRanker {
+        let ranker = ranker::fit(lists, &self.contents.features);
         self.contents.ranker = onnx::linear_ranker(&ranker.weights, 0.0);
-        Ok(ranker)
+        ranker
     }
 
     fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
@@ -284,6 +323,29 @@ impl Packer {
         let measured: Baseline = baseline::measure(&engine, split, recipe.telemetry.window_seconds);
         self.contents.baseline = measured;
         Ok(())
+    }
+}
+
+/// Cases of two halves of the users, each with users of either parity: a ranker divides its users once
+/// more, by parity, to see whether it is worth anything.
+fn in_halves(cases: &[Case]) -> [Vec<Case>; 2] {
+    let (first, second) = cases.iter().partition(|case| case.user / 2 % 2 == 0);
+    [first, second]
+}
+
+/// The vocabulary with its rows in another order.
+fn in_order(vocabulary: &Vocabulary, order: &[u32]) -> Vocabulary {
+    fn picked<T: Clone>(column: &[T], order: &[u32]) -> Vec<T> {
+        order.iter().filter_map(|&row| column.get(row as usize).cloned()).collect()
+    }
+    Vocabulary {
+        format_version: vocabulary.format_version,
+        item_ids: picked(&vocabulary.item_ids, order),
+        categories: vocabulary.categories.clone(),
+        item_categories: picked(&vocabulary.item_categories, order),
+        popularity: picked(&vocabulary.popularity, order),
+        prices: picked(&vocabulary.prices, order),
+        published_at: picked(&vocabulary.published_at, order),
     }
 }
 

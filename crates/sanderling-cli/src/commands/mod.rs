@@ -1,6 +1,7 @@
 //! One file a group of commands: arguments, library call, printed result.
 
 pub(crate) mod bundle;
+pub(crate) mod choice;
 pub(crate) mod collect;
 pub(crate) mod compare;
 pub(crate) mod data;

@@ -8,13 +8,15 @@ use clap::{Args, ValueEnum};
 use sanderling_core::BundleFiles;
 use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
+use sanderling_train::recommenders::Recommender;
 use sanderling_train::slices::Slices;
 use sanderling_train::split::{self, SplitKind};
-use sanderling_train::train::{self, Lineage, RECOMMENDER, Step, Trained};
+use sanderling_train::train::{self, Lineage, Step, Trained};
 use sanderling_train::{bundle, checkpoint, metrics::Metrics};
 use sanderling_types::{Manifest, Quantisation, Result};
 use serde::Serialize;
 
+use super::choice::{ChoiceResult, CostMeter};
 use super::table;
 use crate::output::{Output, Verdict};
 use crate::progress::TrainingProgress;
@@ -42,10 +44,47 @@ impl From<SplitArg> for SplitKind {
     }
 }
 
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecommenderArg {
+    /// All of them; the best on the validation part is taken.
+    Auto,
+    /// Most interactions first, fading with time where that helps.
+    Popular,
+    /// Popularity that fades.
+    Recent,
+    /// Items that the same users chose.
+    ItemKnn,
+    /// What similar sessions held, added up from item to item.
+    VmisKnn,
+    /// A linear autoencoder of users' items.
+    Ease,
+    /// Matrix factorisation.
+    Ials,
+    /// A transformer over the history.
+    Sequence,
+}
+
+impl From<RecommenderArg> for Recommender {
+    fn from(arg: RecommenderArg) -> Self {
+        match arg {
+            RecommenderArg::Auto => Recommender::Auto,
+            RecommenderArg::Popular => Recommender::Popular,
+            RecommenderArg::Recent => Recommender::Recent,
+            RecommenderArg::ItemKnn => Recommender::ItemKnn,
+            RecommenderArg::VmisKnn => Recommender::VmisKnn,
+            RecommenderArg::Ease => Recommender::Ease,
+            RecommenderArg::Ials => Recommender::Ials,
+            RecommenderArg::Sequence => Recommender::Sequence,
+        }
+    }
+}
+
 /// Train a recommender, measure it against baselines, write its bundle.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling train data/shop --out bundles/shop --json\n  \
     sanderling train data/ml-1m --split leave-one-out --seed 7 --out bundles/ml-1m\n  \
+    sanderling train data/shop --recommender auto --max-bundle-bytes 500000 --out bundles/shop\n  \
     sanderling train data/shop --out bundles/shop --report shop.html")]
 pub(crate) struct Train {
     /// Data folder, or a bare table of interactions.
@@ -53,6 +92,9 @@ pub(crate) struct Train {
     /// Recipe file; see docs/formats/recipe.md.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    /// What to train; overrides the recipe.
+    #[arg(long, value_enum)]
+    recommender: Option<RecommenderArg>,
     /// How the data is divided; overrides the recipe.
     #[arg(long, value_enum)]
     split: Option<SplitArg>,
@@ -98,6 +140,10 @@ pub(crate) struct TrainResult {
     pub(crate) file_bytes: BTreeMap<String, u64>,
     pub(crate) quantisation: Quantisation,
     pub(crate) ranker_gain_ndcg10: f64,
+    /// What was chosen on the validation part on the way, for people.
+    pub(crate) settings: String,
+    /// What else was tried, and why it was not taken; `null` where there was nothing to choose between.
+    pub(crate) choice: Option<ChoiceResult>,
     pub(crate) epochs: usize,
     pub(crate) tokens: u64,
     /// Of the epochs of this run alone: without reading, packing, evaluating, and what `--resume` took over.
@@ -112,10 +158,10 @@ pub(crate) fn file_bytes(files: &BundleFiles) -> BTreeMap<String, u64> {
 }
 
 impl TrainResult {
-    pub(crate) fn new(trained: &Trained, fit_wall_seconds: f64, usage: Usage) -> Self {
-        let Manifest { training, quantisation, .. } = &trained.manifest;
+    pub(crate) fn new(trained: &Trained, costs: &CostMeter, fit_wall_seconds: f64, usage: Usage) -> Self {
+        let Manifest { training, quantisation, recommender, .. } = &trained.manifest;
         Self {
-            recommender: RECOMMENDER.to_owned(),
+            recommender: recommender.clone(),
             split: training.split.clone(),
             seed: training.seed,
             num_cases: trained.evaluation.num_cases,
@@ -127,6 +173,8 @@ impl TrainResult {
             file_bytes: file_bytes(&trained.files),
             quantisation: quantisation.clone(),
             ranker_gain_ndcg10: trained.ranker_gain_ndcg10,
+            settings: trained.settings.clone(),
+            choice: trained.choice.as_ref().map(|choice| ChoiceResult::new(choice, costs)),
             epochs: trained.curve.len(),
             tokens: trained.curve.last().map_or(0, |epoch| epoch.tokens),
             fit_wall_seconds,
@@ -140,8 +188,9 @@ impl TrainResult {
             .iter()
             .map(|(name, len)| format!("  {name:<16}{:>12}", table::bytes(*len)))
             .collect();
+        let choice = self.choice.as_ref().map_or_else(String::new, |choice| format!("{}\n\n", choice.text()));
         format!(
-            "{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
+            "{choice}{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
              bundle {} ({})\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
             self.num_cases,
             self.split,
@@ -169,6 +218,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
     report::check_path(args.report.as_deref())?;
     let mut recipe = recipe(args.recipe.as_ref(), args.split, args.seed)?;
+    recipe.recommender = args.recommender.map_or(recipe.recommender, Recommender::from);
     recipe.name = args.name.clone().unwrap_or(recipe.name);
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
     recipe.max_bundle_bytes = args.max_bundle_bytes.or(recipe.max_bundle_bytes);
@@ -179,11 +229,13 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     }
     let (epochs, tokens) = state.as_ref().map_or((0, 0), |state| (state.epochs(), state.tokens()));
     let mut progress = TrainingProgress::after(epochs, tokens);
+    let mut costs = CostMeter::new(start);
     let mut unsaved = Ok(());
     let mut watch = |step: Step<'_>| {
         if let (Some(path), Step::Epoch(_, state)) = (&args.resume, step) {
             unsaved = checkpoint::write(path, state);
         }
+        costs.note(step);
         progress.show(step) && unsaved.is_ok()
     };
     let trained = with_threads(args.threads, || {
@@ -201,7 +253,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
         split.exclude_seen = trained.manifest.policy.exclude_seen;
         report::write(path, &engine, &split, &trained.evaluation, &trained.curve)?;
     }
-    let result = TrainResult::new(&trained, fit_wall_seconds, Usage::since(start));
+    let result = TrainResult::new(&trained, &costs, fit_wall_seconds, Usage::since(start));
     output.result(&result, &result.text())?;
     Ok(Verdict::Done)
 }

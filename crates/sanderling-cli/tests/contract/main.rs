@@ -4,6 +4,7 @@
 
 mod compare;
 mod import;
+mod recommenders;
 mod report;
 mod support;
 mod training;
