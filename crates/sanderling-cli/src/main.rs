@@ -13,7 +13,9 @@ mod progress;
 mod report;
 mod usage;
 
-use commands::{bundle, collect, compare, data, drift, evaluate, golden, recommend, retrain, train, verify};
+use commands::{
+    bundle, collect, compare, data, drift, evaluate, golden, items, recommend, retrain, train, verify,
+};
 use output::{Output, Verdict};
 
 /// Private recommendations that run where the user is: train, check, serve, listen, retrain.
@@ -35,6 +37,7 @@ enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
+    Items(items::Items),
     Recommend(recommend::Recommend),
     Inspect(bundle::Inspect),
     Keygen(bundle::Keygen),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args, &output),
         Command::Evaluate(args) => evaluate::run(&args, &output),
         Command::Compare(args) => compare::run(&args, &output),
+        Command::Items(args) => items::run(&args, &output),
         Command::Recommend(args) => recommend::run(&args, &output),
         Command::Inspect(args) => bundle::inspect(&args, &output),
         Command::Keygen(args) => bundle::keygen(&args, &output),

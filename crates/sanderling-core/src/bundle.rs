@@ -26,6 +26,11 @@ impl BundleFiles {
         self.0.insert(name.into(), bytes);
     }
 
+    /// Takes a file out, if it is there.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
     /// The bytes of a file.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
@@ -267,7 +272,7 @@ fn verify_signature(manifest: &[u8], signature: Option<&[u8]>, key: &PublicKey) 
 fn check_files(manifest: &Manifest, files: &BundleFiles) -> Result<()> {
     for (role, entry) in &manifest.files {
         let Some(bytes) = files.get(&entry.path) else {
-            if *role == FileRole::Card {
+            if !role.is_for_devices() {
                 continue;
             }
             return Err(missing(&entry.path));

@@ -197,6 +197,24 @@ impl ItemTable {
         Ok(Self::from_parts(dim, bits, scales, rows))
     }
 
+    /// Quantises more vectors `[rows, dim]` in the same way and puts them behind the others.
+    ///
+    /// # Errors
+    /// As [`ItemTable::quantise`]; [`Code::InvalidArgument`] for more rows than a table may have.
+    pub fn append(&mut self, rows: &[f32]) -> Result<()> {
+        let more = Self::quantise(rows, self.dim, self.bits)?;
+        let num_items = self.len() + more.len();
+        if num_items > Self::MAX_ITEMS {
+            return Err(Error::new(Code::InvalidArgument, "the item table would have too many rows")
+                .expected(format!("at most {}", Self::MAX_ITEMS))
+                .found(num_items));
+        }
+        self.scales.extend(more.scales);
+        self.rows.extend(more.rows);
+        self.norms.extend(more.norms);
+        Ok(())
+    }
+
     /// Number of items.
     #[must_use]
     pub fn len(&self) -> usize {

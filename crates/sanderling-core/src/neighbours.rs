@@ -126,6 +126,22 @@ impl NeighbourTable {
         self.ends.push(self.items.len() as u32);
     }
 
+    /// Puts rows without neighbours behind the others.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] for more rows than a table may have.
+    pub fn append_empty(&mut self, rows: usize) -> Result<()> {
+        let num_rows = self.len() + rows;
+        if num_rows > Self::MAX_ITEMS {
+            return Err(argument("the neighbour table would have too many rows")
+                .expected(format!("at most {}", Self::MAX_ITEMS))
+                .found(num_rows));
+        }
+        self.scales.resize(num_rows, 0.0);
+        self.ends.resize(num_rows, self.items.len() as u32);
+        Ok(())
+    }
+
     /// The bytes of `neighbours.bin`.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -49,6 +49,8 @@ pub struct Contents {
     pub items: Option<Vec<u8>>,
     /// `neighbours.bin`.
     pub neighbours: Option<Vec<u8>>,
+    /// `content.bin`, where attributes contribute to item vectors.
+    pub content: Option<Vec<u8>>,
     /// `ranker.onnx`.
     pub ranker: Vec<u8>,
     /// Ids and item facts.
@@ -69,6 +71,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
     let contents_by_role = [
         (FileRole::Baseline, Some(contents.baseline.encode())),
         (FileRole::Card, Some(contents.card.clone().into_bytes())),
+        (FileRole::Content, contents.content.clone()),
         (FileRole::Encoder, contents.encoder.clone()),
         (FileRole::Features, Some(contents.features.encode())),
         (FileRole::Items, contents.items.clone()),
@@ -106,11 +109,12 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
 }
 
 /// Files that a bundle folder may hold.
-const FILE_NAMES: [&str; 10] = [
+const FILE_NAMES: [&str; 11] = [
     Manifest::FILE_NAME,
     Manifest::SIGNATURE_FILE_NAME,
     "baseline.json",
     "card.md",
+    "content.bin",
     "encoder.onnx",
     "features.json",
     "items.bin",

@@ -9,12 +9,16 @@
 //! `sanderling-core`, never from the trainer's own weights.
 #![deny(missing_docs)]
 
+pub mod additions;
 pub mod baseline;
 pub mod baselines;
 pub mod bundle;
+pub mod candidates;
 pub mod card;
+mod catalogue;
 pub mod checkpoint;
 pub mod compare;
+pub mod content;
 pub mod data;
 mod draw;
 pub mod evaluate;

@@ -81,6 +81,14 @@ pub struct ModelRecipe {
     /// Dropout probability, 0 to 0.9; by default 0.2, and 0.4 where there are fewer than 50 training
     /// interactions an item.
     pub dropout: Option<f32>,
+    /// Whether item vectors have unit length.
+    pub unit_items: bool,
+    /// Whether item vectors have a part that attributes of the catalogue contribute.
+    pub content: bool,
+    /// Probability that training sees an item with attributes without its own part, 0 to 0.9.
+    pub id_dropout: f32,
+    /// Share of the training sequences after which one is seen half as often; all alike by default.
+    pub half_life: Option<f32>,
     /// Peak learning rate.
     pub learning_rate: f32,
     /// Shared negatives of a batch.
@@ -103,6 +111,10 @@ impl Default for ModelRecipe {
             hidden: None,
             max_session_len: None,
             dropout: None,
+            unit_items: false,
+            content: true,
+            id_dropout: 0.1,
+            half_life: None,
             learning_rate: 2e-3,
             num_negatives: 1024,
             batch_tokens: None,
@@ -231,6 +243,10 @@ impl Recipe {
         range("model.heads", heads_ok, "a divisor of model.dim", m.heads.to_string())?;
         let dropout = m.dropout.unwrap_or(0.0);
         range("model.dropout", (0.0..=0.9).contains(&dropout), "0 to 0.9", dropout.to_string())?;
+        let id_dropout_ok = (0.0..=0.9).contains(&m.id_dropout);
+        range("model.id_dropout", id_dropout_ok, "0 to 0.9", m.id_dropout.to_string())?;
+        let half_life = m.half_life.unwrap_or(1.0);
+        range("model.half_life", half_life > 0.0 && half_life.is_finite(), "above 0", half_life.to_string())?;
         let hidden = m.hidden.unwrap_or(1);
         range("model.hidden", (1..=4096).contains(&hidden), "1 to 4096", hidden.to_string())?;
         let batch = m.batch_tokens.unwrap_or(1024);
@@ -322,7 +338,9 @@ impl Recipe {
         FitOptions {
             shape,
             learning_rate: m.learning_rate,
-            dropout: m.dropout.unwrap_or(if tokens < SPARSE * split.vocabulary.len() { 0.4 } else { 0.2 }),
+            dropout: m.dropout.unwrap_or(if tokens < SPARSE * split.num_trained() { 0.4 } else { 0.2 }),
+            unit_items: m.unit_items,
+            id_dropout: m.id_dropout,
             num_negatives: m.num_negatives,
             batch_tokens: m.batch_tokens.unwrap_or((tokens / 100).clamp(256, 1024)),
             max_epochs: m.max_epochs.unwrap_or((20_000_000 / tokens).clamp(10, 80)),

@@ -9,13 +9,14 @@ use sanderling_types::{
 };
 
 use crate::bundle::{self, Contents, Facts};
+use crate::catalogue::Catalogue;
 use crate::data::Dataset;
 use crate::evaluate::{self, Evaluation};
 use crate::metrics::{CaseResult, mean_ndcg10};
 use crate::ranker::{self, CandidateList, LinearRanker};
 use crate::recipe::Recipe;
 use crate::recommenders::{self, Choice, Contender, Job, Model};
-use crate::sequence::{self, Epoch, FitCase, FitData, FitState};
+use crate::sequence::{self, Epoch, FitCase, FitData, FitState, ItemContent};
 use crate::split::{self, Case, Split};
 use crate::{baseline, card, onnx};
 
@@ -87,7 +88,8 @@ pub fn train(
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
-    let mut job = Job { split: &split, recipe, lineage, watch };
+    let catalogue = Catalogue::new(dataset, &split, recipe);
+    let mut job = Job { split: &split, catalogue: &catalogue, recipe, lineage, watch };
     let recommenders::Chosen { mut packer, settings, curve, choice } =
         recommenders::choose(&mut job, resume)?;
     job.tell(Step::Doing("packing the bundle"))?;
@@ -123,6 +125,7 @@ fn round(value: f64) -> f64 {
 /// As [`sequence::fit`].
 pub(crate) fn fit(
     split: &Split,
+    content: &ItemContent,
     recipe: &Recipe,
     lineage: &Lineage,
     resume: Option<FitState>,
@@ -134,7 +137,9 @@ pub(crate) fn fit(
     let validation = stopping_cases(split, tokens / 2);
     let data = FitData {
         sequences: &sequences,
-        num_items: split.vocabulary.len(),
+        presence: &presence(split, recipe.model.half_life),
+        num_items: split.num_trained(),
+        content,
         target_weights: &target_weights(split, &lineage.category_shares),
         validation: &validation,
         exclude_seen: split.exclude_seen,
@@ -143,20 +148,38 @@ pub(crate) fn fit(
     sequence::fit(&data, &recipe.fit_options(split), resume, &mut watch)
 }
 
+/// Probability that a pass sees each sequence: halved for every `half_life` of the sequences that began later;
+/// empty for all alike.
+fn presence(split: &Split, half_life: Option<f32>) -> Vec<f32> {
+    let Some(half_life) = half_life else { return Vec::new() };
+    let start = |at: &usize| split.sequences[*at].first().map_or(i64::MAX, |event| event.timestamp);
+    let mut newest_first: Vec<usize> =
+        (0..split.sequences.len()).filter(|&at| split.train_len[at] > 0).collect();
+    newest_first.sort_by_key(|at| std::cmp::Reverse(start(at)));
+    let mut presence = vec![1.0; split.sequences.len()];
+    for (age, &at) in newest_first.iter().enumerate() {
+        presence[at] = (-(age as f32) / newest_first.len() as f32 / half_life).exp2();
+    }
+    presence
+}
+
 /// Evenly spaced validation cases whose histories hold about `max_tokens` together, so that looking
 /// at them after every epoch costs less than the epoch.
 fn stopping_cases(split: &Split, max_tokens: usize) -> Vec<FitCase> {
-    let all: Vec<FitCase> = split.choosing_cases().iter().filter_map(|&case| fit_case(split, case)).collect();
+    let trained = split.num_trained();
+    let all: Vec<FitCase> =
+        split.choosing_cases().iter().filter_map(|&case| fit_case(split, case, trained)).collect();
     let tokens: usize = all.iter().map(|case| case.history.len().min(200)).sum();
     let wanted = all.len() * max_tokens / tokens.max(1);
     let keep = wanted.max(MIN_STOPPING_CASES).min(all.len());
     (0..keep).map(|i| all[i * all.len() / keep].clone()).collect()
 }
 
-/// A case that the model can be asked: known history and known target.
-pub(crate) fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
-    let history: Vec<u32> = split.rows(split.history(case)).collect();
-    let target = split.row(split.target(case))?;
+/// A case that the model can be asked: known history and known target among the first `known` rows.
+pub(crate) fn fit_case(split: &Split, case: Case, known: usize) -> Option<FitCase> {
+    let known = |row: &u32| (*row as usize) < known;
+    let history: Vec<u32> = split.rows(split.history(case)).filter(known).collect();
+    let target = split.row(split.target(case)).filter(known)?;
     (!history.is_empty()).then_some(FitCase { history, target })
 }
 
@@ -201,6 +224,7 @@ impl Packer {
             encoder: model.vectors.as_ref().map(|vectors| vectors.encoder.clone()),
             items: None,
             neighbours: model.neighbours.as_ref().map(NeighbourTable::encode),
+            content: model.content.clone(),
             ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
             vocabulary: model
                 .order

@@ -15,6 +15,8 @@ pub enum FileRole {
     Baseline,
     /// The model card, for people.
     Card,
+    /// What attributes contribute to item vectors; for adding items to a bundle, not for devices.
+    Content,
     /// ONNX: item vectors `[1, len, dim]` to query `[1, dim]`.
     Encoder,
     /// The feature spec.
@@ -31,10 +33,15 @@ pub enum FileRole {
 
 impl FileRole {
     /// Every role that an engine needs of any bundle. `Encoder` and `Items` come together or not at
-    /// all, `Neighbours` or not; without all three the fallback list is the recommender. `Card` is for
-    /// people.
+    /// all, `Neighbours` or not; without all three the fallback list is the recommender.
     pub const REQUIRED: &'static [FileRole] =
         &[FileRole::Baseline, FileRole::Features, FileRole::Ranker, FileRole::Vocabulary];
+
+    /// Whether a device loads the file.
+    #[must_use]
+    pub fn is_for_devices(self) -> bool {
+        !matches!(self, FileRole::Card | FileRole::Content)
+    }
 
     /// The file name that the exporter gives this role.
     #[must_use]
@@ -42,6 +49,7 @@ impl FileRole {
         match self {
             FileRole::Baseline => "baseline.json",
             FileRole::Card => "card.md",
+            FileRole::Content => "content.bin",
             FileRole::Encoder => "encoder.onnx",
             FileRole::Features => "features.json",
             FileRole::Items => "items.bin",
@@ -270,10 +278,11 @@ impl Manifest {
         Sha256Hash::of(&self.encode())
     }
 
-    /// Total length of all files and of the manifest.
+    /// What a device loads: the manifest and every file that is for devices.
     #[must_use]
     pub fn bundle_bytes(&self) -> u64 {
-        self.files.values().map(|file| file.bytes).sum::<u64>() + self.encode().len() as u64
+        let for_devices = self.files.iter().filter(|(role, _)| role.is_for_devices());
+        for_devices.map(|(_, file)| file.bytes).sum::<u64>() + self.encode().len() as u64
     }
 
     /// The entry of a role.

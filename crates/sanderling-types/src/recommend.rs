@@ -27,6 +27,8 @@ pub struct Filter {
 pub struct Rules {
     /// Items that must not appear.
     pub exclude: Vec<ItemId>,
+    /// The only items that may appear; empty allows all.
+    pub only: Vec<ItemId>,
     /// Whether items of the session are left out.
     pub exclude_seen: Option<bool>,
     /// Conditions that every item must meet.

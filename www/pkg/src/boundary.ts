@@ -1,5 +1,6 @@
 /** The only place where camelCase meets the wasm boundary's snake_case. */
 
+import { filesForDevices } from './bundle.js';
 import type { WireManifest, WireInteraction, WireReason, WireRecommendation, WireResponse, WireRules } from './engine.js';
 import type {
   BundleInfo,
@@ -23,6 +24,7 @@ export function interactionFromWire({ item_id, kind, timestamp }: WireInteractio
 export function rulesToWire(rules: Rules): WireRules {
   const wire: WireRules = {};
   if (rules.exclude !== undefined) wire.exclude = [...rules.exclude];
+  if (rules.only !== undefined) wire.only = [...rules.only];
   if (rules.excludeSeen !== undefined) wire.exclude_seen = rules.excludeSeen;
   if (rules.categoryCap !== undefined) wire.category_cap = rules.categoryCap;
   if (rules.filter !== undefined) {
@@ -89,7 +91,7 @@ export function bundleInfoFromWire(manifest: WireManifest, hash: string): Bundle
     version: manifest.version,
     recommender: manifest.recommender,
     numItems: shapes.num_items,
-    bytes: Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0),
+    bytes: filesForDevices(manifest.files).reduce((sum, file) => sum + file.bytes, 0),
     limits: {
       maxCandidates: limits.max_candidates,
       maxLimit: limits.max_limit,

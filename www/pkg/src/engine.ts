@@ -14,6 +14,7 @@ export interface WireInteraction {
 
 export interface WireRules {
   exclude?: string[];
+  only?: string[];
   exclude_seen?: boolean;
   filter?: { categories?: string[]; min_price?: number; max_price?: number };
   category_cap?: number;

@@ -11,6 +11,7 @@ export const ERROR_CODES = {
   signature_missing: 'A public key was given but the bundle carries no signature.',
   signature_invalid: 'The manifest\'s signature does not verify with the given key.',
   incompatible_features: 'The feature spec is not the one this engine computes.',
+  content_invalid: 'content.bin is malformed or disagrees with the manifest.',
   items_invalid: 'items.bin is malformed or disagrees with the manifest.',
   neighbours_invalid: 'neighbours.bin is malformed or disagrees with the manifest.',
   vocabulary_invalid: 'vocabulary.json is malformed or disagrees with the manifest.',

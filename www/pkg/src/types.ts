@@ -44,6 +44,8 @@ export interface Filter {
 export interface Rules {
   /** Items that must not appear. */
   exclude?: readonly string[];
+  /** The only items that may appear; empty allows all. */
+  only?: readonly string[];
   /** Whether items of the session are left out. */
   excludeSeen?: boolean;
   filter?: Filter;

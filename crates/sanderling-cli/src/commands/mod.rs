@@ -8,6 +8,7 @@ pub(crate) mod data;
 pub(crate) mod drift;
 pub(crate) mod evaluate;
 pub(crate) mod golden;
+pub(crate) mod items;
 pub(crate) mod recommend;
 pub(crate) mod retrain;
 pub(crate) mod table;

@@ -4,6 +4,7 @@
 
 mod compare;
 mod import;
+mod items;
 mod recommenders;
 mod report;
 mod support;
@@ -27,6 +28,7 @@ fn the_help_of_every_subcommand_has_an_example_of_it() {
         "train",
         "evaluate",
         "compare",
+        "items",
         "recommend",
         "verify",
         "collect",

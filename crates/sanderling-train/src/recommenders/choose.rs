@@ -5,6 +5,7 @@ use sanderling_types::{Code, Error, Metric, Result};
 use serde::Serialize;
 
 use super::{Model, Recommender, SecondSource, fit};
+use crate::catalogue::Catalogue;
 use crate::metrics::{self, CaseResult};
 use crate::recipe::Recipe;
 use crate::sequence::{Epoch, FitState};
@@ -44,6 +45,7 @@ pub struct Choice {
 /// What training needs to know, and whom it tells.
 pub(crate) struct Job<'a> {
     pub(crate) split: &'a Split,
+    pub(crate) catalogue: &'a Catalogue,
     pub(crate) recipe: &'a Recipe,
     pub(crate) lineage: &'a Lineage,
     pub(crate) watch: &'a mut dyn FnMut(Step<'_>) -> bool,
@@ -136,8 +138,9 @@ fn fitted(job: &mut Job<'_>, recommender: Recommender) -> Result<Model> {
 
 fn sequence(job: &mut Job<'_>, resume: Option<FitState>) -> Result<(Model, Vec<Epoch>)> {
     job.tell(Step::Fitting(Recommender::Sequence.as_str()))?;
-    let fitted = train::fit(job.split, job.recipe, job.lineage, resume, &mut *job.watch)?;
-    Ok((Model::of_sequence(&fitted.weights, job.split), fitted.curve))
+    let fitted =
+        train::fit(job.split, &job.catalogue.content, job.recipe, job.lineage, resume, &mut *job.watch)?;
+    Ok((Model::of_sequence(&fitted.weights, job.split, job.catalogue)?, fitted.curve))
 }
 
 /// The table that is named, or else the one with the best validation NDCG@10; `None` where none is wanted.

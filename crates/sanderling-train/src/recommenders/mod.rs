@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use choose::{Choice, Contender};
 pub(crate) use choose::{Chosen, Job, choose};
 
+use crate::catalogue::Catalogue;
 use crate::onnx;
 use crate::recipe::Recipe;
-use crate::sequence::{FitCase, Weights, ndcg10};
+use crate::sequence::{FitCase, Weights, vectors_ndcg10};
 use crate::split::Split;
 
 /// What is trained.
@@ -117,6 +118,8 @@ pub(crate) struct Model {
     /// The manifest's `recommender`.
     pub(crate) name: String,
     pub(crate) vectors: Option<Vectors>,
+    /// `content.bin`, where attributes contribute to the vectors.
+    pub(crate) content: Option<Vec<u8>>,
     pub(crate) neighbours: Option<NeighbourTable>,
     /// Rows of the split's vocabulary in the order of the fallback list, where that is not popularity.
     pub(crate) order: Option<Vec<u32>>,
@@ -141,28 +144,35 @@ pub(crate) struct Vectors {
 
 impl Model {
     /// The trained sequence model.
-    pub(crate) fn of_sequence(weights: &Weights, split: &Split) -> Self {
+    ///
+    /// # Errors
+    /// As [`sanderling_core::ItemTable::quantise`].
+    pub(crate) fn of_sequence(weights: &Weights, split: &Split, catalogue: &Catalogue) -> Result<Self> {
+        let vectors = catalogue.vectors(weights);
+        let num_items = split.vocabulary.len();
         let choosing = split.choosing_cases();
         let known: Vec<FitCase> =
-            choosing.iter().filter_map(|&case| crate::train::fit_case(split, case)).collect();
+            choosing.iter().filter_map(|&case| crate::train::fit_case(split, case, num_items)).collect();
         let share = known.len() as f64 / choosing.len().max(1) as f64;
         let shape = weights.shape;
-        Self {
+        let ndcg10_f32 = vectors_ndcg10(weights, &vectors, &known, split.exclude_seen) * share;
+        Ok(Self {
             name: Recommender::Sequence.as_str().to_owned(),
             vectors: Some(Vectors {
                 encoder: onnx::encoder(weights),
                 encoder_bits: onnx::WEIGHT_BITS,
-                rows: weights.items.clone(),
+                rows: vectors,
                 dim: shape.dim,
             }),
             max_session_len: shape.max_len,
-            ndcg10_f32: ndcg10(weights, &known, split.exclude_seen) * share,
+            content: catalogue.file(weights)?,
+            ndcg10_f32,
             settings: format!(
                 "{} dimensions, {} blocks, histories up to {}",
                 shape.dim, shape.layers, shape.max_len
             ),
             ..Self::default()
-        }
+        })
     }
 
     /// The same with the neighbours of `table` as a second source.
