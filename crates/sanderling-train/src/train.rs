@@ -322,7 +322,9 @@ impl Packer {
         let results = evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen);
         let quantisation = &mut self.facts.quantisation;
         quantisation.ndcg10_packed = round(mean_ndcg10(&results));
-        if quantisation.ndcg10_packed < quantisation.ndcg10_f32 * (1.0 - MAX_PACKING_LOSS) - 0.005 {
+        // Few cases say little: about twice the standard error of a paired difference.
+        let slack = 0.005 + 0.1 / (results.len().max(1) as f64).sqrt();
+        if quantisation.ndcg10_packed < quantisation.ndcg10_f32 * (1.0 - MAX_PACKING_LOSS) - slack {
             return Err(Error::new(Code::TrainingFailed, "the packed bundle ranks worse than the weights")
                 .expected(format!("NDCG@10 near {}", quantisation.ndcg10_f32))
                 .found(quantisation.ndcg10_packed));
