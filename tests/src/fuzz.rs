@@ -13,21 +13,23 @@ use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{
     Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TractRuntime,
 };
+use sanderling_train::content::Content;
 use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
 use sanderling_types::{
-    Baseline, FeatureSpec, FileRole, ItemIndex, Manifest, Report, Request, SessionInteraction, Sha256Hash,
-    Vocabulary, pack_files, unpack_files,
+    Baseline, FeatureSpec, FileRole, Item, ItemId, ItemIndex, Manifest, Report, Request, SessionInteraction,
+    Sha256Hash, Vocabulary, pack_files, unpack_files,
 };
 
 /// A target: takes bytes, gives whether they were accepted, panics when a promise breaks.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
+    ("content", content),
     ("csv", csv),
     ("encoder", encoder),
     ("features", features),
@@ -60,6 +62,26 @@ pub fn manifest(bytes: &[u8]) -> bool {
     assert_eq!(manifest.encode(), bytes, "an accepted manifest is canonical");
     assert_eq!(manifest.bundle_hash(), Sha256Hash::of(bytes));
     assert!(manifest.bundle_bytes() >= bytes.len() as u64);
+    true
+}
+
+/// `content.bin`: what was accepted comes back from its encoding, and every vector is finite.
+#[must_use]
+pub fn content(bytes: &[u8]) -> bool {
+    let Ok(content) = Content::decode(bytes) else { return false };
+    assert_eq!(Content::decode(&content.encode()).expect("it comes back"), content);
+    for category in ["Lighting", "Tents", ""] {
+        let item = Item {
+            item_id: ItemId::from("new"),
+            title: format!("A {category} thing"),
+            categories: vec![category.to_owned()],
+            price: Some(9.5),
+            published_at: None,
+            attributes: std::collections::BTreeMap::new(),
+        };
+        let vector = content.vector(&item).unwrap_or_default();
+        assert!(vector.iter().all(|number| number.is_finite()), "{category} has {vector:?}");
+    }
     true
 }
 
@@ -179,7 +201,7 @@ fn open_and_ask(files: BundleFiles) -> bool {
     let Ok(engine) = engine else { return false };
     let bundle = engine.bundle();
     let newest = bundle.vocabulary().item_ids.iter().take(3);
-    let interaction = |id: &sanderling_types::ItemId| SessionInteraction {
+    let interaction = |id: &ItemId| SessionInteraction {
         item_id: id.clone(),
         kind: "view".to_owned(),
         timestamp: 1,

@@ -90,6 +90,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             [&[0], of(FileRole::Encoder).as_slice()].concat(),
             [&[1], of(FileRole::Ranker).as_slice()].concat(),
         ],
+        "content" => vec![of(FileRole::Content)],
         "features" => vec![of(FileRole::Features)],
         "items" => vec![of(FileRole::Items)],
         "jsonl" => vec![text(JSONL), gzip(JSONL), zstd(JSONL)],

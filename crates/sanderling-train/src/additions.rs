@@ -7,6 +7,7 @@ use sanderling_types::{
     Code, Error, FileEntry, FileRole, Item, ItemId, Manifest, Result, Sha256Hash, Vocabulary,
 };
 
+use crate::card::note_of_additions;
 use crate::content::Content;
 
 /// A bundle with more items.
@@ -26,7 +27,8 @@ pub struct Added {
 
 /// Puts `items` behind those of a bundle, each with the vector that its attributes give it.
 ///
-/// Rows of known items do not move, so sessions, baseline and drift windows stay comparable.
+/// Rows of known items do not move, so sessions, baseline and drift windows stay comparable. Metrics and baseline
+/// stay those that the parent was measured with; the card says so.
 ///
 /// # Errors
 /// What [`Bundle::open`] says; [`Code::InvalidArgument`] when the bundle was trained without attributes;
@@ -70,6 +72,9 @@ pub fn add_items(files: &BundleFiles, items: &[Item]) -> Result<Added> {
         neighbours.append_empty(added.len())?;
         replace(&mut files, &mut manifest, FileRole::Neighbours, neighbours.encode());
     }
+    let mut card = part(&files, old, FileRole::Card)?.to_vec();
+    card.extend(note_of_additions(added.len(), manifest.version).into_bytes());
+    replace(&mut files, &mut manifest, FileRole::Card, card);
     files.insert(Manifest::FILE_NAME, manifest.encode());
     Bundle::open(files.clone(), None)?;
     Ok(Added { files, manifest, added, known, unplaced })

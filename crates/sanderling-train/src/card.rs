@@ -52,11 +52,20 @@ pub fn card(facts: &Facts, settings: &str, evaluation: &Evaluation, choice: Opti
     choice.into_iter().flat_map(choice_lines).for_each(&mut line);
     line("## Limits\n".to_owned());
     line(format!(
-        "Reads the newest {} interactions of a history. Knows only items with training interactions; \
-         others are never listed. Intervals resample users, not training runs.",
+        "Reads the newest {} interactions of a history. Items without training interactions are listed only where \
+         their attributes give them a vector. Intervals resample users, not training runs.",
         facts.limits.max_session_len
     ));
     out
+}
+
+/// What the card of a bundle says after items were added to it.
+#[must_use]
+pub fn note_of_additions(num_added: usize, version: u64) -> String {
+    format!(
+        "\n## Added since\n\nVersion {version}: {num_added} items placed by their attributes, without training. What \
+         was measured above was measured before that.\n"
+    )
 }
 
 /// The recommenders that were tried, and why one was taken.

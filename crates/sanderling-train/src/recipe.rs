@@ -87,8 +87,6 @@ pub struct ModelRecipe {
     pub content: bool,
     /// Probability that training sees an item with attributes without its own part, 0 to 0.9.
     pub id_dropout: f32,
-    /// Share of the training sequences after which one is seen half as often; all alike by default.
-    pub half_life: Option<f32>,
     /// Peak learning rate.
     pub learning_rate: f32,
     /// Shared negatives of a batch.
@@ -114,7 +112,6 @@ impl Default for ModelRecipe {
             unit_items: false,
             content: true,
             id_dropout: 0.1,
-            half_life: None,
             learning_rate: 2e-3,
             num_negatives: 1024,
             batch_tokens: None,
@@ -245,8 +242,6 @@ impl Recipe {
         range("model.dropout", (0.0..=0.9).contains(&dropout), "0 to 0.9", dropout.to_string())?;
         let id_dropout_ok = (0.0..=0.9).contains(&m.id_dropout);
         range("model.id_dropout", id_dropout_ok, "0 to 0.9", m.id_dropout.to_string())?;
-        let half_life = m.half_life.unwrap_or(1.0);
-        range("model.half_life", half_life > 0.0 && half_life.is_finite(), "above 0", half_life.to_string())?;
         let hidden = m.hidden.unwrap_or(1);
         range("model.hidden", (1..=4096).contains(&hidden), "1 to 4096", hidden.to_string())?;
         let batch = m.batch_tokens.unwrap_or(1024);

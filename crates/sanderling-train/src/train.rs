@@ -137,7 +137,6 @@ pub(crate) fn fit(
     let validation = stopping_cases(split, tokens / 2);
     let data = FitData {
         sequences: &sequences,
-        presence: &presence(split, recipe.model.half_life),
         num_items: split.num_trained(),
         content,
         target_weights: &target_weights(split, &lineage.category_shares),
@@ -146,21 +145,6 @@ pub(crate) fn fit(
     };
     let mut watch = |epoch: &Epoch, state: &FitState| watch(Step::Epoch(*epoch, state));
     sequence::fit(&data, &recipe.fit_options(split), resume, &mut watch)
-}
-
-/// Probability that a pass sees each sequence: halved for every `half_life` of the sequences that began later;
-/// empty for all alike.
-fn presence(split: &Split, half_life: Option<f32>) -> Vec<f32> {
-    let Some(half_life) = half_life else { return Vec::new() };
-    let start = |at: &usize| split.sequences[*at].first().map_or(i64::MAX, |event| event.timestamp);
-    let mut newest_first: Vec<usize> =
-        (0..split.sequences.len()).filter(|&at| split.train_len[at] > 0).collect();
-    newest_first.sort_by_key(|at| std::cmp::Reverse(start(at)));
-    let mut presence = vec![1.0; split.sequences.len()];
-    for (age, &at) in newest_first.iter().enumerate() {
-        presence[at] = (-(age as f32) / newest_first.len() as f32 / half_life).exp2();
-    }
-    presence
 }
 
 /// Evenly spaced validation cases whose histories hold about `max_tokens` together, so that looking

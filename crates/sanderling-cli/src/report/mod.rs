@@ -229,10 +229,10 @@ fn signed(value: f64) -> String {
 }
 
 fn size(manifest: &Manifest) -> Result<String> {
-    let mut files: Vec<(&str, u64)> =
-        manifest.files.values().map(|file| (file.path.as_str(), file.bytes)).collect();
+    let for_devices = manifest.files.iter().filter(|(role, _)| role.is_for_devices());
+    let mut files: Vec<(&str, u64)> = for_devices.map(|(_, file)| (file.path.as_str(), file.bytes)).collect();
     let listed: u64 = files.iter().map(|(_, bytes)| bytes).sum();
-    files.push(("manifest.json", manifest.bundle_bytes().saturating_sub(listed)));
+    files.push(("manifest.json", manifest.bundle_bytes() - listed));
     files.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
     let row = |&(name, bytes): &(&str, u64)| Row {
         label: format!("{name} {}", table::bytes(bytes)),
@@ -244,7 +244,7 @@ fn size(manifest: &Manifest) -> Result<String> {
     let caption = "Kilobytes by file";
     let q = &manifest.quantisation;
     Ok(format!(
-        "<h2>Size</h2>\n<p class=\"soft\">{} in all. Item vectors have {} bits and encoder weights {}; packing took \
+        "<h2>Size</h2>\n<p class=\"soft\">{} that a device loads. Item vectors have {} bits and encoder weights {}; packing took \
          validation NDCG@10 in retrieval order from {:.4} to {:.4}.</p>\n{}\n",
         table::bytes(manifest.bundle_bytes()),
         q.item_bits,
@@ -257,8 +257,7 @@ fn size(manifest: &Manifest) -> Result<String> {
 
 fn notes(manifest: &Manifest) -> String {
     format!(
-        "<h2>How to read this</h2>\n<p>Every number comes from the packed bundle run by the engine over the whole \
-         catalogue; baselines answer the same cases. With one right item a case, precision@k and recall@k equal hr@k. \
+        "<h2>How to read this</h2>\n<p>Every number comes from the packed bundle run by the engine; baselines answer the same cases. With one right item a case, precision@k and recall@k equal hr@k. \
          novelty@k is in bits: more means less popular. gini@k is 0 when all items are listed equally often and 1 when \
          one item is listed to everybody. Intervals resample users, not training runs (seed {}).</p>\n",
         manifest.training.seed

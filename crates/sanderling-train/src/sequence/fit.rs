@@ -76,8 +76,6 @@ pub struct Fitted {
 pub struct FitData<'a> {
     /// Training sequences in vocabulary rows.
     pub sequences: &'a [Vec<u32>],
-    /// Probability that a pass sees each sequence; empty for 1 throughout.
-    pub presence: &'a [f32],
     /// Items to learn vectors of: the first rows of the vocabulary.
     pub num_items: usize,
     /// What is known of the items beside who touched them.
@@ -147,7 +145,7 @@ pub fn fit(
 /// One pass over the data: the mean loss of a token and the number of tokens.
 fn pass(state: &mut FitState, trainer: &mut Trainer, data: &FitData<'_>, options: &FitOptions) -> (f64, u64) {
     let FitState { weights, optimiser, rng, schedule, .. } = state;
-    let windows = cut_windows(present(data, rng), options.shape.max_len, rng);
+    let windows = cut_windows(data.sequences, options.shape.max_len, rng);
     let batches = make_batches(&windows, options.batch_tokens, rng);
     let before = state.curve.len() as f64;
     let (mut loss, mut tokens) = (0.0, 0u64);
@@ -220,21 +218,13 @@ impl Schedule {
     }
 }
 
-/// The sequences that a pass sees.
-fn present<'a>(data: &FitData<'a>, rng: &mut ChaCha20Rng) -> Vec<&'a [u32]> {
-    let mut sees =
-        |at: usize| data.presence.get(at).is_none_or(|&p| (rng.next_u32() as f32) < p * 4_294_967_296.0);
-    let present = data.sequences.iter().enumerate().filter(|(at, _)| sees(*at));
-    present.map(|(_, sequence)| sequence.as_slice()).collect()
-}
-
 /// Windows of at most `max_len + 1` items that overlap by one, so that every transition is a target
 /// once; where the first cut lies changes from epoch to epoch.
-fn cut_windows<'a>(sequences: Vec<&'a [u32]>, max_len: usize, rng: &mut ChaCha20Rng) -> Vec<&'a [u32]> {
+fn cut_windows<'a>(sequences: &'a [Vec<u32>], max_len: usize, rng: &mut ChaCha20Rng) -> Vec<&'a [u32]> {
     let mut windows = Vec::new();
-    for sequence in sequences.into_iter().filter(|sequence| sequence.len() >= 2) {
+    for sequence in sequences.iter().filter(|sequence| sequence.len() >= 2) {
         if sequence.len() <= max_len + 1 {
-            windows.push(sequence);
+            windows.push(sequence.as_slice());
             continue;
         }
         let mut end = sequence.len();
@@ -353,7 +343,7 @@ mod tests {
         let sequences = [(0..1003).collect::<Vec<u32>>(), vec![5, 6], vec![9]];
         let mut rng = ChaCha20Rng::seed_from_u64(0);
         for _ in 0..20 {
-            let windows = cut_windows(sequences.iter().map(Vec::as_slice).collect(), 50, &mut rng);
+            let windows = cut_windows(&sequences, 50, &mut rng);
             assert!(windows.iter().all(|window| (2..=51).contains(&window.len())));
             let mut targets: Vec<u32> =
                 windows.iter().filter(|w| w[0] != 5).flat_map(|w| w[1..].iter().copied()).collect();
@@ -400,7 +390,6 @@ mod tests {
         let mut seen = 0;
         let data = FitData {
             sequences: &sequences,
-            presence: &[],
             num_items: 40,
             content: &ItemContent::default(),
             target_weights: &[],

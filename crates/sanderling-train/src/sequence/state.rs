@@ -128,7 +128,6 @@ fn hash_of(data: &FitData<'_>, options: &FitOptions) -> Sha256Hash {
     for sequence in data.sequences {
         add(&sequence.iter().flat_map(|item| item.to_le_bytes()).collect::<Vec<u8>>());
     }
-    add(&data.presence.iter().flat_map(|p| p.to_le_bytes()).collect::<Vec<u8>>());
     for case in data.validation {
         add(&case
             .history
@@ -171,7 +170,6 @@ mod tests {
         let content = ItemContent::new(7, (0..90).map(|i| vec![i % 7]));
         let data = FitData {
             sequences: &sequences,
-            presence: &[],
             num_items: 90,
             content: &content,
             target_weights: &[],
