@@ -201,11 +201,8 @@ fn open_and_ask(files: BundleFiles) -> bool {
     let Ok(engine) = engine else { return false };
     let bundle = engine.bundle();
     let newest = bundle.vocabulary().item_ids.iter().take(3);
-    let interaction = |id: &ItemId| SessionInteraction {
-        item_id: id.clone(),
-        kind: "view".to_owned(),
-        timestamp: 1,
-    };
+    let interaction =
+        |id: &ItemId| SessionInteraction { item_id: id.clone(), kind: "view".to_owned(), timestamp: 1 };
     let request =
         Request { session: newest.map(interaction).collect(), limit: 10, now: 1_000, ..Request::default() };
     let limit = bundle.manifest().limits.max_limit.min(request.limit) as usize;
@@ -284,7 +281,7 @@ fn table(layout: &str, bytes: &[u8]) -> bool {
     let file = folder.join(format!("log.{layout}"));
     std::fs::write(&file, bytes).expect("the temporary file can be written");
     let imported = data::import(layout, &file, &ImportOptions::default(), &mut |_| {});
-    let validated = data::validate(&file, 1_800_000_000);
+    let validated = data::validate(&file, 1_800_000_000, &mut |_| {});
     let Ok((dataset, summary)) = imported else { return false };
     assert_eq!(summary.num_interactions, dataset.interactions.len() as u64);
     assert_eq!(

@@ -1,10 +1,13 @@
 //! Progress on standard error: bars on a terminal, plain lines elsewhere.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sanderling_train::data::{Dataset, Progress, Stage};
 use sanderling_train::sequence::Epoch;
 use sanderling_train::train::Step;
+use sanderling_types::Result;
 
 /// Shows the steps of training.
 #[derive(Debug)]
@@ -80,6 +83,79 @@ impl Drop for TrainingProgress {
     }
 }
 
+/// Pause between two lines of progress where there is no terminal.
+const LINE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Shows how far the reading, sorting, checking or writing of data is.
+#[derive(Debug)]
+pub(crate) struct DataProgress {
+    bar: Option<ProgressBar>,
+    /// The first report of the stage, and when it came: rates count from there.
+    first: Option<(Progress, Instant)>,
+    last_line: Instant,
+}
+
+impl DataProgress {
+    pub(crate) fn new() -> Self {
+        Self { bar: None, first: None, last_line: Instant::now() }
+    }
+
+    pub(crate) fn show(&mut self, progress: Progress) {
+        let (first, since) = match self.first {
+            Some((first, since)) if first.stage == progress.stage => (first, since),
+            _ => {
+                self.clear();
+                self.first = Some((progress, Instant::now()));
+                return;
+            }
+        };
+        let bar = self.bar.get_or_insert_with(|| bar(progress.total, "{bar:24} {percent}% {msg}"));
+        let message = data_message(first, progress, since.elapsed());
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        bar.set_message(message.clone());
+        if bar.is_hidden() && self.last_line.elapsed() >= LINE_PAUSE {
+            self.last_line = Instant::now();
+            let percent = progress.done * 100 / progress.total.max(1);
+            crate::output::Output::new(false).note(&format!("{percent}% {message}"));
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for DataProgress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// `reading: 12.3 million interactions, 1.4 million/s, 0:42 left`.
+fn data_message(first: Progress, now: Progress, elapsed: Duration) -> String {
+    let stage = match now.stage {
+        Stage::Reading => "reading",
+        Stage::Sorting => "sorting",
+        Stage::Checking => "checking",
+        Stage::Writing => "writing",
+    };
+    let millions = now.interactions as f64 / 1e6;
+    let since_first = now.interactions.saturating_sub(first.interactions) as f64 / 1e6;
+    let rate = since_first / elapsed.as_secs_f64().max(1e-3);
+    let to_go = now.total.saturating_sub(now.done) as f64;
+    let left = minutes(elapsed.mul_f64(to_go / now.done.saturating_sub(first.done).max(1) as f64));
+    format!("{stage}: {millions:.1} million interactions, {rate:.2} million/s, {left} left")
+}
+
+/// Reads a dataset and shows how far it is.
+pub(crate) fn read_dataset(path: &Path) -> Result<Dataset> {
+    let mut progress = DataProgress::new();
+    Dataset::read_watched(path, &mut |step| progress.show(step))
+}
+
 /// A bar with a template; hidden when standard error is no terminal.
 pub(crate) fn bar(len: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -89,4 +165,18 @@ pub(crate) fn bar(len: u64, template: &str) -> ProgressBar {
 fn minutes(duration: Duration) -> String {
     let seconds = duration.as_secs();
     format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_count_from_the_first_report_of_a_stage() {
+        let at =
+            |interactions, done| Progress { stage: Stage::Writing, interactions, done, total: 10_000_000 };
+        let message =
+            data_message(at(1_000_000, 1_000_000), at(4_000_000, 4_000_000), Duration::from_secs(30));
+        assert_eq!(message, "writing: 4.0 million interactions, 0.10 million/s, 1:00 left");
+    }
 }

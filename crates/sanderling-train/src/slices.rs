@@ -111,18 +111,15 @@ mod tests {
         ]);
         rows.extend((93..99).map(|at| ("long".to_owned(), "h", at)));
         rows.push(("long".to_owned(), "t", 99));
-        let interactions = rows
-            .into_iter()
-            .map(|(user, item, timestamp)| Interaction {
-                user_id: user.as_str().into(),
-                item_id: item.into(),
-                kind: "view".to_owned(),
-                timestamp,
-                value: None,
-                split: None,
-            })
-            .collect();
-        let dataset = Dataset { interactions, items: Vec::new(), time: TimeKind::UnixSeconds };
+        let interactions = rows.into_iter().map(|(user, item, timestamp)| Interaction {
+            user_id: user.as_str().into(),
+            item_id: item.into(),
+            kind: "view".to_owned(),
+            timestamp,
+            value: None,
+            split: None,
+        });
+        let dataset = Dataset::new(interactions, Vec::new(), TimeKind::UnixSeconds).expect("fits");
         split(&dataset, SplitKind::Time).expect("divides")
     }
 

@@ -1,15 +1,15 @@
 //! Splits: which interactions train, which choose, and which report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sanderling_types::{
-    Code, Error, FORMAT_VERSION, Item, ItemId, Result, Sha256Hash, SplitPart, TimeKind, UserId, Vocabulary,
+    Code, Error, FORMAT_VERSION, Item, ItemId, Result, Sha256Hash, SplitPart, TimeKind, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::candidates::Candidates;
 use crate::content::has_content;
-use crate::data::Dataset;
+use crate::data::{Dataset, Ids, Interactions};
 
 /// Most validation cases used to choose between models; more say nothing new.
 const MAX_CHOOSING_CASES: usize = 2000;
@@ -156,18 +156,29 @@ impl Split {
     }
 }
 
-/// One user's interactions with the part that each belongs to.
-struct UserLog<'a> {
-    user: &'a UserId,
-    events: Vec<(&'a ItemId, i64, SplitPart)>,
+/// An interaction with the part that it belongs to.
+#[derive(Debug, Clone, Copy)]
+struct LogEvent {
+    /// Number of the item in the dataset.
+    item: u32,
+    timestamp: i64,
+    part: SplitPart,
+}
+
+/// One user's interactions.
+struct UserLog {
+    /// Number of the user in the dataset.
+    user: u32,
+    events: Vec<LogEvent>,
     /// Leading events that are only history: they neither train nor make cases.
     num_context: usize,
 }
 
-impl<'a> UserLog<'a> {
-    fn training(&self) -> impl Iterator<Item = &'a ItemId> {
+impl UserLog {
+    /// Items of the training part.
+    fn training(&self) -> impl Iterator<Item = u32> {
         let events = self.events[self.num_context..].iter();
-        events.filter(|(_, _, part)| *part == SplitPart::Train).map(|(id, _, _)| *id)
+        events.filter(|event| event.part == SplitPart::Train).map(|event| event.item)
     }
 }
 
@@ -177,16 +188,16 @@ impl<'a> UserLog<'a> {
 /// [`Code::SplitUnsupported`] when the data cannot be divided this way, [`Code::EmptyData`] when
 /// nothing is left to train, validate or test on.
 pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
-    let mut logs = user_logs(dataset);
+    let mut logs = user_logs(&dataset.interactions);
     match kind {
-        SplitKind::Time => divide_by_time(&mut logs, dataset.time)?,
+        SplitKind::Time => divide_by_time(&mut logs, dataset)?,
         SplitKind::LeaveOneOut => divide_leave_one_out(&mut logs),
-        SplitKind::HeldOutItems => hold_out_items(&mut logs, &dataset.items),
-        SplitKind::NextClick => divide_sessions(&mut logs, dataset)?,
+        SplitKind::HeldOutItems => hold_out_items(&mut logs, dataset),
+        SplitKind::NextClick => divide_sessions(&mut logs, &dataset.interactions)?,
     }
-    let vocabulary = build_vocabulary(&logs, &dataset.items)?;
-    let mut rows: BTreeMap<&str, u32> =
-        vocabulary.item_ids.iter().enumerate().map(|(row, id)| (id.as_str(), row as u32)).collect();
+    let ids = dataset.interactions.items();
+    let vocabulary = build_vocabulary(&logs, dataset)?;
+    let mut rows = Rows::new(ids, &vocabulary);
     let mut out = Split {
         kind,
         sequences: Vec::with_capacity(logs.len()),
@@ -196,29 +207,24 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
         exclude_seen: repeats_are_rare(&logs),
         time: dataset.time,
         candidates: Candidates::Catalogue,
-        vocabulary: vocabulary.clone(),
+        vocabulary,
         unseen_ids: Vec::new(),
     };
-    for (user, log) in logs.iter().enumerate() {
-        for (prefix, (_, _, part)) in log.events.iter().enumerate().skip(log.num_context.max(1)) {
+    // Each log is gone when its sequence is there: both of all users would take twice the memory.
+    for (user, log) in logs.into_iter().enumerate() {
+        for (prefix, event) in log.events.iter().enumerate().skip(log.num_context.max(1)) {
             let case = Case { user: user as u32, prefix: prefix as u32 };
-            match part {
+            match event.part {
                 SplitPart::Train => {}
                 SplitPart::Validation => out.validation.push(case),
                 SplitPart::Test => out.test.push(case),
             }
         }
         out.train_len.push(log.training().count() as u32);
-        let mut events = Vec::with_capacity(log.events.len());
-        for &(id, timestamp, _) in &log.events {
-            let item = *rows.entry(id.as_str()).or_insert_with(|| {
-                out.unseen_ids.push(id.clone());
-                (vocabulary.len() + out.unseen_ids.len() - 1) as u32
-            });
-            events.push(Event { item, timestamp });
-        }
-        out.sequences.push(events);
+        let event = |event: &LogEvent| Event { item: rows.of(event.item), timestamp: event.timestamp };
+        out.sequences.push(log.events.iter().map(event).collect());
     }
+    out.unseen_ids = rows.unseen.iter().map(|&item| ids.text(item).into()).collect();
     for (cases, what) in [(&out.validation, "validation"), (&out.test, "test")] {
         if cases.is_empty() {
             return Err(Error::new(
@@ -231,38 +237,65 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
     Ok(out)
 }
 
-/// Interactions of each user in time order, users in order of first appearance.
-fn user_logs(dataset: &Dataset) -> Vec<UserLog<'_>> {
-    let mut index: BTreeMap<&UserId, usize> = BTreeMap::new();
-    let mut logs: Vec<UserLog<'_>> = Vec::new();
-    for interaction in &dataset.interactions {
-        let user = *index.entry(&interaction.user_id).or_insert_with(|| {
-            logs.push(UserLog { user: &interaction.user_id, events: Vec::new(), num_context: 0 });
-            logs.len() - 1
-        });
-        let part = interaction.split.unwrap_or(SplitPart::Train);
-        logs[user].events.push((&interaction.item_id, interaction.timestamp, part));
-    }
-    for log in &mut logs {
-        log.events.sort_by_key(|(_, timestamp, _)| *timestamp);
-    }
-    logs
+/// Rows of the vocabulary, and of [`Split::unseen_ids`] behind it, by the numbers of items in the dataset.
+struct Rows {
+    rows: Vec<Option<u32>>,
+    num_known: usize,
+    /// Items behind the vocabulary, in the order in which they were asked for.
+    unseen: Vec<u32>,
 }
 
-fn divide_by_time(logs: &mut [UserLog<'_>], time: TimeKind) -> Result<()> {
-    if time == TimeKind::Order {
+impl Rows {
+    fn new(ids: &Ids, vocabulary: &Vocabulary) -> Self {
+        let mut rows = vec![None; ids.len()];
+        for (id, row) in vocabulary.item_ids.iter().zip(0..) {
+            if let Some(item) = ids.number(id.as_str()) {
+                rows[item as usize] = Some(row);
+            }
+        }
+        Self { rows, num_known: vocabulary.len(), unseen: Vec::new() }
+    }
+
+    fn of(&mut self, item: u32) -> u32 {
+        *self.rows[item as usize].get_or_insert_with(|| {
+            self.unseen.push(item);
+            (self.num_known + self.unseen.len() - 1) as u32
+        })
+    }
+}
+
+/// Interactions of each user in time order, users in order of first appearance.
+fn user_logs(interactions: &Interactions) -> Vec<UserLog> {
+    let event = |row: usize| LogEvent {
+        item: interactions.item(row),
+        timestamp: interactions.timestamp(row),
+        part: interactions.split_part(row).unwrap_or(SplitPart::Train),
+    };
+    let users = 0..interactions.users().len() as u32;
+    users
+        .map(|user| {
+            let events = interactions.rows_of(user).map(event).collect();
+            UserLog { user, events, num_context: 0 }
+        })
+        .collect()
+}
+
+fn divide_by_time(logs: &mut [UserLog], dataset: &Dataset) -> Result<()> {
+    if dataset.time == TimeKind::Order {
         return Err(Error::new(Code::SplitUnsupported, "the time split needs timestamps")
             .expected("Unix seconds")
             .found("order only")
             .hint("use --split leave-one-out for user histories or --split next-click for sessions"));
     }
-    let mut times: Vec<i64> =
-        logs.iter().flat_map(|log| log.events.iter().map(|(_, timestamp, _)| *timestamp)).collect();
-    times.sort_unstable();
-    let at = |tenths: usize| times.get(times.len() * tenths / 10).copied().unwrap_or(i64::MAX);
+    let mut times = dataset.interactions.timestamps().to_vec();
+    let mut at = |tenths: usize| {
+        let place = times.len() * tenths / 10;
+        let found = (place < times.len()).then(|| *times.select_nth_unstable(place).1);
+        found.unwrap_or(i64::MAX)
+    };
     let (validation_start, test_start) = (at(8), at(9));
-    for (_, timestamp, part) in logs.iter_mut().flat_map(|log| &mut log.events) {
-        *part = match *timestamp {
+    for event in logs.iter_mut().flat_map(|log| &mut log.events) {
+        event.part = match event.timestamp {
             t if t >= test_start => SplitPart::Test,
             t if t >= validation_start => SplitPart::Validation,
             _ => SplitPart::Train,
@@ -271,11 +304,11 @@ fn divide_by_time(logs: &mut [UserLog<'_>], time: TimeKind) -> Result<()> {
     Ok(())
 }
 
-fn divide_leave_one_out(logs: &mut [UserLog<'_>]) {
+fn divide_leave_one_out(logs: &mut [UserLog]) {
     for log in logs {
         let len = log.events.len();
-        for (i, (_, _, part)) in log.events.iter_mut().enumerate() {
-            *part = match len - i {
+        for (i, event) in log.events.iter_mut().enumerate() {
+            event.part = match len - i {
                 1 if len >= 3 => SplitPart::Test,
                 2 if len >= 3 => SplitPart::Validation,
                 _ => SplitPart::Train,
@@ -290,26 +323,28 @@ fn one_in_ten(id: &ItemId) -> bool {
 
 /// Takes the interactions with a tenth of the items away. What was done before the last one of a user becomes
 /// the history of a test case, in a sequence of its own behind all others.
-fn hold_out_items<'a>(logs: &mut Vec<UserLog<'a>>, items: &[Item]) {
-    let held_out: BTreeSet<&ItemId> = items
-        .iter()
-        .filter(|item| has_content(item) && one_in_ten(&item.item_id))
-        .map(|item| &item.item_id)
-        .collect();
-    let mut tests: Vec<UserLog<'a>> = Vec::new();
+fn hold_out_items(logs: &mut Vec<UserLog>, dataset: &Dataset) {
+    let ids = dataset.interactions.items();
+    let mut held_out = vec![false; ids.len()];
+    for item in dataset.items.iter().filter(|item| has_content(item) && one_in_ten(&item.item_id)) {
+        if let Some(number) = ids.number(item.item_id.as_str()) {
+            held_out[number as usize] = true;
+        }
+    }
+    let mut tests: Vec<UserLog> = Vec::new();
     for log in logs.iter_mut() {
-        let is_held_out = |event: &(&ItemId, i64, SplitPart)| held_out.contains(event.0);
+        let is_held_out = |event: &LogEvent| held_out[event.item as usize];
         let last = log.events.iter().rposition(is_held_out);
         let test = last.map(|last| (log.events[last], log.events[..last].to_vec()));
         log.events.retain(|event| !is_held_out(event));
         let len = log.events.len();
         for (i, event) in log.events.iter_mut().enumerate() {
-            event.2 = if len >= 3 && i + 1 == len { SplitPart::Validation } else { SplitPart::Train };
+            event.part = if len >= 3 && i + 1 == len { SplitPart::Validation } else { SplitPart::Train };
         }
         let Some((mut target, mut history)) = test else { continue };
         history.retain(|event| !is_held_out(event));
         if !history.is_empty() {
-            target.2 = SplitPart::Test;
+            target.part = SplitPart::Test;
             let num_context = history.len();
             history.push(target);
             tests.push(UserLog { user: log.user, events: history, num_context });
@@ -320,18 +355,18 @@ fn hold_out_items<'a>(logs: &mut Vec<UserLog<'a>>, items: &[Item]) {
 
 /// Whole sessions are divided, by their first timestamp; a declared division must not train on what
 /// comes after a validation or test interaction of the same session.
-fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) -> Result<()> {
-    let declared = |part| dataset.interactions.iter().any(|interaction| interaction.split == Some(part));
+fn divide_sessions(logs: &mut [UserLog], interactions: &Interactions) -> Result<()> {
+    let declared = |part| (0..interactions.len()).any(|row| interactions.split_part(row) == Some(part));
     let (has_test, has_validation) = (declared(SplitPart::Test), declared(SplitPart::Validation));
-    let start = |log: &UserLog<'_>| log.events.first().map_or(i64::MAX, |event| event.1);
-    let assign = |logs: &mut [UserLog<'_>], part: SplitPart, most: usize| {
+    let start = |log: &UserLog| log.events.first().map_or(i64::MAX, |event| event.timestamp);
+    let assign = |logs: &mut [UserLog], part: SplitPart, most: usize| {
         let mut open: Vec<usize> =
-            (0..logs.len()).filter(|&i| logs[i].events.iter().all(|e| e.2 == SplitPart::Train)).collect();
+            (0..logs.len()).filter(|&i| logs[i].events.iter().all(|e| e.part == SplitPart::Train)).collect();
         open.sort_by_key(|&i| (start(&logs[i]), i));
         let newest = &open[open.len() - open.len() / 10..];
         let kept = newest.len().min(most);
         for i in (0..kept).map(|at| newest[at * newest.len() / kept]) {
-            logs[i].events.iter_mut().for_each(|event| event.2 = part);
+            logs[i].events.iter_mut().for_each(|event| event.part = part);
         }
     };
     if !has_test {
@@ -340,10 +375,10 @@ fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) -> Result<()> {
     if !has_validation {
         assign(logs, SplitPart::Validation, MAX_VALIDATION_SESSIONS);
     }
-    match logs.iter().find(|log| !log.events.is_sorted_by_key(|event| event.2)) {
+    match logs.iter().find(|log| !log.events.is_sorted_by_key(|event| event.part)) {
         Some(log) => Err(Error::new(
             Code::SplitUnsupported,
-            format!("the column split goes back in time for user {:?}", log.user.as_str()),
+            format!("the column split goes back in time for user {:?}", interactions.users().text(log.user)),
         )
         .expected("train, then validation, then test in the time order of every user")
         .hint("give later interactions of a session the same or a later part")),
@@ -352,7 +387,7 @@ fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) -> Result<()> {
 }
 
 /// Whether fewer than one in twenty training interactions repeats an item of the same user.
-fn repeats_are_rare(logs: &[UserLog<'_>]) -> bool {
+fn repeats_are_rare(logs: &[UserLog]) -> bool {
     let (mut repeats, mut total) = (0usize, 0usize);
     for log in logs {
         let mut seen = BTreeSet::new();
@@ -380,50 +415,56 @@ fn ordered_categories<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<&'a str>
     names.into_iter().map(|(_, name)| name).collect()
 }
 
-fn build_vocabulary(logs: &[UserLog<'_>], items: &[Item]) -> Result<Vocabulary> {
-    let mut counts: BTreeMap<&ItemId, u32> = BTreeMap::new();
-    for id in logs.iter().flat_map(UserLog::training) {
-        *counts.entry(id).or_default() += 1;
-    }
-    if counts.len() < 2 {
-        return Err(Error::new(Code::EmptyData, "there are too few items to learn from")
-            .expected("at least 2 items with training interactions")
-            .found(counts.len()));
-    }
-    for item in items.iter().filter(|item| has_content(item)) {
-        counts.entry(&item.item_id).or_default();
-    }
-    let mut ranked: Vec<(&ItemId, u32)> = counts.into_iter().collect();
-    ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
-    let facts: BTreeMap<&ItemId, &Item> = items.iter().map(|item| (&item.item_id, item)).collect();
-    let names = ordered_categories(ranked.iter().filter_map(|(id, _)| facts.get(id).copied()));
+fn build_vocabulary(logs: &[UserLog], dataset: &Dataset) -> Result<Vocabulary> {
+    let ranked = ranked_items(logs, dataset)?;
+    let facts: HashMap<&str, &Item> =
+        dataset.items.iter().map(|item| (item.item_id.as_str(), item)).collect();
+    let facts: Vec<Option<&Item>> = ranked.iter().map(|(id, _)| facts.get(id).copied()).collect();
+    let names = ordered_categories(facts.iter().copied().flatten());
     let categories: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let category_of: BTreeMap<&str, u16> =
         names.iter().enumerate().map(|(i, &name)| (name, i as u16)).collect();
-    let fact = |id: &ItemId| facts.get(id).copied();
-    let column = |known: bool| if known { ranked.as_slice() } else { &[] };
-    let has_price = ranked.iter().any(|(id, _)| fact(id).is_some_and(|item| item.price.is_some()));
-    let has_age = ranked.iter().any(|(id, _)| fact(id).is_some_and(|item| item.published_at.is_some()));
+    let categories_of = |item: &Item| -> Vec<u16> {
+        let names = item.categories.iter();
+        let set: BTreeSet<u16> = names.filter_map(|name| category_of.get(name.as_str()).copied()).collect();
+        set.into_iter().collect()
+    };
+    let column = |known: bool| if known { facts.as_slice() } else { &[] };
+    let has_price = facts.iter().flatten().any(|item| item.price.is_some());
+    let has_age = facts.iter().flatten().any(|item| item.published_at.is_some());
     Ok(Vocabulary {
         format_version: FORMAT_VERSION,
-        item_ids: ranked.iter().map(|(id, _)| (*id).clone()).collect(),
-        item_categories: ranked
-            .iter()
-            .map(|(id, _)| {
-                let names = fact(id).map_or(&[][..], |item| &item.categories);
-                let set: BTreeSet<u16> =
-                    names.iter().filter_map(|name| category_of.get(name.as_str()).copied()).collect();
-                set.into_iter().collect()
-            })
-            .collect(),
+        item_ids: ranked.iter().map(|(id, _)| (*id).into()).collect(),
+        item_categories: facts.iter().map(|item| item.map_or_else(Vec::new, categories_of)).collect(),
         categories,
         popularity: ranked.iter().map(|(_, count)| *count).collect(),
-        prices: column(has_price).iter().map(|(id, _)| fact(id).and_then(|item| item.price)).collect(),
-        published_at: column(has_age)
-            .iter()
-            .map(|(id, _)| fact(id).and_then(|item| item.published_at))
-            .collect(),
+        prices: column(has_price).iter().map(|item| item.and_then(|item| item.price)).collect(),
+        published_at: column(has_age).iter().map(|item| item.and_then(|item| item.published_at)).collect(),
     })
+}
+
+/// Items with training interactions, most first, then those without that the catalogue says enough of; with
+/// their numbers of interactions. Ties by id.
+fn ranked_items<'a>(logs: &[UserLog], dataset: &'a Dataset) -> Result<Vec<(&'a str, u32)>> {
+    let ids = dataset.interactions.items();
+    let mut counts = vec![0_u32; ids.len()];
+    for item in logs.iter().flat_map(UserLog::training) {
+        counts[item as usize] += 1;
+    }
+    let touched = ids.iter().zip(counts.iter().copied()).filter(|(_, count)| *count > 0);
+    let mut ranked: Vec<(&str, u32)> = touched.collect();
+    if ranked.len() < 2 {
+        return Err(Error::new(Code::EmptyData, "there are too few items to learn from")
+            .expected("at least 2 items with training interactions")
+            .found(ranked.len()));
+    }
+    let is_touched = |id: &str| ids.number(id).is_some_and(|item| counts[item as usize] > 0);
+    let described = dataset.items.iter().filter(|item| has_content(item)).map(|item| item.item_id.as_str());
+    ranked.extend(described.filter(|id| !is_touched(id)).map(|id| (id, 0)));
+    ranked.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    // A catalogue can have an item twice.
+    ranked.dedup();
+    Ok(ranked)
 }
 
 #[cfg(test)]
@@ -433,18 +474,15 @@ mod tests {
     use super::*;
 
     fn dataset(rows: &[(&str, &str, i64, Option<SplitPart>)], time: TimeKind) -> Dataset {
-        let interactions = rows
-            .iter()
-            .map(|&(user, item, timestamp, split)| Interaction {
-                user_id: user.into(),
-                item_id: item.into(),
-                kind: "view".to_owned(),
-                timestamp,
-                value: None,
-                split,
-            })
-            .collect();
-        Dataset { interactions, items: Vec::new(), time }
+        let interactions = rows.iter().map(|&(user, item, timestamp, split)| Interaction {
+            user_id: user.into(),
+            item_id: item.into(),
+            kind: "view".to_owned(),
+            timestamp,
+            value: None,
+            split,
+        });
+        Dataset::new(interactions, Vec::new(), time).expect("fits")
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::time::Instant;
 use clap::Args;
 use sanderling_core::Engine;
 use sanderling_train::compare::{Comparison, compare};
-use sanderling_train::data::Dataset;
 use sanderling_train::evaluate::Evaluation;
 use sanderling_train::metrics::Metrics;
 use sanderling_train::slices::Slices;
@@ -18,6 +17,7 @@ use serde::Serialize;
 use super::train::SplitArg;
 use super::{evaluate, table};
 use crate::output::{Output, Verdict};
+use crate::progress;
 use crate::usage::Usage;
 
 /// Measure two bundles on the same test part of data; exit 1 when the second is not better.
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Compare, output: &Output) -> Result<Verdict> {
     let (a, b) = (super::load_engine(&args.a, None)?, super::load_engine(&args.b, None)?);
     let kind = args.split.map_or_else(|| common_split(&a, &b), |split| Ok(split.into()))?;
     let Comparison { a: of_a, b: of_b, difference_ndcg10, better } =
-        compare(&a, &b, split::split(&Dataset::read(&args.data)?, kind)?);
+        compare(&a, &b, split::split(&progress::read_dataset(&args.data)?, kind)?);
     let result = CompareResult {
         split: kind.as_str().to_owned(),
         num_cases: of_a.num_cases,

@@ -3,18 +3,22 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use indicatif::ProgressBar;
 use sanderling_train::data::{
-    self, ColumnMap, DeviceDay, ImportOptions, LAYOUTS, Progress, SynthConfig, Validation,
+    self, ColumnMap, DeviceDay, ImportOptions, ImportSummary, LAYOUTS, SynthConfig, Validation,
 };
+use sanderling_train::split::{self, SplitKind};
 use sanderling_types::{Code, Error, Result};
+use serde::Serialize;
 use serde_json::json;
 
+use super::train::SplitArg;
 use crate::output::{Output, Verdict};
-use crate::progress;
+use crate::progress::{self, DataProgress};
+use crate::usage::Usage;
 
 /// Turn logs of a known layout into a data folder.
 #[derive(Debug, Args)]
@@ -48,6 +52,9 @@ pub(crate) struct Validate {
     /// Time against which timestamps are in the future, Unix seconds; by default the current time.
     #[arg(long)]
     now: Option<i64>,
+    /// Also divide the data as `train` would and count what that gives.
+    #[arg(long, value_enum)]
+    split: Option<SplitArg>,
 }
 
 /// Generate the embedded world: a synthetic shop whose truth is known.
@@ -92,6 +99,7 @@ fn layouts() -> PossibleValuesParser {
 }
 
 pub(crate) fn import(args: &Import, output: &Output) -> Result<Verdict> {
+    let start = Instant::now();
     let mut columns = ColumnMap::default();
     for pair in &args.column {
         let (meaning, column) = pair.split_once('=').ok_or_else(|| {
@@ -102,17 +110,11 @@ pub(crate) fn import(args: &Import, output: &Output) -> Result<Verdict> {
         columns.set(meaning, column)?;
     }
     let options = ImportOptions { columns, delimiter: args.delimiter, ..ImportOptions::default() };
-    let mut bar: Option<ProgressBar> = None;
-    let mut show = |progress: Progress| {
-        let bar = bar.get_or_insert_with(|| {
-            progress::bar(progress.bytes_total, "{bar:24} {bytes}/{total_bytes}  {msg}  {eta} left")
-        });
-        bar.set_length(progress.bytes_total);
-        bar.set_position(progress.bytes_read);
-        bar.set_message(format!("{} interactions", progress.interactions));
-    };
+    let mut progress = DataProgress::new();
+    let mut show = |step| progress.show(step);
     let (dataset, summary) = data::import(&args.from, &args.path, &options, &mut show)?;
-    dataset.write_from(&args.out, &args.from)?;
+    dataset.write_from(&args.out, &args.from, &mut show)?;
+    drop(progress);
     let text = format!(
         "{} interactions of {} users with {} items ({} in the catalogue) in {}{}",
         summary.num_interactions,
@@ -122,7 +124,7 @@ pub(crate) fn import(args: &Import, output: &Output) -> Result<Verdict> {
         args.out.display(),
         summary.notes.iter().map(|note| format!("\nnote: {note}")).collect::<String>()
     );
-    output.result(&summary, &text)?;
+    output.result(&ImportResult { summary, usage: Usage::since(start) }, &text)?;
     Ok(Verdict::Done)
 }
 
@@ -154,11 +156,76 @@ fn validation_text(validation: &Validation) -> String {
     lines.join("\n")
 }
 
+/// What `import --json` prints.
+#[derive(Debug, Serialize)]
+struct ImportResult {
+    #[serde(flatten)]
+    summary: ImportSummary,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
+/// What `validate --json` prints.
+#[derive(Debug, Serialize)]
+struct ValidateResult {
+    #[serde(flatten)]
+    validation: Validation,
+    /// What `--split` gives; `null` without it, and where errors were found.
+    division: Option<Division>,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
+/// What there is to train on and to measure with.
+#[derive(Debug, Serialize)]
+struct Division {
+    split: &'static str,
+    training_users: u64,
+    training_interactions: u64,
+    vocabulary_items: usize,
+    validation_cases: usize,
+    test_cases: usize,
+}
+
+impl Division {
+    fn of(data: &Path, kind: SplitKind) -> Result<Self> {
+        let split = split::split(&progress::read_dataset(data)?, kind)?;
+        let (_, _, training_users, training_interactions) = split.training_counts();
+        Ok(Self {
+            split: kind.as_str(),
+            training_users,
+            training_interactions,
+            vocabulary_items: split.vocabulary.len(),
+            validation_cases: split.validation.len(),
+            test_cases: split.test.len(),
+        })
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "\nsplit {}: {} interactions of {} users train, {} items in the vocabulary, {} validation cases, {} test cases",
+            self.split,
+            self.training_interactions,
+            self.training_users,
+            self.vocabulary_items,
+            self.validation_cases,
+            self.test_cases
+        )
+    }
+}
+
 pub(crate) fn validate(args: &Validate, output: &Output) -> Result<Verdict> {
+    let start = Instant::now();
     let now = args.now.unwrap_or_else(super::recommend::unix_now);
-    let validation = data::validate(&args.data, now)?;
-    output.result(&validation, &validation_text(&validation))?;
-    Ok(Verdict::wanting_if(validation.has_errors()))
+    let mut progress = DataProgress::new();
+    let validation = data::validate(&args.data, now, &mut |step| progress.show(step))?;
+    drop(progress);
+    let wanted = args.split.filter(|_| !validation.has_errors());
+    let division = wanted.map(|split| Division::of(&args.data, split.into())).transpose()?;
+    let text = validation_text(&validation) + &division.as_ref().map_or_else(String::new, Division::text);
+    let has_errors = validation.has_errors();
+    output.result(&ValidateResult { validation, division, usage: Usage::since(start) }, &text)?;
+    Ok(Verdict::wanting_if(has_errors))
 }
 
 pub(crate) fn synth(args: &Synth, output: &Output) -> Result<Verdict> {
@@ -175,11 +242,10 @@ pub(crate) fn synth(args: &Synth, output: &Output) -> Result<Verdict> {
     };
     let device_days = args.device_days.as_deref().map(parse_days).transpose()?;
     let world = data::synth(&config);
-    world.write_days(&args.out, args.first_day, config.days)?;
+    let counts = world.write_days(&args.out, args.first_day, config.days)?;
     if let Some(days) = device_days {
         write_devices(&args.out.join("devices.jsonl"), &world.device_days(days.start, days.end))?;
     }
-    let counts = world.dataset(args.first_day, config.days).counts();
     let json = json!({ "config": world.config(), "counts": counts, "synthetic": true });
     let text = format!(
         "synthetic world in {}: {} interactions of {} users with {} items over days {} to {}",

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use clap::Args;
 use sanderling_train::candidates::Candidates;
-use sanderling_train::data::Dataset;
 use sanderling_train::evaluate;
 use sanderling_train::metrics::Metrics;
 use sanderling_train::slices::Slices;
@@ -17,6 +16,7 @@ use serde::Serialize;
 use super::table;
 use super::train::SplitArg;
 use crate::output::{Output, Verdict};
+use crate::progress;
 use crate::report;
 use crate::usage::Usage;
 
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
         Some(split) => split.into(),
         None => split_kind(&manifest.training.split)?,
     };
-    let dataset = Dataset::read(&args.data)?;
+    let dataset = progress::read_dataset(&args.data)?;
     let mut split = split::split(&dataset, kind)?;
     split.exclude_seen = manifest.policy.exclude_seen;
     split.candidates = match args.among.as_deref() {

@@ -8,7 +8,6 @@ use clap::Args;
 use sanderling_sketch::noise::Channel;
 use sanderling_train::baseline::CATEGORY_FIELD;
 use sanderling_train::bundle;
-use sanderling_train::data::Dataset;
 use sanderling_train::retrain::{Gate, inherit, retrain};
 use sanderling_train::train::Step;
 use sanderling_types::{FieldKind, Result};
@@ -19,7 +18,7 @@ use super::drift::{self, WindowArgs};
 use super::evaluate;
 use super::train::{self, TrainResult};
 use crate::output::{Output, Verdict};
-use crate::progress::TrainingProgress;
+use crate::progress::{self, TrainingProgress};
 use crate::usage::Usage;
 
 /// Train a challenger on logs and reports, gate it against the champion, write the next version;
@@ -109,7 +108,7 @@ pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     }
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
     let shares = category_shares(args)?;
-    let dataset = Dataset::read(&args.data)?;
+    let dataset = progress::read_dataset(&args.data)?;
     let mut progress = TrainingProgress::after(0, 0);
     let mut costs = CostMeter::new(start);
     let mut watch = |step: Step<'_>| {

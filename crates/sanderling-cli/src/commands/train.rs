@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use sanderling_core::BundleFiles;
-use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
 use sanderling_train::recommenders::Recommender;
 use sanderling_train::slices::Slices;
@@ -19,7 +18,7 @@ use serde::Serialize;
 use super::choice::{ChoiceResult, CostMeter};
 use super::table;
 use crate::output::{Output, Verdict};
-use crate::progress::TrainingProgress;
+use crate::progress::{self, TrainingProgress};
 use crate::report;
 use crate::usage::Usage;
 
@@ -225,7 +224,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     recipe.name = args.name.clone().unwrap_or(recipe.name);
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
     recipe.max_bundle_bytes = args.max_bundle_bytes.or(recipe.max_bundle_bytes);
-    let dataset = Dataset::read(&args.data)?;
+    let dataset = progress::read_dataset(&args.data)?;
     let state = args.resume.as_deref().map_or(Ok(None), checkpoint::read)?;
     if let Some(state) = &state {
         output.note(&format!("going on after epoch {}", state.epochs()));

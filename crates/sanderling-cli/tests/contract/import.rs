@@ -180,11 +180,8 @@ fn check_import(case: &Case, what: &str, summary: &Value, out: &Path) {
     assert_eq!(summary["layout"], case.layout);
     let data = Dataset::read(out).unwrap();
     let base = if case.time == TimeKind::UnixSeconds { 1_767_225_600 } else { 0 };
-    let rows: Vec<(&str, &str, i64)> = data
-        .interactions
-        .iter()
-        .map(|row| (row.user_id.as_str(), row.item_id.as_str(), row.timestamp - base))
-        .collect();
+    let rows: Vec<(&str, &str, i64)> =
+        data.interactions.iter().map(|row| (row.user_id, row.item_id, row.timestamp - base)).collect();
     let last = if case.time == TimeKind::UnixSeconds { 2 } else { 0 };
     assert_eq!(rows, [("u", "10", 0), ("u", "11", 1), ("v", "10", last)], "{what}");
     assert_eq!(data.time, case.time, "{what}");

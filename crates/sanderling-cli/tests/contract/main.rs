@@ -169,8 +169,8 @@ fn a_signed_bundle_verifies_with_its_key_alone() {
 #[test]
 fn recommend_answers_with_positions_and_falls_back_without_a_session() {
     let bundle = WORLD.path("bundle");
-    let items = Dataset::read(&WORLD.path("data")).unwrap().interactions;
-    let item = items.first().unwrap().item_id.as_str();
+    let rows = Dataset::read(&WORLD.path("data")).unwrap().interactions;
+    let item = rows.iter().next().unwrap().item_id;
     let answer =
         run!("recommend", &bundle, item, "--limit", "5", "--now", "1767225600", "--json").expect_json(0);
     let list = answer["recommendations"].as_array().unwrap();

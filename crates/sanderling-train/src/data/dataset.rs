@@ -1,19 +1,22 @@
 //! Interactions and catalogue in memory, and the data folder on disk.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use sanderling_types::{
-    Code, Error, FORMAT_VERSION, Interaction, Item, Result, SplitPart, TimeKind, UserId, decode_json,
+    Code, Error, FORMAT_VERSION, Interaction, Item, Result, SplitPart, TimeKind, decode_json,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{write_file, write_folder};
 
 use super::{
+    intake::Intake,
+    interactions::Interactions,
+    progress::{EVERY_ROWS, Progress, Stage},
     reader::{InteractionReader, ItemReader, ReadOptions},
     source::{self, Source, not_found, plain_name},
     table::join_list,
@@ -29,9 +32,8 @@ const ITEM_COLUMNS: [&str; 5] = ["item_id", "title", "categories", "price", "pub
 /// Interaction logs and the catalogue they speak of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// Grouped by user in the order in which users first appear, then by timestamp; ties keep the order
-    /// of the file.
-    pub interactions: Vec<Interaction>,
+    /// What users did.
+    pub interactions: Interactions,
     /// The catalogue in file order; empty where the source has none.
     pub items: Vec<Item>,
     /// What timestamps mean.
@@ -119,11 +121,18 @@ impl DataInfo {
 }
 
 impl Dataset {
-    /// Makes a dataset of rows in any order, see [`Dataset::interactions`].
-    #[must_use]
-    pub fn new(mut interactions: Vec<Interaction>, items: Vec<Item>, time: TimeKind) -> Self {
-        sort(&mut interactions);
-        Self { interactions, items, time }
+    /// Makes a dataset of rows in any order, see [`Interactions`].
+    ///
+    /// # Errors
+    /// [`Code::LimitExceeded`] for more than 65,536 kinds, or 4 billion rows.
+    pub fn new(
+        interactions: impl IntoIterator<Item = Interaction>,
+        items: Vec<Item>,
+        time: TimeKind,
+    ) -> Result<Self> {
+        let mut intake = Intake::default();
+        intake.extend(interactions)?;
+        Ok(Self { interactions: intake.finish(&mut |_| {}), items, time })
     }
 
     /// Reads a data folder, or a bare `interactions.{csv,tsv,jsonl,parquet}` with the `items.*` beside it; each
@@ -132,8 +141,16 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Code::NotFound`] without interactions, [`Code::ColumnMissing`], [`Code::DataInvalid`] with file and
-    /// line for the first unusable row, [`Code::EmptyData`] without rows, [`Code::Io`].
+    /// line for the first unusable row, [`Code::EmptyData`] without rows, [`Code::LimitExceeded`], [`Code::Io`].
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_watched(path, &mut |_| {})
+    }
+
+    /// As [`Dataset::read`], telling `progress` from time to time how far it is.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn read_watched(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         let files = DataFiles::find(path)?;
         let options = ReadOptions { time_unit: files.time_unit(), ..ReadOptions::default() };
         let mut reader = InteractionReader::open(&files.interactions, &options)?;
@@ -142,9 +159,9 @@ impl Dataset {
             None if reader.has_timestamps() => TimeKind::UnixSeconds,
             None => TimeKind::Order,
         };
-        let interactions = read_interactions(&mut reader, &mut |_| {})?;
+        let interactions = reader.read_all(progress)?.finish(progress);
         let items = files.items.map(|path| read_items(&path, &options)).transpose()?.unwrap_or_default();
-        Ok(Self::new(interactions, items, time))
+        Ok(Self { interactions, items, time })
     }
 
     /// Writes a data folder. It appears complete or not at all; an older data folder at the same place is
@@ -154,15 +171,16 @@ impl Dataset {
     /// [`Code::InvalidArgument`] when `folder` holds foreign files or a row cannot be written,
     /// [`Code::Io`].
     pub fn write(&self, folder: &Path) -> Result<()> {
-        self.write_from(folder, "dataset")
+        self.write_from(folder, "dataset", &mut |_| {})
     }
 
-    /// As [`Dataset::write`], stating in `data.json` which layout the data came from.
+    /// As [`Dataset::write`], stating in `data.json` which layout the data came from, and telling `progress`
+    /// from time to time how far it is.
     ///
     /// # Errors
     /// As [`Dataset::write`].
-    pub fn write_from(&self, folder: &Path, source: &str) -> Result<()> {
-        self.write_with(folder, source, |_| Ok(()))
+    pub fn write_from(&self, folder: &Path, source: &str, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        self.write_with(folder, source, progress, |_| Ok(()))
     }
 
     /// As [`Dataset::write_from`], with more files that `extra` writes into the same folder.
@@ -170,6 +188,7 @@ impl Dataset {
         &self,
         folder: &Path,
         source: &str,
+        progress: &mut dyn FnMut(Progress),
         extra: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
         self.check_writable()?;
@@ -180,7 +199,7 @@ impl Dataset {
             time: self.time,
         };
         write_folder(folder, &FILE_NAMES, |folder| {
-            write_file(&folder.join("interactions.csv"), |out| self.write_interactions(out))?;
+            write_file(&folder.join("interactions.csv"), |out| self.write_interactions(out, progress))?;
             if !self.items.is_empty() {
                 write_file(&folder.join("items.csv"), |out| self.write_items(out))?;
             }
@@ -198,13 +217,8 @@ impl Dataset {
         DataCounts {
             interactions: self.interactions.len() as u64,
             items: self.items.len() as u64,
-            users: self.users().count() as u64,
+            users: self.interactions.users().len() as u64,
         }
-    }
-
-    /// The interactions of one user after the other, each oldest first.
-    pub fn users(&self) -> impl Iterator<Item = (&UserId, &[Interaction])> {
-        self.interactions.chunk_by(|a, b| a.user_id == b.user_id).map(|chunk| (&chunk[0].user_id, chunk))
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -215,13 +229,8 @@ impl Dataset {
             )
             .found(found))
         };
-        for row in &self.interactions {
-            if row.user_id.as_str().is_empty() || row.item_id.as_str().is_empty() || row.kind.is_empty() {
-                return refuse("an empty id or kind", format!("{row:?}"));
-            }
-            if row.value.is_some_and(|value| !value.is_finite()) {
-                return refuse("a value that is not finite", format!("{row:?}"));
-            }
+        if let Some((what, row)) = self.interactions.unwritable() {
+            return refuse(what, format!("{row:?}"));
         }
         for item in &self.items {
             if item.item_id.as_str().is_empty()
@@ -236,21 +245,27 @@ impl Dataset {
         Ok(())
     }
 
-    fn write_interactions(&self, out: &mut impl Write) -> io::Result<()> {
+    fn write_interactions(&self, out: &mut impl Write, progress: &mut dyn FnMut(Progress)) -> io::Result<()> {
+        let total = self.interactions.len() as u64;
         let mut writer = csv::Writer::from_writer(out);
         writer.write_record(INTERACTION_COLUMNS)?;
-        for row in &self.interactions {
-            let value = row.value.map(|value| value.to_string()).unwrap_or_default();
-            let timestamp = row.timestamp.to_string();
-            let split = split_name(row.split);
-            writer.write_record([
-                row.user_id.as_str(),
-                row.item_id.as_str(),
-                &row.kind,
-                &timestamp,
-                &value,
-                split,
-            ])?;
+        let mut number = Vec::new();
+        for (at, row) in self.interactions.iter().enumerate() {
+            for text in [row.user_id, row.item_id, row.kind] {
+                writer.write_field(text)?;
+            }
+            number.clear();
+            write!(number, "{}", row.timestamp)?;
+            writer.write_field(&number)?;
+            number.clear();
+            row.value.map_or(Ok(()), |value| write!(number, "{value}"))?;
+            writer.write_field(&number)?;
+            writer.write_field(split_name(row.split))?;
+            writer.write_record(None::<&[u8]>)?;
+            if (at + 1).is_multiple_of(EVERY_ROWS) {
+                let done = at as u64 + 1;
+                progress(Progress { stage: Stage::Writing, interactions: done, done, total });
+            }
         }
         writer.flush()
     }
@@ -284,33 +299,6 @@ fn split_name(split: Option<SplitPart>) -> &'static str {
     }
 }
 
-/// Reads every row, in file order, and tells `progress` the number of rows every 65,536 rows.
-pub(crate) fn read_interactions(
-    reader: &mut InteractionReader,
-    progress: &mut dyn FnMut(&InteractionReader),
-) -> Result<Vec<Interaction>> {
-    let mut interactions = Vec::new();
-    loop {
-        match reader.next() {
-            Ok(Some((_, interaction))) => interactions.push(interaction),
-            Ok(None) => break,
-            Err(error) => return Err(error.into_error(reader.path())),
-        }
-        if interactions.len().is_multiple_of(1 << 16) {
-            progress(reader);
-        }
-    }
-    if interactions.is_empty() {
-        return Err(Error::new(
-            Code::EmptyData,
-            format!("{} holds no interactions", reader.path().display()),
-        )
-        .expected("at least one row after the header")
-        .found("none"));
-    }
-    Ok(interactions)
-}
-
 /// Reads a table of items, as `items.csv` of a data folder.
 ///
 /// # Errors
@@ -331,28 +319,4 @@ pub(crate) fn read_items(path: &Path, options: &ReadOptions) -> Result<Vec<Item>
             Err(error) => return Err(error.into_error(reader.path())),
         }
     }
-}
-
-/// Stable sort by (first appearance of the user, timestamp).
-fn sort(interactions: &mut Vec<Interaction>) {
-    let mut ranks: HashMap<&UserId, u32> = HashMap::new();
-    let mut keys: Vec<(u32, i64, u32)> = Vec::with_capacity(interactions.len());
-    let mut last: Option<(&UserId, u32)> = None;
-    for (index, row) in interactions.iter().enumerate() {
-        let rank = match last {
-            Some((user, rank)) if *user == row.user_id => rank,
-            _ => {
-                let next = ranks.len() as u32;
-                *ranks.entry(&row.user_id).or_insert(next)
-            }
-        };
-        last = Some((&row.user_id, rank));
-        keys.push((rank, row.timestamp, index as u32));
-    }
-    if keys.is_sorted() {
-        return;
-    }
-    keys.sort_unstable();
-    let mut rows: Vec<Option<Interaction>> = std::mem::take(interactions).into_iter().map(Some).collect();
-    interactions.extend(keys.iter().filter_map(|(_, _, index)| rows[*index as usize].take()));
 }

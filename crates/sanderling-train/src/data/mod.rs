@@ -9,9 +9,13 @@
 
 mod columns;
 pub mod dataset;
+mod ids;
 pub mod import;
+mod intake;
+mod interactions;
 mod parquet_table;
 mod problem;
+mod progress;
 mod reader;
 mod source;
 pub mod synth;
@@ -21,7 +25,10 @@ pub mod validate;
 
 pub use columns::ColumnMap;
 pub use dataset::{DataCounts, DataInfo, Dataset, read_catalogue};
-pub use import::{ImportOptions, ImportSummary, LAYOUTS, Progress, import};
+pub use ids::Ids;
+pub use import::{ImportOptions, ImportSummary, LAYOUTS, import};
+pub use interactions::{Interactions, Row};
+pub use progress::{Progress, Stage};
 pub use synth::{DeviceDay, SynthConfig, World, synth};
 pub use time::TimeUnit;
 pub use validate::{Anomaly, AnomalyCode, Severity, Validation, validate};

@@ -36,7 +36,7 @@ pub(super) struct ParquetTable {
 impl ParquetTable {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let source = Source::open(path)?;
-        let bytes_total = source.bytes_total;
+        let bytes_total = source.meter.total();
         let reader: Box<dyn FileReader> = if plain_name(path) == file_name(path) {
             let file = File::open(path).map_err(|error| io_error("open", path, error))?;
             Box::new(guarded(path, || SerializedFileReader::new(file))?)
@@ -111,6 +111,10 @@ impl Rows for ParquetTable {
     fn bytes_read(&self) -> u64 {
         // Row groups are read in one go; the share of rows says how far the work has come.
         (u128::from(self.bytes_total) * u128::from(self.row) / u128::from(self.num_rows.max(1))) as u64
+    }
+
+    fn bytes_total(&self) -> u64 {
+        self.bytes_total
     }
 }
 

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
-use sanderling_types::{Interaction, Item, ItemId, Result, SplitPart, UserId};
+use sanderling_types::{Code, Error, Item, ItemId, Result, SplitPart};
 
 use super::{
     columns::{ColumnMap, InteractionColumns, ItemColumns},
+    intake::Intake,
+    interactions::Row,
     problem::{Problem, ProblemKind, RowError},
+    progress::{EVERY_ROWS, Progress, Stage},
     table::{self, Rows, split_list},
     time::{self, TimeUnit},
 };
@@ -33,12 +36,13 @@ pub(crate) struct InteractionReader {
     path: PathBuf,
 }
 
-/// A row as it is before it becomes an interaction.
+/// An interaction where it stands.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RawRow<'a> {
+pub(crate) struct ReadRow<'a> {
     pub(crate) line: u64,
     /// The text of the timestamp, where there is a column.
     pub(crate) timestamp: Option<&'a str>,
+    pub(crate) row: Row<'a>,
 }
 
 impl InteractionReader {
@@ -71,31 +75,64 @@ impl InteractionReader {
         self.columns.describe(self.rows.columns())
     }
 
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.rows.bytes_read()
+    /// How far the reading has come.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            stage: Stage::Reading,
+            interactions: self.num_rows as u64,
+            done: self.rows.bytes_read(),
+            total: self.rows.bytes_total(),
+        }
     }
 
-    /// The next interaction with its row, or `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<(RawRow<'_>, Interaction)>, RowError> {
+    /// The next interaction, or `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<ReadRow<'_>>, RowError> {
         let Some(line) = self.rows.next_row(&mut self.record)? else { return Ok(None) };
         self.num_rows += 1;
-        let interaction = self.interaction(line)?;
+        let row = self.row(line)?;
         let timestamp = self.columns.timestamp.map(|at| &self.record[at]);
-        Ok(Some((RawRow { line, timestamp }, interaction)))
+        Ok(Some(ReadRow { line, timestamp, row }))
     }
 
-    fn interaction(&self, line: u64) -> Result<Interaction, Problem> {
+    /// Reads every row and tells how far it is from time to time.
+    ///
+    /// # Errors
+    /// Those of the first unusable row; [`Code::EmptyData`] without rows.
+    pub(crate) fn read_all(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Intake> {
+        let mut intake = Intake::default();
+        loop {
+            match self.next() {
+                Ok(Some(read)) => intake.push(read.row)?,
+                Ok(None) => break,
+                Err(error) => return Err(error.into_error(self.path())),
+            };
+            if intake.len().is_multiple_of(EVERY_ROWS) {
+                progress(self.progress());
+            }
+        }
+        if intake.len() == 0 {
+            return Err(Error::new(
+                Code::EmptyData,
+                format!("{} holds no interactions", self.path().display()),
+            )
+            .expected("at least one row after the header")
+            .found("none"));
+        }
+        Ok(intake)
+    }
+
+    fn row(&self, line: u64) -> Result<Row<'_>, Problem> {
         let cell = |at: usize| self.record.get(at).unwrap_or_default().trim();
-        let (user, item) = (cell(self.columns.user), cell(self.columns.item));
-        if user.is_empty() || item.is_empty() {
-            let what = if user.is_empty() { "a user id" } else { "an item id" };
+        let (user_id, item_id) = (cell(self.columns.user), cell(self.columns.item));
+        if user_id.is_empty() || item_id.is_empty() {
+            let what = if user_id.is_empty() { "a user id" } else { "an item id" };
             return Err(Problem::new(ProblemKind::EmptyId, line, what, ""));
         }
         let kind = self.columns.kind.map_or("", cell);
-        Ok(Interaction {
-            user_id: UserId::from(user),
-            item_id: ItemId::from(item),
-            kind: if kind.is_empty() { self.default_kind.clone() } else { kind.to_owned() },
+        Ok(Row {
+            user_id,
+            item_id,
+            kind: if kind.is_empty() { &self.default_kind } else { kind },
             timestamp: match self.columns.timestamp {
                 Some(at) => self.timestamp(line, cell(at))?,
                 None => self.num_rows - 1,
@@ -127,8 +164,10 @@ fn number(line: u64, text: &str, kind: ProblemKind) -> Result<Option<f32>, Probl
 }
 
 fn split_part(line: u64, text: &str) -> Result<Option<SplitPart>, Problem> {
+    if text.is_empty() {
+        return Ok(None);
+    }
     Ok(Some(match text.to_ascii_lowercase().as_str() {
-        "" => return Ok(None),
         "train" => SplitPart::Train,
         "validation" | "valid" | "val" | "dev" => SplitPart::Validation,
         "test" => SplitPart::Test,

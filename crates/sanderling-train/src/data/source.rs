@@ -62,7 +62,6 @@ pub(crate) fn find_table(folder: &Path, stem: &str) -> Option<PathBuf> {
     find(folder, &names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// [`Code::Io`] with the path and the reason.
 /// [`Code::NotFound`] with the names that would have done.
 pub(crate) fn not_found(path: &Path, expected: &str) -> Error {
     Error::new(Code::NotFound, format!("there is no usable data at {}", path.display()))
@@ -72,11 +71,18 @@ pub(crate) fn not_found(path: &Path, expected: &str) -> Error {
 
 /// How far a file has been read, in bytes as they are on disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ReadMeter(Arc<AtomicU64>);
+pub(crate) struct ReadMeter {
+    read: Arc<AtomicU64>,
+    total: u64,
+}
 
 impl ReadMeter {
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.total
     }
 }
 
@@ -88,7 +94,7 @@ struct Metered<R> {
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.meter.0.fetch_add(read as u64, Ordering::Relaxed);
+        self.meter.read.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
@@ -98,13 +104,11 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) reader: Box<dyn Read + Send>,
     pub(crate) meter: ReadMeter,
-    /// Size on disk.
-    pub(crate) bytes_total: u64,
 }
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("path", &self.path).field("bytes_total", &self.bytes_total).finish()
+        f.debug_struct("Source").field("path", &self.path).field("bytes_total", &self.meter.total).finish()
     }
 }
 
@@ -116,7 +120,7 @@ impl Source {
         if metadata.is_dir() {
             return Err(not_found(path, "a file"));
         }
-        let meter = ReadMeter::default();
+        let meter = ReadMeter { total: metadata.len(), ..ReadMeter::default() };
         let mut raw = BufReader::with_capacity(BUFFER_BYTES, Metered { inner: file, meter: meter.clone() });
         let start = raw.fill_buf().map_err(|error| io_error("read", path, error))?;
         let reader: Box<dyn Read + Send> = match start {
@@ -130,7 +134,7 @@ impl Source {
             ),
             _ => Box::new(raw),
         };
-        Ok(Self { path: path.to_owned(), reader, meter, bytes_total: metadata.len() })
+        Ok(Self { path: path.to_owned(), reader, meter })
     }
 
     /// The content as text lines, see [`TextReader`].

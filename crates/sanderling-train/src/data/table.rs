@@ -28,8 +28,11 @@ pub(crate) trait Rows: Send {
     /// Reads the next row into `record` and gives its 1-based line, or `None` at the end.
     fn next_row(&mut self, record: &mut StringRecord) -> Result<Option<u64>, RowError>;
 
-    /// Bytes of the file that were read so far.
+    /// Bytes of the file that were read so far, as they are on disk.
     fn bytes_read(&self) -> u64;
+
+    /// Size of the file.
+    fn bytes_total(&self) -> u64;
 }
 
 /// Opens a table in the format that its name promises.
@@ -172,6 +175,10 @@ impl Rows for DelimitedTable {
     fn bytes_read(&self) -> u64 {
         self.meter.bytes()
     }
+
+    fn bytes_total(&self) -> u64 {
+        self.meter.total()
+    }
 }
 
 /// One JSON object a line. Columns are the keys of the first lines, in ascending order.
@@ -264,6 +271,10 @@ impl Rows for JsonLinesTable {
 
     fn bytes_read(&self) -> u64 {
         self.meter.bytes()
+    }
+
+    fn bytes_total(&self) -> u64 {
+        self.meter.total()
     }
 }
 

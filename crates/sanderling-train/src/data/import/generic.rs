@@ -6,9 +6,9 @@ use sanderling_types::{Code, Error, Result, TimeKind};
 
 use super::{ImportOptions, Imported, Progress, optional, required};
 use crate::data::{
-    dataset::{DataFiles, Dataset, read_interactions, read_items},
+    dataset::{DataFiles, read_items},
     reader::{InteractionReader, ReadOptions},
-    source::{TableFormat, not_found, table_format},
+    source::{TableFormat, table_format},
     time::TimeUnit,
 };
 
@@ -72,18 +72,11 @@ fn read_options(options: &ImportOptions) -> Result<ReadOptions> {
 
 fn read(files: &DataFiles, options: &ReadOptions, progress: &mut dyn FnMut(Progress)) -> Result<Imported> {
     let mut reader = InteractionReader::open(&files.interactions, options)?;
-    let bytes_total = std::fs::metadata(&files.interactions).map(|metadata| metadata.len());
-    let bytes_total = bytes_total.map_err(|_| not_found(&files.interactions, "a readable file"))?;
-    let mut num_rows = 0;
-    let interactions = read_interactions(&mut reader, &mut |reader| {
-        num_rows += 1 << 16;
-        progress(Progress { interactions: num_rows, bytes_read: reader.bytes_read(), bytes_total });
-    })?;
+    let intake = reader.read_all(progress)?;
     let items = files.items.as_ref().map(|path| read_items(path, options)).transpose()?.unwrap_or_default();
     let order = options.time_unit == TimeUnit::Position || !reader.has_timestamps();
     let time = if order { TimeKind::Order } else { TimeKind::UnixSeconds };
-    let mut imported =
-        Imported::new(Dataset::new(interactions, items, time), vec![files.interactions.clone()]);
+    let mut imported = Imported::new(intake, items, time, vec![files.interactions.clone()], progress);
     imported.files.extend(files.items.clone());
     imported.columns = reader.mapping();
     if !reader.has_timestamps() {

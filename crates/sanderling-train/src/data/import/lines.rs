@@ -7,8 +7,10 @@ use std::{
 
 use sanderling_types::{Code, Error, Result};
 
-use super::Progress;
-use crate::data::source::{ReadMeter, Source, TextReader, io_error};
+use crate::data::{
+    progress::{Progress, Stage},
+    source::{ReadMeter, Source, TextReader, io_error},
+};
 
 /// Longest line: a sequence of a million items.
 const MAX_LINE_BYTES: u64 = 1 << 24;
@@ -18,7 +20,6 @@ const MAX_LINE_BYTES: u64 = 1 << 24;
 pub(super) struct Lines {
     text: BufReader<TextReader>,
     meter: ReadMeter,
-    bytes_total: u64,
     path: PathBuf,
     line: u64,
     bytes: Vec<u8>,
@@ -28,10 +29,9 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let source = Source::open(path)?;
-        let bytes_total = source.bytes_total;
         let (text, meter) = source.text()?;
         let (bytes, content) = (Vec::new(), String::new());
-        Ok(Self { text, meter, bytes_total, path: path.to_owned(), line: 0, bytes, content })
+        Ok(Self { text, meter, path: path.to_owned(), line: 0, bytes, content })
     }
 
     /// The next line that is not blank, without its end.
@@ -68,9 +68,10 @@ impl Lines {
     /// How far the reading has come.
     pub(super) fn progress(&self, interactions: usize) -> Progress {
         Progress {
+            stage: Stage::Reading,
             interactions: interactions as u64,
-            bytes_read: self.meter.bytes(),
-            bytes_total: self.bytes_total,
+            done: self.meter.bytes(),
+            total: self.meter.total(),
         }
     }
 

@@ -6,15 +6,14 @@ mod lines;
 mod movielens;
 mod sequences;
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use sanderling_types::{Code, Error, Result, TimeKind};
+use sanderling_types::{Code, Error, Item, Result, TimeKind};
 use serde::{Deserialize, Serialize};
 
-use super::{columns::ColumnMap, dataset::Dataset, source, time::TimeUnit};
+use super::{
+    columns::ColumnMap, dataset::Dataset, intake::Intake, progress::Progress, source, time::TimeUnit,
+};
 
 /// Names of the layouts that [`import`] knows, with what they look like.
 pub const LAYOUTS: [(&str, &str); 11] = [
@@ -43,17 +42,6 @@ pub struct ImportOptions {
     pub time_unit: TimeUnit,
     /// Kind of the interactions that state none; by default `rating` where there is one, else `view`.
     pub kind: Option<String>,
-}
-
-/// How far an import has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Interactions read.
-    pub interactions: u64,
-    /// Bytes read of the file that is being read, as it is on disk.
-    pub bytes_read: u64,
-    /// Size of that file.
-    pub bytes_total: u64,
 }
 
 /// What an import found.
@@ -93,7 +81,14 @@ struct Imported {
 }
 
 impl Imported {
-    fn new(dataset: Dataset, files: Vec<PathBuf>) -> Self {
+    fn new(
+        intake: Intake,
+        items: Vec<Item>,
+        time: TimeKind,
+        files: Vec<PathBuf>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Self {
+        let dataset = Dataset { interactions: intake.finish(progress), items, time };
         Self { dataset, files, columns: Vec::new(), notes: Vec::new() }
     }
 }
@@ -104,7 +99,8 @@ impl Imported {
 ///
 /// # Errors
 /// [`Code::UnknownLayout`], [`Code::NotFound`] without the layout's files, [`Code::ColumnMissing`],
-/// [`Code::DataInvalid`] with file and line for the first unusable row, [`Code::EmptyData`], [`Code::Io`].
+/// [`Code::DataInvalid`] with file and line for the first unusable row, [`Code::EmptyData`],
+/// [`Code::LimitExceeded`], [`Code::Io`].
 pub fn import(
     layout: &str,
     path: &Path,
@@ -135,8 +131,7 @@ pub fn import(
 fn summarise(layout: &str, imported: &Imported) -> ImportSummary {
     let dataset = &imported.dataset;
     let counts = dataset.counts();
-    let items: HashSet<_> = dataset.interactions.iter().map(|row| &row.item_id).collect();
-    let times = || dataset.interactions.iter().map(|row| row.timestamp);
+    let times = dataset.interactions.timestamps();
     ImportSummary {
         layout: layout.to_owned(),
         files: imported.files.clone(),
@@ -144,10 +139,10 @@ fn summarise(layout: &str, imported: &Imported) -> ImportSummary {
         time: dataset.time,
         num_interactions: counts.interactions,
         num_users: counts.users,
-        num_items: items.len() as u64,
+        num_items: dataset.interactions.items().len() as u64,
         num_catalogue_items: counts.items,
-        first_timestamp: times().min().unwrap_or(0),
-        last_timestamp: times().max().unwrap_or(0),
+        first_timestamp: times.iter().copied().min().unwrap_or(0),
+        last_timestamp: times.iter().copied().max().unwrap_or(0),
         notes: imported.notes.clone(),
     }
 }

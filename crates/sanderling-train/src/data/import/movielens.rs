@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use sanderling_types::{Interaction, Item, ItemId, Result, TimeKind, UserId};
+use sanderling_types::{Item, ItemId, Result, TimeKind};
 
 use super::{
     ImportOptions, Imported, Progress,
@@ -10,7 +10,9 @@ use super::{
     optional, required,
 };
 use crate::data::{
-    dataset::Dataset,
+    intake::Intake,
+    interactions::Row,
+    progress::EVERY_ROWS,
     source::plain_name,
     table,
     time::{self, TimeUnit, year_start},
@@ -54,7 +56,7 @@ pub(super) fn import(
         Some("data" | "base" | "test") => ("\t", false),
         _ => (",", true),
     };
-    let interactions = read_ratings(&ratings, separator, has_header, kind, progress)?;
+    let intake = read_ratings(&ratings, separator, has_header, kind, progress)?;
     let mut files = vec![ratings];
     let mut items = Vec::new();
     if let Some(movies) = optional(path, &["movies.csv", "movies.dat", "u.item"]) {
@@ -65,7 +67,7 @@ pub(super) fn import(
         };
         files.push(movies);
     }
-    Ok(Imported::new(Dataset::new(interactions, items, TimeKind::UnixSeconds), files))
+    Ok(Imported::new(intake, items, TimeKind::UnixSeconds, files, progress))
 }
 
 /// `user SEP item SEP rating SEP timestamp`.
@@ -75,9 +77,9 @@ fn read_ratings(
     has_header: bool,
     kind: &str,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Vec<Interaction>> {
+) -> Result<Intake> {
     let mut lines = Lines::open(path)?;
-    let mut interactions = Vec::new();
+    let mut intake = Intake::default();
     let mut skip_header = has_header;
     while let Some((line, text)) = lines.next()? {
         if std::mem::take(&mut skip_header) && text.starts_with("userId") {
@@ -87,30 +89,34 @@ fn read_ratings(
         let row = row.map_err(|(what, found)| {
             super::lines::invalid(path, line, "the rating cannot be read", what, &found)
         })?;
-        interactions.push(row);
-        if interactions.len().is_multiple_of(1 << 16) {
-            progress(lines.progress(interactions.len()));
+        intake.push(row)?;
+        if intake.len().is_multiple_of(EVERY_ROWS) {
+            progress(lines.progress(intake.len()));
         }
     }
-    if interactions.is_empty() {
+    if intake.len() == 0 {
         return Err(empty(path));
     }
-    Ok(interactions)
+    Ok(intake)
 }
 
-fn parse_rating(text: &str, separator: &str, kind: &str) -> Result<Interaction, (&'static str, String)> {
+fn parse_rating<'a>(
+    text: &'a str,
+    separator: &str,
+    kind: &'a str,
+) -> Result<Row<'a>, (&'static str, String)> {
     let fields: Vec<&str> = text.split(separator).map(str::trim).collect();
-    let [user, item, rating, timestamp] = fields[..] else {
+    let [user_id, item_id, rating, timestamp] = fields[..] else {
         return Err(("user, item, rating and timestamp", format!("{} fields", fields.len())));
     };
-    if user.is_empty() || item.is_empty() {
+    if user_id.is_empty() || item_id.is_empty() {
         return Err(("a user id and an item id", String::new()));
     }
     let value = rating.parse::<f32>().ok().filter(|rating| rating.is_finite());
-    Ok(Interaction {
-        user_id: UserId::from(user),
-        item_id: ItemId::from(item),
-        kind: kind.to_owned(),
+    Ok(Row {
+        user_id,
+        item_id,
+        kind,
         timestamp: time::parse(timestamp, TimeUnit::Seconds).ok_or(("Unix seconds", timestamp.to_owned()))?,
         value: Some(value.ok_or(("a finite rating", rating.to_owned()))?),
         split: None,

@@ -37,7 +37,7 @@ pub use shop::NUM_STYLES;
 pub use truth::{DayTruth, Truth};
 
 use self::{people::People, shop::Shop, visit::Visit};
-use super::dataset::Dataset;
+use super::dataset::{DataCounts, Dataset};
 use crate::folder::write_file;
 
 /// Interactions before a device's day that [`DeviceDay::history`] holds at most.
@@ -172,12 +172,14 @@ impl World {
     }
 
     /// The logs of the days `first_day..end_day`, with the catalogue as it is when `end_day` begins.
-    #[must_use]
-    pub fn dataset(&self, first_day: u32, end_day: u32) -> Dataset {
+    ///
+    /// # Errors
+    /// As [`Dataset::new`].
+    pub fn dataset(&self, first_day: u32, end_day: u32) -> Result<Dataset> {
         let mut acts: Vec<&Act> = self.between(first_day, end_day).iter().collect();
         // By first visit rather than by number, which is how rows of a log would be grouped.
         acts.sort_by_key(|act| act.timestamp);
-        let interactions = acts.into_iter().map(|act| self.interaction(act)).collect();
+        let interactions = acts.into_iter().map(|act| self.interaction(act));
         Dataset::new(interactions, self.items(end_day), TimeKind::UnixSeconds)
     }
 
@@ -211,20 +213,22 @@ impl World {
     /// # Errors
     /// As [`Dataset::write`].
     pub fn write(&self, folder: &Path) -> Result<()> {
-        self.write_days(folder, 0, self.config.days)
+        self.write_days(folder, 0, self.config.days).map(|_| ())
     }
 
-    /// As [`World::write`], for the days `first_day..end_day`; `truth.json` tells of all days.
+    /// As [`World::write`], for the days `first_day..end_day`; `truth.json` tells of all days. Gives the counts.
     ///
     /// # Errors
     /// As [`Dataset::write`].
-    pub fn write_days(&self, folder: &Path, first_day: u32, end_day: u32) -> Result<()> {
-        self.dataset(first_day, end_day).write_with(folder, "synth", |folder| {
+    pub fn write_days(&self, folder: &Path, first_day: u32, end_day: u32) -> Result<DataCounts> {
+        let dataset = self.dataset(first_day, end_day)?;
+        dataset.write_with(folder, "synth", &mut |_| {}, |folder| {
             write_file(&folder.join("truth.json"), |out| {
                 serde_json::to_writer_pretty(&mut *out, &self.truth)?;
                 std::io::Write::write_all(out, b"\n")
             })
-        })
+        })?;
+        Ok(dataset.counts())
     }
 
     /// The catalogue when `day` begins.

@@ -1,16 +1,23 @@
 use std::path::Path;
 
-use sanderling_types::{Code, Interaction, SplitPart, TimeKind};
+use sanderling_types::{Code, SplitPart, TimeKind};
 
 use super::{assert_error, pack, put};
-use crate::data::{ColumnMap, Dataset, ImportOptions, ImportSummary, LAYOUTS, Progress, TimeUnit, import};
+use crate::data::{
+    ColumnMap, Dataset, ImportOptions, ImportSummary, Interactions, LAYOUTS, Progress, Row, Stage, TimeUnit,
+    import,
+};
 
 fn load(layout: &str, path: &Path) -> (Dataset, ImportSummary) {
     import(layout, path, &ImportOptions::default(), &mut |_| {}).unwrap()
 }
 
-fn brief(rows: &[Interaction]) -> Vec<(&str, &str, i64)> {
-    rows.iter().map(|row| (row.user_id.as_str(), row.item_id.as_str(), row.timestamp)).collect()
+fn brief(rows: &Interactions) -> Vec<(&str, &str, i64)> {
+    rows.iter().map(|row| (row.user_id, row.item_id, row.timestamp)).collect()
+}
+
+fn at(data: &Dataset, row: usize) -> Row<'_> {
+    data.interactions.iter().nth(row).unwrap()
 }
 
 #[test]
@@ -22,7 +29,7 @@ fn typed_atomic_files() {
     put(dir.path(), "ml-100k.item.tsv.xz", &pack("xz", item.as_bytes()));
     let (data, summary) = load("ml-100k", dir.path());
     assert_eq!(brief(&data.interactions), [("1", "1", 881_250_940), ("1", "2", 881_250_949)]);
-    assert_eq!((data.interactions[0].kind.as_str(), data.interactions[0].value), ("rating", Some(5.0)));
+    assert_eq!((at(&data, 0).kind, at(&data, 0).value), ("rating", Some(5.0)));
     assert_eq!(data.items[0].title, "Toy Story");
     assert_eq!(data.items[0].categories, ["Animation", "Children's"]);
     assert_eq!(data.items[0].published_at, Some(788_918_400));
@@ -43,13 +50,13 @@ fn sequences_with_a_catalogue() {
     );
     let (data, _) = load("ml-1m", dir.path());
     assert_eq!(brief(&data.interactions), [("7", "b", 0), ("7", "a", 1), ("7", "b", 2), ("3", "c", 0)]);
-    assert_eq!((data.time, data.interactions[0].kind.as_str()), (TimeKind::Order, "rating"));
+    assert_eq!((data.time, at(&data, 0).kind), (TimeKind::Order, "rating"));
     assert_eq!(data.items[0].categories, ["Comedy", "War"]);
     assert_eq!((data.items[0].published_at, data.items[0].attributes["year"].as_str()), (None, "1980"));
     assert_eq!(data.items[0].attributes["movielens_id"], "9");
     let (plain, summary) = load("sequences", &dir.path().join("sequences.txt"));
     assert_eq!((plain.items.len(), summary.num_interactions), (0, 4));
-    data.write_from(&dir.path().join("out"), "ml-1m").unwrap();
+    data.write_from(&dir.path().join("out"), "ml-1m", &mut |_| {}).unwrap();
     assert_eq!(Dataset::read(&dir.path().join("out")).unwrap(), data);
 }
 
@@ -94,8 +101,8 @@ fn the_ncf_protocol_keeps_its_test_pairs_last() {
     let (data, _) = load("ml-1m-ncf100", dir.path());
     let expected = [("0", "31", 0), ("0", "22", 1), ("0", "25", 2), ("1", "127", 0), ("1", "133", 1)];
     assert_eq!(brief(&data.interactions), expected);
-    assert_eq!(data.interactions[2].split, Some(SplitPart::Test));
-    assert_eq!((data.interactions[2].value, data.interactions[0].split), (Some(5.0), Some(SplitPart::Train)));
+    assert_eq!(at(&data, 2).split, Some(SplitPart::Test));
+    assert_eq!((at(&data, 2).value, at(&data, 0).split), (Some(5.0), Some(SplitPart::Train)));
     assert_eq!(
         (data.items[0].item_id.as_str(), data.items[0].attributes["movielens_id"].as_str()),
         ("25", "1193")
@@ -128,7 +135,7 @@ fn movielens_in_its_three_forms() {
     for folder in [&new, &middle, &old] {
         let (data, summary) = load("movielens", folder);
         assert_eq!(brief(&data.interactions), [("7", "1", 851_866_703)], "{}", folder.display());
-        assert_eq!((data.interactions[0].value, data.interactions[0].kind.as_str()), (Some(3.5), "rating"));
+        assert_eq!((at(&data, 0).value, at(&data, 0).kind), (Some(3.5), "rating"));
         assert_eq!(data.items[0].title, "American President, The (1995)");
         assert_eq!(data.items[0].categories, ["Comedy", "Drama"]);
         assert_eq!(data.items[0].published_at, Some(788_918_400));
@@ -152,7 +159,7 @@ fn tables_with_recognised_and_mapped_columns() {
     );
     let (data, summary) = load("csv", &dir.path().join("log.csv"));
     assert_eq!(brief(&data.interactions), [("u", "p2", 1_767_225_600), ("u", "p1", 1_767_225_605)]);
-    let kinds: Vec<&str> = data.interactions.iter().map(|row| row.kind.as_str()).collect();
+    let kinds: Vec<&str> = data.interactions.iter().map(|row| row.kind).collect();
     assert_eq!((kinds, summary.time), (vec!["view", "buy"], TimeKind::UnixSeconds));
 
     put(dir.path(), "odd.csv", b"who,what,moment,stars\nu,a,5000,4\n");
@@ -168,7 +175,7 @@ fn tables_with_recognised_and_mapped_columns() {
         ImportOptions { columns, time_unit: TimeUnit::Milliseconds, kind, ..ImportOptions::default() };
     let (data, _) = import("csv", &dir.path().join("odd.csv"), &options, &mut |_| {}).unwrap();
     assert_eq!(brief(&data.interactions), [("u", "a", 5)]);
-    assert_eq!((data.interactions[0].kind.as_str(), data.interactions[0].value), ("click", Some(4.0)));
+    assert_eq!((at(&data, 0).kind, at(&data, 0).value), ("click", Some(4.0)));
     let columns = ColumnMap { user: Some("nobody".into()), ..ColumnMap::default() };
     let options = ImportOptions { columns, ..ImportOptions::default() };
     let outcome = import("csv", &dir.path().join("odd.csv"), &options, &mut |_| {});
@@ -188,7 +195,7 @@ fn json_lines_with_a_catalogue() {
     put(dir.path(), "items.jsonl", b"{\"item_id\":\"a\",\"title\":\"A\",\"categories\":[\"x|y\",\"z\"],\"price\":3,\"brand\":\"Tern\"}\n");
     let (data, _) = load("jsonl", dir.path());
     assert_eq!(brief(&data.interactions), [("1", "a", 1_767_225_600), ("2", "b", 1_767_225_600)]);
-    assert_eq!((data.interactions[0].value, data.interactions[1].value), (Some(4.5), None));
+    assert_eq!((at(&data, 0).value, at(&data, 1).value), (Some(4.5), None));
     assert_eq!(data.items[0].categories, ["x|y", "z"]);
     assert_eq!((data.items[0].price, data.items[0].attributes["brand"].as_str()), (Some(3.0), "Tern"));
     put(dir.path(), "bad.jsonl", b"{\"user\":1,\"item\":2}\n\n[1]\n");
@@ -235,7 +242,7 @@ fn parquet_with_typed_columns() {
     put(dir.path(), "interactions.parquet", &bytes);
     let (data, _) = load("parquet", dir.path());
     assert_eq!(brief(&data.interactions), [("u", "10", 1_767_225_600), ("v", "20", 1_767_225_601)]);
-    assert_eq!((data.interactions[0].value, data.interactions[1].value), (Some(4.5), None));
+    assert_eq!((at(&data, 0).value, at(&data, 1).value), (Some(4.5), None));
     put(dir.path(), "packed.parquet.gz", &pack("gz", &bytes));
     assert_eq!(load("parquet", &dir.path().join("packed.parquet.gz")).0, data);
     bytes.truncate(bytes.len() / 2);
@@ -275,16 +282,15 @@ fn unknown_layouts_and_missing_files_are_named() {
 fn long_imports_tell_how_far_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let mut text = String::from("user_id,item_id,timestamp\n");
-    (0..200_000).for_each(|index| text.push_str(&format!("u,i,{index}\n")));
+    (0..200_000).for_each(|index| text.push_str(&format!("u,i,{}\n", -index)));
     put(dir.path(), "interactions.csv", text.as_bytes());
     let mut seen: Vec<Progress> = Vec::new();
     import("csv", dir.path(), &ImportOptions::default(), &mut |progress| seen.push(progress)).unwrap();
-    assert_eq!(
-        seen.iter().map(|progress| progress.interactions).collect::<Vec<_>>(),
-        [65_536, 131_072, 196_608]
-    );
-    assert!(seen.is_sorted_by_key(|progress| progress.bytes_read));
-    assert!(
-        seen.iter().all(|progress| progress.bytes_read <= progress.bytes_total && progress.bytes_total > 0)
-    );
+    let told: Vec<(Stage, u64)> =
+        seen.iter().map(|progress| (progress.stage, progress.interactions)).collect();
+    let reading = [65_536, 131_072, 196_608].map(|rows| (Stage::Reading, rows));
+    assert_eq!(told, [&reading[..], &[(Stage::Sorting, 200_000)]].concat());
+    seen.pop();
+    assert!(seen.is_sorted_by_key(|progress| progress.done));
+    assert!(seen.iter().all(|progress| progress.done <= progress.total && progress.total > 0));
 }

@@ -10,10 +10,10 @@ fn summary(layout: &str) -> Option<ImportSummary> {
     let (dataset, summary) = import(layout, &source, &ImportOptions::default(), &mut |_| {}).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("data");
-    dataset.write_from(&folder, layout).unwrap();
+    dataset.write_from(&folder, layout, &mut |_| {}).unwrap();
     assert!(Dataset::read(&folder).unwrap() == dataset, "{layout} does not come back");
     const NOW: i64 = 1_767_225_600;
-    let found = validate(&folder, NOW).unwrap();
+    let found = validate(&folder, NOW, &mut |_| {}).unwrap();
     let serious: Vec<_> =
         found.anomalies.iter().filter(|anomaly| anomaly.severity != Severity::Info).collect();
     assert!(serious.is_empty(), "{layout}: {serious:?}");

@@ -1,8 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 
-use sanderling_types::Interaction;
-
-use crate::data::{Dataset, SynthConfig, World, synth};
+use crate::data::{Dataset, Row, SynthConfig, World, synth};
 
 fn config() -> SynthConfig {
     SynthConfig::default()
@@ -37,19 +35,22 @@ fn steps<'a>(
     data: &'a Dataset,
     categories: &'a BTreeMap<&'a str, &'a str>,
 ) -> impl Iterator<Item = (bool, &'a str, &'a str)> {
-    let visits = |rows: &'a [Interaction]| rows.chunk_by(|a, b| b.timestamp - a.timestamp < 3_600);
-    data.users().flat_map(move |(_, rows)| visits(rows)).flat_map(move |visit| {
-        (1..visit.len()).map(move |at| {
-            let item = |at: usize| visit[at].item_id.as_str();
-            let same = at >= 2 && categories[item(at - 2)] == categories[item(at - 1)];
-            (same, item(at - 1), item(at))
-        })
+    let users = 0..data.interactions.users().len() as u32;
+    users.flat_map(move |user| {
+        let rows: Vec<Row<'_>> = data.interactions.of_user(user).collect();
+        let visits = rows.chunk_by(|a, b| b.timestamp - a.timestamp < 3_600);
+        let in_visit = |visit: &[Row<'a>]| -> Vec<(bool, &'a str, &'a str)> {
+            let item = |at: usize| visit[at].item_id;
+            let same = |at: usize| at >= 2 && categories[item(at - 2)] == categories[item(at - 1)];
+            (1..visit.len()).map(|at| (same(at), item(at - 1), item(at))).collect()
+        };
+        visits.flat_map(in_visit).collect::<Vec<_>>()
     })
 }
 
 /// Hit rate among ten on the last week: of popularity, of the last item, of the last item and the mode.
 fn hit_rates(world: &World, train_end: u32, test_end: u32) -> [f64; 3] {
-    let (train, test) = (world.dataset(0, train_end), world.dataset(train_end, test_end));
+    let (train, test) = (world.dataset(0, train_end).unwrap(), world.dataset(train_end, test_end).unwrap());
     let catalogue = world.items(test_end);
     let categories: BTreeMap<&str, &str> =
         catalogue.iter().map(|item| (item.item_id.as_str(), item.categories[0].as_str())).collect();
@@ -76,7 +77,7 @@ fn the_default_world_has_the_promised_size_and_structure() {
     let start = std::time::Instant::now();
     let world = synth(&config());
     let seconds = start.elapsed().as_secs_f64();
-    let data = world.dataset(0, 60);
+    let data = world.dataset(0, 60).unwrap();
     let counts = data.counts();
     assert!((950..1_050).contains(&counts.items), "{counts:?}");
     assert!((2_700..=3_000).contains(&counts.users), "{counts:?}");
@@ -90,7 +91,7 @@ fn the_default_world_has_the_promised_size_and_structure() {
     );
     assert!(markov < 0.6, "the last item must not tell everything: {markov}");
     let mut popularity: HashMap<&str, u32> = HashMap::new();
-    data.interactions.iter().for_each(|row| *popularity.entry(row.item_id.as_str()).or_default() += 1);
+    data.interactions.iter().for_each(|row| *popularity.entry(row.item_id).or_default() += 1);
     let mut popularity: Vec<u32> = popularity.into_values().collect();
     popularity.sort_unstable_by(|a, b| b.cmp(a));
     let head: u32 = popularity[..popularity.len() / 10].iter().sum();
@@ -102,20 +103,24 @@ fn the_default_world_has_the_promised_size_and_structure() {
 fn a_longer_world_begins_with_the_same_days() {
     let short = synth(&small(20));
     let long = synth(&small(30));
-    assert_eq!(short.dataset(0, 20), long.dataset(0, 20));
+    assert_eq!(short.dataset(0, 20).unwrap(), long.dataset(0, 20).unwrap());
     assert_eq!(short.truth().days, long.truth().days[..20]);
     assert_eq!(short.device_days(5, 20), long.device_days(5, 20));
-    assert_ne!(long.dataset(0, 20), synth(&SynthConfig { seed: 2, ..small(20) }).dataset(0, 20));
+    assert_ne!(
+        long.dataset(0, 20).unwrap(),
+        synth(&SynthConfig { seed: 2, ..small(20) }).dataset(0, 20).unwrap()
+    );
     assert!(long.items(30).len() > long.items(0).len(), "new items appear");
-    let parts = long.dataset(0, 10).interactions.len() + long.dataset(10, 30).interactions.len();
-    assert_eq!(parts, long.dataset(0, 30).interactions.len());
+    let parts =
+        long.dataset(0, 10).unwrap().interactions.len() + long.dataset(10, 30).unwrap().interactions.len();
+    assert_eq!(parts, long.dataset(0, 30).unwrap().interactions.len());
 }
 
 #[test]
 fn worlds_with_and_without_drift_part_at_the_drift() {
     let calm = synth(&SynthConfig { days: 74, ..config() });
     let moved = synth(&SynthConfig { days: 74, drift_day: Some(60), ..config() });
-    assert_eq!(calm.dataset(0, 60), moved.dataset(0, 60));
+    assert_eq!(calm.dataset(0, 60).unwrap(), moved.dataset(0, 60).unwrap());
     assert_eq!((calm.truth().drifted_users, calm.truth().changed_subcategories), (0, 0));
     let truth = moved.truth();
     assert!(truth.drifted_users > 2_000 && truth.changed_subcategories > 30, "{truth:?}");
@@ -159,11 +164,11 @@ fn devices_replay_the_logs() {
             history.push(interaction.clone());
         }
     }
-    let logged = world.dataset(0, 12);
+    let logged = world.dataset(0, 12).unwrap();
     assert_eq!(histories.values().map(Vec::len).sum::<usize>(), logged.interactions.len());
-    for (user, rows) in logged.users() {
-        let replayed: Vec<&str> = histories[user.as_str()].iter().map(|row| row.item_id.as_str()).collect();
-        assert_eq!(replayed, rows.iter().map(|row| row.item_id.as_str()).collect::<Vec<_>>());
+    for (user, id) in (0..).zip(logged.interactions.users().iter()) {
+        let replayed = histories[id].iter().map(|row| row.item_id.as_str());
+        assert!(replayed.eq(logged.interactions.of_user(user).map(|row| row.item_id)), "{id}");
     }
     assert_eq!(world.device_days(6, 12), days.into_iter().filter(|day| day.day >= 6).collect::<Vec<_>>());
 }
@@ -175,14 +180,14 @@ fn the_world_on_disk_is_sound_and_tells_its_truth() {
     let world = synth(&SynthConfig { drift_day: Some(5), ..small(10) });
     world.write(&folder).unwrap();
     let data = Dataset::read(&folder).unwrap();
-    assert_eq!(data, world.dataset(0, 10));
+    assert_eq!(data, world.dataset(0, 10).unwrap());
     let titles: std::collections::BTreeSet<&str> =
         data.items.iter().map(|item| item.title.as_str()).collect();
     assert_eq!(titles.len(), data.items.len(), "titles are unique");
     let truth: synth::Truth =
         serde_json::from_slice(&std::fs::read(folder.join("truth.json")).unwrap()).unwrap();
     assert_eq!((truth.config.drift_day, truth.days.len(), truth.synthetic), (Some(5), 10, true));
-    let first = world.dataset(0, 1).interactions[0].timestamp;
+    let first = world.dataset(0, 1).unwrap().interactions.timestamp(0);
     assert!((1_767_225_600..1_767_225_600 + 86_400).contains(&first));
     // The smallest and strangest settings still give a world.
     let tiny =

@@ -13,7 +13,7 @@ const SOUND: &str =
 
 fn check(folder: &Path, rows: &str) -> Validation {
     put(folder, "interactions.csv", format!("{HEAD}{rows}").as_bytes());
-    validate(folder, NOW).unwrap()
+    validate(folder, NOW, &mut |_| {}).unwrap()
 }
 
 #[test]
@@ -118,15 +118,15 @@ fn data_that_says_nothing_is_named() {
     let found = check(dir.path(), "");
     assert_eq!((codes(&found), found.has_errors()), (vec![Kind::EmptyData], true));
     put(dir.path(), "interactions.csv", b"user_id,thing\nu,a\n");
-    let found = validate(dir.path(), NOW).unwrap();
+    let found = validate(dir.path(), NOW, &mut |_| {}).unwrap();
     assert_eq!((codes(&found), found.has_errors()), (vec![Kind::MissingColumn], true));
     assert!(found.anomalies[0].detail.contains("item_id"), "{}", found.anomalies[0].detail);
     put(dir.path(), "interactions.csv", b"user_id,item_id\nu,a\nv,b\nv,b\n");
-    let found = validate(dir.path(), NOW).unwrap();
+    let found = validate(dir.path(), NOW, &mut |_| {}).unwrap();
     assert_eq!((codes(&found), found.time), (vec![Kind::NoTimestamps], Some(TimeKind::Order)));
     put(dir.path(), "interactions.csv", b"");
-    assert_eq!(codes(&validate(dir.path(), NOW).unwrap()), [Kind::EmptyData]);
-    assert_error(validate(&dir.path().join("nowhere"), NOW), Code::NotFound, &["nowhere"]);
+    assert_eq!(codes(&validate(dir.path(), NOW, &mut |_| {}).unwrap()), [Kind::EmptyData]);
+    assert_error(validate(&dir.path().join("nowhere"), NOW, &mut |_| {}), Code::NotFound, &["nowhere"]);
 }
 
 #[test]
@@ -134,13 +134,13 @@ fn the_synthetic_world_is_sound_and_edits_show() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("world");
     synth(&SynthConfig { num_users: 500, days: 20, ..SynthConfig::default() }).write(&folder).unwrap();
-    let found = validate(&folder, NOW).unwrap();
+    let found = validate(&folder, NOW, &mut |_| {}).unwrap();
     let serious = found.anomalies.iter().filter(|anomaly| anomaly.severity != Severity::Info).count();
     assert_eq!(serious, 0, "{:?}", found.anomalies);
     let mut text = std::fs::read_to_string(folder.join("interactions.csv")).unwrap();
     text.push_str("stranger,p99999,view,1767225600,,\n");
     put(&folder, "interactions.csv", text.as_bytes());
-    let found = validate(&folder, NOW).unwrap();
+    let found = validate(&folder, NOW, &mut |_| {}).unwrap();
     assert_eq!(found.anomaly(Kind::UnknownItem).map(|anomaly| anomaly.count), Some(1));
     assert_eq!(found.anomaly(Kind::CountMismatch).map(|anomaly| anomaly.file.as_str()), Some("data.json"));
     let json = serde_json::to_value(&found).unwrap();

@@ -62,17 +62,18 @@ pub(super) fn check(
 impl Catalogue {
     /// Finds items of the log that the catalogue lacks and the reverse.
     pub(super) fn compare(&self, log: &Log, findings: &mut Findings) {
-        for row in &log.rows {
-            let item = log.items.name(row.item);
-            if !self.lines.contains_key(item) {
-                let detail = || format!("line {}: item `{item}` is not in the catalogue", row.line);
-                findings.note(AnomalyCode::UnknownItem, &log.path, Some(row.line), detail);
+        let unknown: Vec<bool> = log.rows.items.iter().map(|id| !self.lines.contains_key(id)).collect();
+        if unknown.contains(&true) {
+            for row in (0..log.rows.len()).filter(|&row| unknown[log.rows.item(row) as usize]) {
+                let (line, item) = (log.lines.of(row as u32), log.rows.items.text(log.rows.item(row)));
+                let detail = || format!("line {line}: item `{item}` is not in the catalogue");
+                findings.note(AnomalyCode::UnknownItem, &log.path, Some(line), detail);
             }
         }
         let mut untouched: Vec<(u64, &str)> = self
             .lines
             .iter()
-            .filter(|(id, _)| !log.items.knows(id))
+            .filter(|(id, _)| log.rows.items.number(id).is_none())
             .map(|(id, line)| (*line, id.as_str()))
             .collect();
         untouched.sort_unstable();

@@ -1,70 +1,29 @@
 //! Checks of the log.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
-use sanderling_types::{Interaction, Result, SplitPart, TimeKind};
+use sanderling_types::{Result, SplitPart, TimeKind};
 
-use super::{AnomalyCode, Validation, findings::Findings, open_anomaly, robots};
+use super::{AnomalyCode, Validation, findings::Findings, lines::Lines, open_anomaly, robots::Robots};
 use crate::data::{
     dataset::DataFiles,
+    intake::Intake,
+    interactions::Row,
     problem::RowError,
+    progress::{EVERY_ROWS, Progress, Stage},
     reader::{InteractionReader, ReadOptions},
     time::{self, TimeUnit},
 };
-
-/// Names by number, in order of first appearance.
-#[derive(Debug, Default)]
-pub(super) struct Names {
-    numbers: HashMap<String, u32>,
-    names: Vec<String>,
-}
-
-impl Names {
-    fn number(&mut self, name: String) -> u32 {
-        if let Some(number) = self.numbers.get(&name) {
-            return *number;
-        }
-        let number = self.names.len() as u32;
-        self.names.push(name.clone());
-        self.numbers.insert(name, number);
-        number
-    }
-
-    pub(super) fn name(&self, number: u32) -> &str {
-        &self.names[number as usize]
-    }
-
-    pub(super) fn knows(&self, name: &str) -> bool {
-        self.numbers.contains_key(name)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.names.len()
-    }
-}
-
-/// One usable row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct LogRow {
-    pub(super) user: u32,
-    pub(super) item: u32,
-    kind: u32,
-    pub(super) timestamp: i64,
-    pub(super) line: u64,
-}
 
 /// The usable rows, in file order.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) path: PathBuf,
-    pub(super) rows: Vec<LogRow>,
-    pub(super) users: Names,
-    pub(super) items: Names,
-    kinds: Names,
+    pub(super) rows: Intake,
+    pub(super) lines: Lines,
     pub(super) time: TimeKind,
+    /// Timestamp of each user's last row so far.
+    last_of_user: Vec<i64>,
     /// The one value of all rows so far that have one, or `Err` when there are several.
     constant_value: Result<Option<f32>, ()>,
     num_values: u64,
@@ -79,6 +38,7 @@ pub(super) fn check(
     now: i64,
     findings: &mut Findings,
     validation: &mut Validation,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Log>> {
     let path = &files.interactions;
     let mut reader = match InteractionReader::open(path, options) {
@@ -100,16 +60,17 @@ pub(super) fn check(
         findings.note(code, path, Some(1), || "line 1: column `timestamp` is missing".to_owned());
     }
     let mut log = Log::new(path.clone(), stated.unwrap_or(by_columns));
-    log.read(&mut reader, options, findings, validation)?;
-    log.check_times(now, reader.has_timestamps(), findings);
+    let by_magnitude = options.time_unit == TimeUnit::Auto;
+    log.read(&mut reader, by_magnitude, now, findings, validation, progress)?;
     log.check_whole(findings);
-    robots::check(&log, findings);
+    log.check_users(reader.has_timestamps(), findings, progress);
     validation.num_interactions = log.rows.len() as u64;
-    validation.num_users = log.users.len() as u64;
-    validation.num_items = log.items.len() as u64;
+    validation.num_users = log.rows.users.len() as u64;
+    validation.num_items = log.rows.items.len() as u64;
+    validation.kinds = log.rows.kind_counts();
     validation.time = Some(log.time);
-    validation.first_timestamp = log.rows.iter().map(|row| row.timestamp).min();
-    validation.last_timestamp = log.rows.iter().map(|row| row.timestamp).max();
+    validation.first_timestamp = log.rows.timestamps().iter().copied().min();
+    validation.last_timestamp = log.rows.timestamps().iter().copied().max();
     Ok(Some(log))
 }
 
@@ -117,11 +78,10 @@ impl Log {
     fn new(path: PathBuf, time: TimeKind) -> Self {
         Self {
             path,
-            rows: Vec::new(),
-            users: Names::default(),
-            items: Names::default(),
-            kinds: Names::default(),
+            rows: Intake::default(),
+            lines: Lines::default(),
             time,
+            last_of_user: Vec::new(),
             constant_value: Ok(None),
             num_values: 0,
             magnitudes: Vec::new(),
@@ -131,38 +91,46 @@ impl Log {
     fn read(
         &mut self,
         reader: &mut InteractionReader,
-        options: &ReadOptions,
+        by_magnitude: bool,
+        now: i64,
         findings: &mut Findings,
         validation: &mut Validation,
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
+        let mut splits = [0; 4];
         loop {
-            let (line, number, interaction) = match reader.next() {
-                Ok(None) => return Ok(()),
-                Ok(Some((row, interaction))) => {
-                    (row.line, row.timestamp.and_then(|text| text.trim().parse::<i64>().ok()), interaction)
+            match reader.next() {
+                Ok(None) => break,
+                Ok(Some(read)) => {
+                    splits[split_place(read.row.split)] += 1;
+                    let number = read.timestamp.filter(|_| by_magnitude);
+                    self.note_magnitude(read.line, number.and_then(|text| text.trim().parse().ok()));
+                    self.push(read.line, read.row, now, findings)?;
                 }
                 Err(RowError::Fatal(error)) => return Err(error),
-                Err(RowError::Row(problem)) => {
-                    findings.note_problem(&self.path, &problem);
-                    validation.num_rows += 1;
-                    continue;
-                }
-            };
-            validation.num_rows += 1;
-            *validation.kinds.entry(interaction.kind.clone()).or_default() += 1;
-            *validation.splits.entry(split_name(interaction.split).to_owned()).or_default() += 1;
-            if let Some(number) = number.filter(|number| options.time_unit == TimeUnit::Auto && *number > 0) {
-                let magnitude = time::magnitude(number);
-                if !self.magnitudes.iter().any(|(known, _)| *known == magnitude) {
-                    self.magnitudes.push((magnitude, line));
-                }
+                Err(RowError::Row(problem)) => findings.note_problem(&self.path, &problem),
             }
-            self.push(line, interaction);
+            validation.num_rows += 1;
+            if validation.num_rows.is_multiple_of(EVERY_ROWS as u64) {
+                progress(reader.progress());
+            }
+        }
+        let counted = SPLIT_NAMES.iter().zip(splits).filter(|(_, count)| *count > 0);
+        validation.splits = counted.map(|(name, count)| ((*name).to_owned(), count)).collect();
+        Ok(())
+    }
+
+    fn note_magnitude(&mut self, line: u64, number: Option<i64>) {
+        let Some(number) = number.filter(|number| *number > 0) else { return };
+        let magnitude = time::magnitude(number);
+        if !self.magnitudes.iter().any(|(known, _)| *known == magnitude) {
+            self.magnitudes.push((magnitude, line));
         }
     }
 
-    fn push(&mut self, line: u64, interaction: Interaction) {
-        if let Some(value) = interaction.value {
+    /// Takes a row in and checks it, alone and against the row of the same user before it.
+    fn push(&mut self, line: u64, row: Row<'_>, now: i64, findings: &mut Findings) -> Result<()> {
+        if let Some(value) = row.value {
             self.num_values += 1;
             self.constant_value = match self.constant_value {
                 Ok(None) => Ok(Some(value)),
@@ -170,50 +138,78 @@ impl Log {
                 _ => Err(()),
             };
         }
-        self.rows.push(LogRow {
-            user: self.users.number(interaction.user_id.0),
-            item: self.items.number(interaction.item_id.0),
-            kind: self.kinds.number(interaction.kind),
-            timestamp: interaction.timestamp,
-            line,
-        });
-    }
-
-    /// Checks of single rows and of neighbours.
-    fn check_times(&self, now: i64, has_timestamps: bool, findings: &mut Findings) {
-        let mut last_of_user: Vec<Option<i64>> = vec![None; self.users.len()];
-        let mut seen = HashSet::with_capacity(if has_timestamps { self.rows.len() } else { 0 });
+        let (user, _) = self.rows.push(row)?;
+        self.lines.push(line);
+        let Row { user_id, timestamp, .. } = row;
         let lowest = if self.time == TimeKind::UnixSeconds { 1 } else { 0 };
-        for row in &self.rows {
-            let LogRow { line, timestamp, .. } = *row;
-            if timestamp < lowest {
-                let detail = || format!("line {line}: timestamp {timestamp}");
-                findings.note(AnomalyCode::TimestampNotPositive, &self.path, Some(line), detail);
-            }
-            if self.time == TimeKind::UnixSeconds && timestamp > now {
-                let detail =
-                    || format!("line {line}: timestamp {timestamp} is {} seconds after now", timestamp - now);
-                findings.note(AnomalyCode::FutureTimestamp, &self.path, Some(line), detail);
-            }
-            let last = last_of_user[row.user as usize].replace(timestamp);
-            if let Some(last) = last.filter(|last| timestamp < *last) {
-                let user = self.users.name(row.user);
-                let detail = || format!("line {line}: user `{user}` goes back from {last} to {timestamp}");
-                findings.note(AnomalyCode::UnsortedTimestamps, &self.path, Some(line), detail);
-            }
-            if has_timestamps && !seen.insert(LogRow { line: 0, ..*row }) {
-                let (user, item) = (self.users.name(row.user), self.items.name(row.item));
-                let detail =
-                    || format!("line {line}: user `{user}`, item `{item}` at {timestamp} is there already");
-                findings.note(AnomalyCode::DuplicateInteraction, &self.path, Some(line), detail);
+        if timestamp < lowest {
+            let detail = || format!("line {line}: timestamp {timestamp}");
+            findings.note(AnomalyCode::TimestampNotPositive, &self.path, Some(line), detail);
+        }
+        if self.time == TimeKind::UnixSeconds && timestamp > now {
+            let detail =
+                || format!("line {line}: timestamp {timestamp} is {} seconds after now", timestamp - now);
+            findings.note(AnomalyCode::FutureTimestamp, &self.path, Some(line), detail);
+        }
+        match self.last_of_user.get_mut(user as usize) {
+            None => self.last_of_user.push(timestamp),
+            Some(last) => {
+                let before = std::mem::replace(last, timestamp);
+                if timestamp < before {
+                    let detail =
+                        || format!("line {line}: user `{user_id}` goes back from {before} to {timestamp}");
+                    findings.note(AnomalyCode::UnsortedTimestamps, &self.path, Some(line), detail);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Checks of all rows of a user: whether it is a person, and whether rows repeat others.
+    fn check_users(&self, has_timestamps: bool, findings: &mut Findings, progress: &mut dyn FnMut(Progress)) {
+        let starts = self.rows.starts();
+        let mut rows = self.rows.by_user(&starts);
+        let robots = Robots::new(&starts, self.time);
+        let mut repeated = Vec::new();
+        let num_users = self.rows.users.len();
+        for (user, ends) in starts.windows(2).enumerate() {
+            let rows = &mut rows[ends[0]..ends[1]];
+            robots.check(self, user as u32, rows, findings);
+            if has_timestamps {
+                self.find_repeated(rows, &mut repeated);
+            }
+            if (user + 1).is_multiple_of(EVERY_ROWS) {
+                let (done, total) = (user as u64 + 1, num_users as u64);
+                progress(Progress { stage: Stage::Checking, interactions: ends[1] as u64, done, total });
+            }
+        }
+        repeated.sort_unstable();
+        for row in repeated {
+            let (line, at) = (self.lines.of(row), row as usize);
+            let user = self.rows.users.text(self.rows.user(at));
+            let item = self.rows.items.text(self.rows.item(at));
+            let time = self.rows.timestamps()[at];
+            let detail = || format!("line {line}: user `{user}`, item `{item}` at {time} is there already");
+            findings.note(AnomalyCode::DuplicateInteraction, &self.path, Some(line), detail);
+        }
+    }
+
+    /// Adds those of a user's rows that repeat an earlier one. Sorts the rows: with many of them a table of
+    /// what was seen would take more memory than the rows.
+    fn find_repeated(&self, rows: &mut [u32], repeated: &mut Vec<u32>) {
+        let key = |row: u32| {
+            let row = row as usize;
+            (self.rows.timestamps()[row], self.rows.item(row), self.rows.kind(row))
+        };
+        rows.sort_unstable_by_key(|&row| (key(row), row));
+        repeated.extend(rows.windows(2).filter(|pair| key(pair[0]) == key(pair[1])).map(|pair| pair[1]));
     }
 
     /// Checks of the log as a whole.
     fn check_whole(&self, findings: &mut Findings) {
         let path = &self.path;
-        let Some(first) = self.rows.first() else {
+        let times = self.rows.timestamps();
+        let Some(first) = times.first() else {
             findings.note(AnomalyCode::EmptyData, path, None, || "no usable row".to_owned());
             return;
         };
@@ -226,17 +222,17 @@ impl Log {
             let line = self.magnitudes.get(1).map(|(_, line)| *line);
             findings.note(AnomalyCode::MixedTimestampUnits, path, line, || found.join(", "));
         }
-        if self.users.len() == 1 {
-            findings.note(AnomalyCode::SingleUser, path, None, || format!("user `{}`", self.users.name(0)));
+        if self.rows.users.len() == 1 {
+            let detail = || format!("user `{}`", self.rows.users.text(0));
+            findings.note(AnomalyCode::SingleUser, path, None, detail);
         }
-        if self.items.len() == 1 {
-            findings.note(AnomalyCode::SingleItem, path, None, || format!("item `{}`", self.items.name(0)));
+        if self.rows.items.len() == 1 {
+            let detail = || format!("item `{}`", self.rows.items.text(0));
+            findings.note(AnomalyCode::SingleItem, path, None, detail);
         }
-        let several = self.rows.len() > 1;
-        let same_time = self.rows.iter().all(|row| row.timestamp == first.timestamp);
-        if several && self.time == TimeKind::UnixSeconds && same_time {
-            let detail = || format!("all at {}", first.timestamp);
-            findings.note(AnomalyCode::ConstantTimestamps, path, None, detail);
+        let same_time = times.iter().all(|time| time == first);
+        if times.len() > 1 && self.time == TimeKind::UnixSeconds && same_time {
+            findings.note(AnomalyCode::ConstantTimestamps, path, None, || format!("all at {first}"));
         }
         if let (Ok(Some(value)), true) = (self.constant_value, self.num_values > 1) {
             findings.note(AnomalyCode::ConstantValues, path, None, || {
@@ -246,11 +242,14 @@ impl Log {
     }
 }
 
-fn split_name(split: Option<SplitPart>) -> &'static str {
+/// Names in the order of [`split_place`].
+const SPLIT_NAMES: [&str; 4] = ["none", "train", "validation", "test"];
+
+fn split_place(split: Option<SplitPart>) -> usize {
     match split {
-        None => "none",
-        Some(SplitPart::Train) => "train",
-        Some(SplitPart::Validation) => "validation",
-        Some(SplitPart::Test) => "test",
+        None => 0,
+        Some(SplitPart::Train) => 1,
+        Some(SplitPart::Validation) => 2,
+        Some(SplitPart::Test) => 3,
     }
 }

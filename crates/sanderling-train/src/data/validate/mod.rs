@@ -3,6 +3,7 @@
 mod catalogue;
 mod findings;
 mod interactions;
+mod lines;
 mod robots;
 
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use self::findings::Findings;
 use super::{
     dataset::{DataFiles, DataInfo},
+    progress::Progress,
     reader::ReadOptions,
 };
 
@@ -155,12 +157,12 @@ impl Validation {
 }
 
 /// Reads all of a data folder (or bare table, as [`super::Dataset::read`] takes it) and reports every anomaly.
-/// Unusable rows do not stop it. `now` is in Unix seconds.
+/// Unusable rows do not stop it. `now` is in Unix seconds; `progress` hears from time to time how far it is.
 ///
 /// # Errors
-/// [`Code::NotFound`] without interactions, [`Code::Io`] for a damaged archive, and what
+/// [`Code::NotFound`] without interactions, [`Code::Io`] for a damaged archive, [`Code::LimitExceeded`], and what
 /// [`DataInfo::read`] gives for `data.json`; everything else is an anomaly.
-pub fn validate(path: &Path, now: i64) -> Result<Validation> {
+pub fn validate(path: &Path, now: i64, progress: &mut dyn FnMut(Progress)) -> Result<Validation> {
     let files = DataFiles::find(path)?;
     let options = ReadOptions { time_unit: files.time_unit(), ..ReadOptions::default() };
     let mut findings = Findings::default();
@@ -174,7 +176,7 @@ pub fn validate(path: &Path, now: i64) -> Result<Validation> {
         None => None,
     };
     validation.num_catalogue_items = catalogue.as_ref().map_or(0, |catalogue| catalogue.lines.len() as u64);
-    let checked = interactions::check(&files, &options, now, &mut findings, &mut validation)?;
+    let checked = interactions::check(&files, &options, now, &mut findings, &mut validation, progress)?;
     if let (Some(catalogue), Some(log)) = (&catalogue, &checked) {
         catalogue.compare(log, &mut findings);
     }
