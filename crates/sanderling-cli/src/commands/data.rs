@@ -1,14 +1,12 @@
 //! `sanderling import | validate | synth`.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use sanderling_train::data::{
-    self, ColumnMap, DeviceDay, ImportOptions, ImportSummary, LAYOUTS, SynthConfig, Validation,
+    self, ColumnMap, ImportOptions, ImportSummary, LAYOUTS, SynthConfig, Validation,
 };
 use sanderling_train::split::{self, SplitKind};
 use sanderling_types::{Code, Error, Result};
@@ -242,10 +240,7 @@ pub(crate) fn synth(args: &Synth, output: &Output) -> Result<Verdict> {
     };
     let device_days = args.device_days.as_deref().map(parse_days).transpose()?;
     let world = data::synth(&config);
-    let counts = world.write_days(&args.out, args.first_day, config.days)?;
-    if let Some(days) = device_days {
-        write_devices(&args.out.join("devices.jsonl"), &world.device_days(days.start, days.end))?;
-    }
+    let counts = world.write_days(&args.out, args.first_day..config.days, device_days)?;
     let json = json!({ "config": world.config(), "counts": counts, "synthetic": true });
     let text = format!(
         "synthetic world in {}: {} interactions of {} users with {} items over days {} to {}",
@@ -258,23 +253,6 @@ pub(crate) fn synth(args: &Synth, output: &Output) -> Result<Verdict> {
     );
     output.result(&json, &text)?;
     Ok(Verdict::Done)
-}
-
-/// One line a device and day.
-fn write_devices(path: &Path, days: &[DeviceDay]) -> Result<()> {
-    let write = || {
-        let mut file = BufWriter::new(File::create(path)?);
-        for day in days {
-            serde_json::to_writer(&mut file, day)?;
-            file.write_all(b"\n")?;
-        }
-        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
-    };
-    write().map_err(|error| {
-        Error::new(Code::Io, format!("{} cannot be written", path.display()))
-            .found(&error)
-            .source_error(error)
-    })
 }
 
 fn parse_days(text: &str) -> Result<std::ops::Range<u32>> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "modules of one test")]
 
+mod bad_input;
 mod compare;
 mod import;
 mod items;

@@ -28,7 +28,7 @@ mod truth;
 mod visit;
 mod words;
 
-use std::path::Path;
+use std::{io::Write, ops::Range, path::Path};
 
 use sanderling_types::{Interaction, Item, ItemId, Result, SessionInteraction, TimeKind, UserId};
 use serde::{Deserialize, Serialize};
@@ -213,19 +213,32 @@ impl World {
     /// # Errors
     /// As [`Dataset::write`].
     pub fn write(&self, folder: &Path) -> Result<()> {
-        self.write_days(folder, 0, self.config.days).map(|_| ())
+        self.write_days(folder, 0..self.config.days, None).map(|_| ())
     }
 
-    /// As [`World::write`], for the days `first_day..end_day`; `truth.json` tells of all days. Gives the counts.
+    /// As [`World::write`], for some days, and with what devices did in `device_days` as `devices.jsonl`, one line a
+    /// device and day; `truth.json` tells of all days. Gives the counts.
     ///
     /// # Errors
     /// As [`Dataset::write`].
-    pub fn write_days(&self, folder: &Path, first_day: u32, end_day: u32) -> Result<DataCounts> {
-        let dataset = self.dataset(first_day, end_day)?;
+    pub fn write_days(
+        &self,
+        folder: &Path,
+        days: Range<u32>,
+        device_days: Option<Range<u32>>,
+    ) -> Result<DataCounts> {
+        let dataset = self.dataset(days.start, days.end)?;
         dataset.write_with(folder, "synth", &mut |_| {}, |folder| {
             write_file(&folder.join("truth.json"), |out| {
                 serde_json::to_writer_pretty(&mut *out, &self.truth)?;
-                std::io::Write::write_all(out, b"\n")
+                out.write_all(b"\n")
+            })?;
+            let Some(days) = device_days else { return Ok(()) };
+            write_file(&folder.join("devices.jsonl"), |out| {
+                self.device_days(days.start, days.end).iter().try_for_each(|day| {
+                    serde_json::to_writer(&mut *out, day)?;
+                    out.write_all(b"\n")
+                })
             })
         })?;
         Ok(dataset.counts())
