@@ -69,22 +69,37 @@ pub struct DataInfo {
 /// The files of one data folder, or one bare table of interactions.
 #[derive(Debug, Clone)]
 pub(crate) struct DataFiles {
+    /// What holds the interactions: a file, or the folder of `tables`.
     pub(crate) interactions: PathBuf,
+    /// The table of interactions in its parts, in order; at least one.
+    pub(crate) tables: Vec<PathBuf>,
     pub(crate) items: Option<PathBuf>,
     pub(crate) info: Option<DataInfo>,
 }
 
 impl DataFiles {
-    /// Looks at `path`: a folder that holds `interactions.*`, or a table of interactions. A table that is
-    /// itself called `interactions.*` brings the `items.*` and `data.json` beside it.
+    /// Looks at `path`: a folder that holds `interactions.*`, or else tables that are one together, in the order of
+    /// their names; or a table of interactions. A table that is itself called `interactions.*` brings the `items.*`
+    /// and `data.json` beside it.
     pub(crate) fn find(path: &Path) -> Result<Self> {
-        let expected = "interactions.csv, .tsv, .jsonl, .ndjson or .parquet, perhaps compressed";
-        let (interactions, folder) = if path.is_dir() {
-            let found = source::find_table(path, "interactions").ok_or_else(|| not_found(path, expected))?;
-            (found, Some(path))
+        let expected =
+            "interactions.csv, .tsv, .jsonl, .ndjson or .parquet, perhaps compressed; or tables of any name";
+        let (interactions, tables, folder) = if path.is_dir() {
+            match source::find_table(path, "interactions") {
+                Some(found) => (found.clone(), vec![found], Some(path)),
+                None => {
+                    let items = source::find_table(path, "items");
+                    let mut tables = source::tables(path)?;
+                    tables.retain(|table| Some(table) != items.as_ref());
+                    if tables.is_empty() {
+                        return Err(not_found(path, expected));
+                    }
+                    (path.to_owned(), tables, Some(path))
+                }
+            }
         } else if path.is_file() {
             let named = plain_name(path).split('.').next() == Some("interactions");
-            (path.to_owned(), path.parent().filter(|_| named))
+            (path.to_owned(), vec![path.to_owned()], path.parent().filter(|_| named))
         } else {
             return Err(not_found(path, expected));
         };
@@ -93,7 +108,8 @@ impl DataFiles {
             Some(path) => Some(DataInfo::read(&path)?),
             None => None,
         };
-        Ok(Self { interactions, items: folder.and_then(|folder| source::find_table(folder, "items")), info })
+        let items = folder.and_then(|folder| source::find_table(folder, "items"));
+        Ok(Self { interactions, tables, items, info })
     }
 
     /// How timestamps are to be read: as `data.json` says, else by magnitude.
@@ -153,7 +169,7 @@ impl Dataset {
     pub fn read_watched(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         let files = DataFiles::find(path)?;
         let options = ReadOptions { time_unit: files.time_unit(), ..ReadOptions::default() };
-        let mut reader = InteractionReader::open(&files.interactions, &options)?;
+        let mut reader = InteractionReader::open(&files.tables, &options)?;
         let time = match &files.info {
             Some(info) => info.time,
             None if reader.has_timestamps() => TimeKind::UnixSeconds,

@@ -25,20 +25,40 @@ pub(crate) struct ReadOptions {
     pub(crate) default_kind: Option<String>,
 }
 
-/// Reads a table of interactions row by row, in file order.
+/// Reads a table of interactions row by row, in the order of its files.
 pub(crate) struct InteractionReader {
-    rows: Box<dyn Rows>,
+    part: Part,
+    rest: std::vec::IntoIter<PathBuf>,
+    options: ReadOptions,
     record: StringRecord,
+    num_rows: i64,
+    /// Bytes of the parts before this one.
+    bytes_before: u64,
+    bytes_total: u64,
+}
+
+/// One file of a table.
+struct Part {
+    rows: Box<dyn Rows>,
     columns: InteractionColumns,
     default_kind: String,
-    time_unit: TimeUnit,
-    num_rows: i64,
     path: PathBuf,
+}
+
+impl Part {
+    fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
+        let rows = table::open(path, options.delimiter)?;
+        let columns = InteractionColumns::find(rows.columns(), &options.columns, path)?;
+        let default_kind = options.default_kind.clone().unwrap_or_else(|| columns.default_kind.to_owned());
+        Ok(Self { rows, columns, default_kind, path: path.to_owned() })
+    }
 }
 
 /// An interaction where it stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReadRow<'a> {
+    /// The file.
+    pub(crate) path: &'a Path,
     pub(crate) line: u64,
     /// The text of the timestamp, where there is a column.
     pub(crate) timestamp: Option<&'a str>,
@@ -46,33 +66,37 @@ pub(crate) struct ReadRow<'a> {
 }
 
 impl InteractionReader {
-    pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
-        let rows = table::open(path, options.delimiter)?;
-        let columns = InteractionColumns::find(rows.columns(), &options.columns, path)?;
-        let default_kind = options.default_kind.clone().unwrap_or_else(|| columns.default_kind.to_owned());
+    /// Opens a table that consists of `paths`, at least one. Empty files among several are passed over.
+    pub(crate) fn open(paths: &[PathBuf], options: &ReadOptions) -> Result<Self> {
+        let bytes_total = paths.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.len())).sum();
+        let mut rest = paths.to_vec().into_iter();
+        let part = next_part(&mut rest, options)?.ok_or_else(|| {
+            Error::new(Code::EmptyData, "every file of the table is empty").found(format!("{paths:?}"))
+        })?;
         Ok(Self {
-            rows,
+            part,
+            rest,
+            options: options.clone(),
             record: StringRecord::new(),
-            columns,
-            default_kind,
-            time_unit: options.time_unit,
             num_rows: 0,
-            path: path.to_owned(),
+            bytes_before: 0,
+            bytes_total,
         })
     }
 
+    /// The file that is being read.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.part.path
     }
 
     /// Whether the table has a time column; without one, timestamps are row numbers.
     pub(crate) fn has_timestamps(&self) -> bool {
-        self.columns.timestamp.is_some()
+        self.part.columns.timestamp.is_some()
     }
 
     /// Which column was taken for what.
     pub(crate) fn mapping(&self) -> Vec<(String, String)> {
-        self.columns.describe(self.rows.columns())
+        self.part.columns.describe(self.part.rows.columns())
     }
 
     /// How far the reading has come.
@@ -80,18 +104,39 @@ impl InteractionReader {
         Progress {
             stage: Stage::Reading,
             interactions: self.num_rows as u64,
-            done: self.rows.bytes_read(),
-            total: self.rows.bytes_total(),
+            done: self.bytes_before + self.part.rows.bytes_read(),
+            total: self.bytes_total,
         }
     }
 
     /// The next interaction, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<ReadRow<'_>>, RowError> {
-        let Some(line) = self.rows.next_row(&mut self.record)? else { return Ok(None) };
+        let line = loop {
+            match self.part.rows.next_row(&mut self.record)? {
+                Some(line) => break line,
+                None if !self.go_on().map_err(RowError::Fatal)? => return Ok(None),
+                None => {}
+            }
+        };
         self.num_rows += 1;
         let row = self.row(line)?;
-        let timestamp = self.columns.timestamp.map(|at| &self.record[at]);
-        Ok(Some(ReadRow { line, timestamp, row }))
+        let timestamp = self.part.columns.timestamp.map(|at| &self.record[at]);
+        Ok(Some(ReadRow { path: &self.part.path, line, timestamp, row }))
+    }
+
+    /// Opens the next file of the table; whether there is one.
+    fn go_on(&mut self) -> Result<bool> {
+        let Some(next) = next_part(&mut self.rest, &self.options)? else { return Ok(false) };
+        if next.columns.timestamp.is_some() != self.has_timestamps() {
+            let (with, without) =
+                if self.has_timestamps() { (&self.part, &next) } else { (&next, &self.part) };
+            let message = format!("{} line 1: column `timestamp` is missing", without.path.display());
+            return Err(Error::new(Code::ColumnMissing, message)
+                .expected(format!("the columns of {}", with.path.display()))
+                .hint("every file of a table needs the same columns"));
+        }
+        self.bytes_before += std::mem::replace(&mut self.part, next).rows.bytes_read();
+        Ok(true)
     }
 
     /// Reads every row and tells how far it is from time to time.
@@ -123,36 +168,50 @@ impl InteractionReader {
 
     fn row(&self, line: u64) -> Result<Row<'_>, Problem> {
         let cell = |at: usize| self.record.get(at).unwrap_or_default().trim();
-        let (user_id, item_id) = (cell(self.columns.user), cell(self.columns.item));
+        let (user_id, item_id) = (cell(self.part.columns.user), cell(self.part.columns.item));
         if user_id.is_empty() || item_id.is_empty() {
             let what = if user_id.is_empty() { "a user id" } else { "an item id" };
             return Err(Problem::new(ProblemKind::EmptyId, line, what, ""));
         }
-        let kind = self.columns.kind.map_or("", cell);
+        let kind = self.part.columns.kind.map_or("", cell);
         Ok(Row {
             user_id,
             item_id,
-            kind: if kind.is_empty() { &self.default_kind } else { kind },
-            timestamp: match self.columns.timestamp {
+            kind: if kind.is_empty() { &self.part.default_kind } else { kind },
+            timestamp: match self.part.columns.timestamp {
                 Some(at) => self.timestamp(line, cell(at))?,
                 None => self.num_rows - 1,
             },
             value: self
+                .part
                 .columns
                 .value
                 .map(|at| number(line, cell(at), ProblemKind::NonFiniteValue))
                 .transpose()?
                 .flatten(),
-            split: self.columns.split.map(|at| split_part(line, cell(at))).transpose()?.flatten(),
+            split: self.part.columns.split.map(|at| split_part(line, cell(at))).transpose()?.flatten(),
         })
     }
 
     fn timestamp(&self, line: u64, text: &str) -> Result<i64, Problem> {
-        time::parse(text, self.time_unit).ok_or_else(|| {
-            let expected = if self.time_unit == TimeUnit::Position { "a whole number" } else { "a time" };
+        time::parse(text, self.options.time_unit).ok_or_else(|| {
+            let expected =
+                if self.options.time_unit == TimeUnit::Position { "a whole number" } else { "a time" };
             Problem::new(ProblemKind::InvalidTimestamp, line, expected, text)
         })
     }
+}
+
+/// The next file that is not empty.
+fn next_part(paths: &mut std::vec::IntoIter<PathBuf>, options: &ReadOptions) -> Result<Option<Part>> {
+    let is_one_of_many = paths.len() > 1;
+    for path in paths {
+        match Part::open(&path, options) {
+            Err(error) if error.code() == Code::EmptyData && is_one_of_many => {}
+            opened => return opened.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 fn number(line: u64, text: &str, kind: ProblemKind) -> Result<Option<f32>, Problem> {

@@ -15,6 +15,7 @@ use sanderling_types::{Code, Error, Result};
 pub(crate) use crate::folder::io_error;
 
 const COMPRESSIONS: [&str; 4] = ["xz", "gz", "zst", "zstd"];
+const TABLE_ENDINGS: [&str; 5] = ["csv", "tsv", "jsonl", "ndjson", "parquet"];
 const BUFFER_BYTES: usize = 1 << 17;
 
 /// What kind of table a file name promises.
@@ -55,11 +56,25 @@ pub(crate) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
 
 /// Finds `stem.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` in a folder, compressed or not.
 pub(crate) fn find_table(folder: &Path, stem: &str) -> Option<PathBuf> {
-    let names: Vec<String> = ["csv", "tsv", "jsonl", "ndjson", "parquet"]
-        .iter()
-        .map(|ending| format!("{stem}.{ending}"))
-        .collect();
+    let names: Vec<String> = TABLE_ENDINGS.iter().map(|ending| format!("{stem}.{ending}")).collect();
     find(folder, &names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The tables in a folder, in the order of their names: what ends as one, compressed or not. Hidden files are left
+/// out, and those whose names begin with `_`, which other programs leave beside their tables.
+pub(crate) fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(|error| io_error("look into", folder, error))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| io_error("look into", folder, error))?.path();
+        let name = plain_name(&path);
+        let is_table = name.rsplit_once('.').is_some_and(|(_, ending)| TABLE_ENDINGS.contains(&ending));
+        if is_table && !name.starts_with(['.', '_']) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// [`Code::NotFound`] with the names that would have done.

@@ -12,7 +12,8 @@ use crate::data::{
     time::TimeUnit,
 };
 
-/// A table of the format that the layout names, or a folder with `interactions.*` and perhaps `items.*`.
+/// A table of the format that the layout names, or a folder with `interactions.*` (or else tables of any name, which
+/// are one together) and perhaps `items.*`.
 pub(super) fn table(
     layout: &str,
     path: &Path,
@@ -25,13 +26,10 @@ pub(super) fn table(
         "parquet" => TableFormat::Parquet,
         _ => TableFormat::Delimited,
     };
-    if table_format(&files.interactions) != format {
-        return Err(Error::new(
-            Code::InvalidArgument,
-            format!("{} is not a {layout} file", files.interactions.display()),
-        )
-        .expected(format!("a file name that ends in .{layout}, perhaps compressed"))
-        .hint("choose the layout that the file's ending names"));
+    if let Some(other) = files.tables.iter().find(|table| table_format(table) != format) {
+        return Err(Error::new(Code::InvalidArgument, format!("{} is not a {layout} file", other.display()))
+            .expected(format!("a file name that ends in .{layout}, perhaps compressed"))
+            .hint("choose the layout that the file's ending names"));
     }
     let mut read_options = read_options(options)?;
     if options.time_unit == TimeUnit::Auto {
@@ -51,7 +49,8 @@ pub(super) fn atomic(
     let (inter, item) = (names("inter"), names("item"));
     let interactions = required(path, &[&inter[0], &inter[1]])?;
     let items = optional(path, &[&item[0], &item[1]]);
-    read(&DataFiles { interactions, items, info: None }, &read_options(options)?, progress)
+    let tables = vec![interactions.clone()];
+    read(&DataFiles { interactions, tables, items, info: None }, &read_options(options)?, progress)
 }
 
 fn read_options(options: &ImportOptions) -> Result<ReadOptions> {
@@ -71,12 +70,12 @@ fn read_options(options: &ImportOptions) -> Result<ReadOptions> {
 }
 
 fn read(files: &DataFiles, options: &ReadOptions, progress: &mut dyn FnMut(Progress)) -> Result<Imported> {
-    let mut reader = InteractionReader::open(&files.interactions, options)?;
+    let mut reader = InteractionReader::open(&files.tables, options)?;
     let intake = reader.read_all(progress)?;
     let items = files.items.as_ref().map(|path| read_items(path, options)).transpose()?.unwrap_or_default();
     let order = options.time_unit == TimeUnit::Position || !reader.has_timestamps();
     let time = if order { TimeKind::Order } else { TimeKind::UnixSeconds };
-    let mut imported = Imported::new(intake, items, time, vec![files.interactions.clone()], progress);
+    let mut imported = Imported::new(intake, items, time, files.tables.clone(), progress);
     imported.files.extend(files.items.clone());
     imported.columns = reader.mapping();
     if !reader.has_timestamps() {

@@ -65,9 +65,10 @@ impl Catalogue {
         let unknown: Vec<bool> = log.rows.items.iter().map(|id| !self.lines.contains_key(id)).collect();
         if unknown.contains(&true) {
             for row in (0..log.rows.len()).filter(|&row| unknown[log.rows.item(row) as usize]) {
-                let (line, item) = (log.lines.of(row as u32), log.rows.items.text(log.rows.item(row)));
+                let ((path, line), item) =
+                    (log.lines.of(row as u32), log.rows.items.text(log.rows.item(row)));
                 let detail = || format!("line {line}: item `{item}` is not in the catalogue");
-                findings.note(AnomalyCode::UnknownItem, &log.path, Some(line), detail);
+                findings.note(AnomalyCode::UnknownItem, path, Some(line), detail);
             }
         }
         let mut untouched: Vec<(u64, &str)> = self

@@ -11,7 +11,7 @@ use crate::data::{
     interactions::Row,
     problem::RowError,
     progress::{EVERY_ROWS, Progress, Stage},
-    reader::{InteractionReader, ReadOptions},
+    reader::{InteractionReader, ReadOptions, ReadRow},
     time::{self, TimeUnit},
 };
 
@@ -41,7 +41,7 @@ pub(super) fn check(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Log>> {
     let path = &files.interactions;
-    let mut reader = match InteractionReader::open(path, options) {
+    let mut reader = match InteractionReader::open(&files.tables, options) {
         Ok(reader) => reader,
         Err(error) => {
             let Some(code) = open_anomaly(&error) else { return Err(error) };
@@ -105,10 +105,10 @@ impl Log {
                     splits[split_place(read.row.split)] += 1;
                     let number = read.timestamp.filter(|_| by_magnitude);
                     self.note_magnitude(read.line, number.and_then(|text| text.trim().parse().ok()));
-                    self.push(read.line, read.row, now, findings)?;
+                    self.push(&read, now, findings)?;
                 }
                 Err(RowError::Fatal(error)) => return Err(error),
-                Err(RowError::Row(problem)) => findings.note_problem(&self.path, &problem),
+                Err(RowError::Row(problem)) => findings.note_problem(reader.path(), &problem),
             }
             validation.num_rows += 1;
             if validation.num_rows.is_multiple_of(EVERY_ROWS as u64) {
@@ -129,7 +129,8 @@ impl Log {
     }
 
     /// Takes a row in and checks it, alone and against the row of the same user before it.
-    fn push(&mut self, line: u64, row: Row<'_>, now: i64, findings: &mut Findings) -> Result<()> {
+    fn push(&mut self, read: &ReadRow<'_>, now: i64, findings: &mut Findings) -> Result<()> {
+        let ReadRow { path, line, row, .. } = *read;
         if let Some(value) = row.value {
             self.num_values += 1;
             self.constant_value = match self.constant_value {
@@ -139,17 +140,17 @@ impl Log {
             };
         }
         let (user, _) = self.rows.push(row)?;
-        self.lines.push(line);
+        self.lines.push(path, line);
         let Row { user_id, timestamp, .. } = row;
         let lowest = if self.time == TimeKind::UnixSeconds { 1 } else { 0 };
         if timestamp < lowest {
             let detail = || format!("line {line}: timestamp {timestamp}");
-            findings.note(AnomalyCode::TimestampNotPositive, &self.path, Some(line), detail);
+            findings.note(AnomalyCode::TimestampNotPositive, path, Some(line), detail);
         }
         if self.time == TimeKind::UnixSeconds && timestamp > now {
             let detail =
                 || format!("line {line}: timestamp {timestamp} is {} seconds after now", timestamp - now);
-            findings.note(AnomalyCode::FutureTimestamp, &self.path, Some(line), detail);
+            findings.note(AnomalyCode::FutureTimestamp, path, Some(line), detail);
         }
         match self.last_of_user.get_mut(user as usize) {
             None => self.last_of_user.push(timestamp),
@@ -158,7 +159,7 @@ impl Log {
                 if timestamp < before {
                     let detail =
                         || format!("line {line}: user `{user_id}` goes back from {before} to {timestamp}");
-                    findings.note(AnomalyCode::UnsortedTimestamps, &self.path, Some(line), detail);
+                    findings.note(AnomalyCode::UnsortedTimestamps, path, Some(line), detail);
                 }
             }
         }
@@ -185,12 +186,12 @@ impl Log {
         }
         repeated.sort_unstable();
         for row in repeated {
-            let (line, at) = (self.lines.of(row), row as usize);
+            let ((path, line), at) = (self.lines.of(row), row as usize);
             let user = self.rows.users.text(self.rows.user(at));
             let item = self.rows.items.text(self.rows.item(at));
             let time = self.rows.timestamps()[at];
             let detail = || format!("line {line}: user `{user}`, item `{item}` at {time} is there already");
-            findings.note(AnomalyCode::DuplicateInteraction, &self.path, Some(line), detail);
+            findings.note(AnomalyCode::DuplicateInteraction, path, Some(line), detail);
         }
     }
 

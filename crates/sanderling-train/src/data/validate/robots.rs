@@ -35,9 +35,9 @@ impl Robots {
     /// Notes a user whose interactions, `rows` in file order, are implausibly many or regular.
     pub(super) fn check(&self, log: &Log, user: u32, rows: &[u32], findings: &mut Findings) {
         let Some(reason) = self.suspicion(log, rows) else { return };
-        let line = rows.first().map(|&row| log.lines.of(row));
+        let Some((path, line)) = rows.first().map(|&row| log.lines.of(row)) else { return };
         let detail = || format!("user `{}`: {reason}", log.rows.users.text(user));
-        findings.note(AnomalyCode::Robot, &log.path, line, detail);
+        findings.note(AnomalyCode::Robot, path, Some(line), detail);
     }
 
     fn suspicion(&self, log: &Log, rows: &[u32]) -> Option<String> {
