@@ -201,11 +201,8 @@ fn open_and_ask(files: BundleFiles) -> bool {
     let Ok(engine) = engine else { return false };
     let bundle = engine.bundle();
     let newest = bundle.vocabulary().item_ids.iter().take(3);
-    let interaction = |id: &ItemId| SessionInteraction {
-        item_id: id.clone(),
-        kind: "view".to_owned(),
-        timestamp: 1,
-    };
+    let interaction =
+        |id: &ItemId| SessionInteraction { item_id: id.clone(), kind: "view".to_owned(), timestamp: 1 };
     let request =
         Request { session: newest.map(interaction).collect(), limit: 10, now: 1_000, ..Request::default() };
     let limit = bundle.manifest().limits.max_limit.min(request.limit) as usize;

@@ -328,9 +328,7 @@ fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) -> Result<()> {
         let mut open: Vec<usize> =
             (0..logs.len()).filter(|&i| logs[i].events.iter().all(|e| e.2 == SplitPart::Train)).collect();
         open.sort_by_key(|&i| (start(&logs[i]), i));
-        let newest = &open[open.len() - open.len() / 10..];
-        let kept = newest.len().min(most);
-        for i in (0..kept).map(|at| newest[at * newest.len() / kept]) {
+        for &i in &open[open.len() - (open.len() / 10).min(most)..] {
             logs[i].events.iter_mut().for_each(|event| event.2 = part);
         }
     };
