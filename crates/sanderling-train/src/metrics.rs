@@ -50,6 +50,11 @@ pub fn gain_at_10(rank: Option<u32>) -> f64 {
     rank.filter(|rank| *rank <= 10).map_or(0.0, |rank| 1.0 / f64::from(rank + 1).log2())
 }
 
+/// NDCG@10 over all cases; 0 without any.
+pub(crate) fn mean_ndcg10(results: &[CaseResult]) -> f64 {
+    results.iter().map(|result| gain_at_10(result.rank)).sum::<f64>() / results.len().max(1) as f64
+}
+
 /// All metrics of `results`, whose lists hold rows of `popularity` `[num_items]`: training interactions
 /// of every item. Empty results give zeros.
 #[must_use]
@@ -202,7 +207,8 @@ fn gini(ascending: &[u32]) -> f64 {
     if total > 0.0 && n > 1.0 { weighted / ((n - 1.0) * total) } else { 0.0 }
 }
 
-fn interval(value: f64, mut samples: Vec<f64>) -> Metric {
+/// 95 % percentile interval of bootstrap samples.
+pub(crate) fn interval(value: f64, mut samples: Vec<f64>) -> Metric {
     samples.sort_unstable_by(f64::total_cmp);
     let at = |q: f64| {
         let last = samples.len().saturating_sub(1);

@@ -2,33 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, TractRuntime};
-use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result,
-    Sha256Hash, Shapes, TrainingWindow,
-};
+use sanderling_core::BundleFiles;
+use sanderling_types::{Code, Error, Manifest, Result, Sha256Hash};
 
-use crate::bundle::{self, Contents, Facts};
 use crate::data::Dataset;
-use crate::evaluate::{self, Evaluation};
-use crate::metrics::{self, CaseResult};
-use crate::ranker::{self, LinearRanker};
+use crate::details::Details;
+use crate::evaluate::Evaluation;
+use crate::pack;
 use crate::recipe::Recipe;
-use crate::sequence::{self, Epoch, FitCase, FitData, FitState, Weights};
+use crate::sequence::{self, Epoch, FitCase, FitData, FitState};
 use crate::split::{self, Case, Split};
-use crate::{baseline, card, onnx};
 
 /// Name of the recommender that this module trains.
 pub const RECOMMENDER: &str = "sequence";
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
 const MIN_STOPPING_CASES: usize = 500;
-
-/// Largest share of validation NDCG@10 that packing may cost; more is a defect of the exporter.
-const MAX_PACKING_LOSS: f64 = 0.05;
-
-/// Bytes of a bundle beside encoder, item table and vocabulary: baseline, card, features, manifest, ranker.
-const SMALL_FILES_BYTES: u64 = 12 * 1024;
 
 /// Where the new bundle comes from.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +48,8 @@ pub struct Trained {
     pub manifest: Manifest,
     /// Test metrics.
     pub evaluation: Evaluation,
+    /// What explains them.
+    pub details: Details,
     /// Every epoch.
     pub curve: Vec<Epoch>,
     /// NDCG@10 that the ranker adds to retrieval order on held-out validation users.
@@ -90,37 +81,20 @@ pub fn train(
         }
     };
     doing("packing the bundle", watch)?;
-    let mut packer = Packer::new(&split, recipe, lineage, &fitted.weights)?;
-    packer.measure_packing(&split)?;
-    doing("fitting the ranker", watch)?;
-    let ranker = packer.fit_ranker(&split)?;
-    doing("measuring the baseline", watch)?;
-    packer.measure_baseline(&split, recipe)?;
-    doing("evaluating on the test part", watch)?;
-    let engine = packer.engine()?;
-    let evaluation = evaluate::beside_baselines(&engine, &split);
-    packer.facts.metrics = evaluation.metrics.clone();
-    packer.contents.card = card::card(&packer.facts, &evaluation);
-    let (files, manifest) = bundle::assemble(&packer.contents, &packer.facts);
-    if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
-        return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
-            .expected(format!("at most {max} bytes"))
-            .found(format!("{} bytes", manifest.bundle_bytes()))
-            .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
+    let mut draft = pack::pack_weights(&split, recipe, lineage, &fitted.weights)?;
+    if let Some(max_bytes) = recipe.max_bundle_bytes {
+        pack::fit_budget(&mut draft, &split, &fitted.weights.items, max_bytes)?;
     }
-    Bundle::open(files.clone(), None)?;
-    Ok(Trained { files, manifest, evaluation, curve: fitted.curve, ranker_gain_ndcg10: ranker.gain_ndcg10 })
+    doing("fitting the ranker", watch)?;
+    let ranker = draft.fit_ranker(&split)?;
+    doing("measuring the baseline", watch)?;
+    draft.measure_baseline(&split, recipe)?;
+    doing("evaluating on the test part", watch)?;
+    draft.finish(&split, recipe.max_bundle_bytes, fitted.curve, ranker.gain_ndcg10)
 }
 
-fn mean_ndcg10(results: &[CaseResult]) -> f64 {
-    results.iter().map(|result| metrics::gain_at_10(result.rank)).sum::<f64>() / results.len().max(1) as f64
-}
-
-fn round(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
-}
-
-fn fit(
+/// Fits the sequence model to the training part, as [`sequence::fit`].
+pub(crate) fn fit(
     split: &Split,
     recipe: &Recipe,
     lineage: &Lineage,
@@ -153,7 +127,7 @@ fn stopping_cases(split: &Split, max_tokens: usize) -> Vec<FitCase> {
 }
 
 /// A case that the model can be asked: known history and known target.
-fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
+pub(crate) fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
     let history: Vec<u32> = split.rows(split.history(case)).collect();
     let target = split.row(split.target(case))?;
     (!history.is_empty()).then_some(FitCase { history, target })
@@ -180,123 +154,4 @@ fn target_weights(split: &Split, shares: &BTreeMap<String, f64>) -> Vec<f32> {
             weight.map_or(1.0, |weight| weight.clamp(0.5, 2.0) as f32)
         })
         .collect()
-}
-
-/// A bundle in the making: contents and facts that later steps replace one by one.
-struct Packer {
-    contents: Contents,
-    facts: Facts,
-}
-
-impl Packer {
-    fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, weights: &Weights) -> Result<Self> {
-        let features = FeatureSpec::standard();
-        let names = baseline::numeric_names(&features);
-        let contents = Contents {
-            encoder: onnx::encoder(weights),
-            items: Vec::new(),
-            ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
-            vocabulary: split.vocabulary.clone(),
-            baseline: baseline::draft(&names, &split.vocabulary),
-            features,
-            card: String::new(),
-        };
-        let shapes = Shapes {
-            dim: weights.shape.dim as u32,
-            num_features: contents.features.features.len() as u32,
-            num_items: weights.num_items() as u32,
-        };
-        let choosing = split.choosing_cases();
-        let validation: Vec<FitCase> = choosing.iter().filter_map(|&case| fit_case(split, case)).collect();
-        let known = validation.len() as f64 / choosing.len().max(1) as f64;
-        let ndcg10_f32 = round(sequence::ndcg10(weights, &validation, split.exclude_seen) * known);
-        let facts = Facts {
-            name: recipe.name.clone(),
-            version: lineage.parent.map_or(1, |(_, version)| version + 1),
-            parent: lineage.parent.map(|(hash, _)| hash),
-            recommender: RECOMMENDER.to_owned(),
-            shapes,
-            limits: Limits {
-                max_candidates: recipe.limits.max_candidates,
-                max_limit: recipe.limits.max_limit,
-                max_session_len: weights.shape.max_len as u32,
-            },
-            policy: PolicyDefaults { category_cap: recipe.category_cap, exclude_seen: split.exclude_seen },
-            telemetry: recipe.telemetry_constants(),
-            training: training_window(split, recipe),
-            quantisation: Quantisation {
-                item_bits: ItemBits::Eight.count(),
-                encoder_bits: onnx::WEIGHT_BITS,
-                ndcg10_f32,
-                ndcg10_packed: 0.0,
-            },
-            metrics: BTreeMap::<String, Metric>::new(),
-        };
-        let mut packer = Self { contents, facts };
-        packer.pack_items(weights, recipe)?;
-        Ok(packer)
-    }
-
-    /// Packs item vectors to eight bits, or to four where the budget asks for it.
-    fn pack_items(&mut self, weights: &Weights, recipe: &Recipe) -> Result<()> {
-        for bits in [ItemBits::Eight, ItemBits::Four] {
-            self.contents.items = ItemTable::quantise(&weights.items, weights.shape.dim, bits)?.encode();
-            self.facts.quantisation.item_bits = bits.count();
-            let large = [self.contents.items.len(), self.contents.encoder.len()];
-            let bytes = large.iter().sum::<usize>() + self.contents.vocabulary.encode().len();
-            if recipe.max_bundle_bytes.is_none_or(|max| bytes as u64 + SMALL_FILES_BYTES <= max) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The bundle as it is now, opened and loaded the way a device does it.
-    fn engine(&self) -> Result<Engine> {
-        let (files, _) = bundle::assemble(&self.contents, &self.facts);
-        Engine::new(Bundle::open(files, None)?, &TractRuntime)
-    }
-
-    /// Compares the packed models, run by the engine in retrieval order, with the weights they were
-    /// made from, on the same cases.
-    fn measure_packing(&mut self, split: &Split) -> Result<()> {
-        let results = evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen);
-        let quantisation = &mut self.facts.quantisation;
-        quantisation.ndcg10_packed = round(mean_ndcg10(&results));
-        if quantisation.ndcg10_packed < quantisation.ndcg10_f32 * (1.0 - MAX_PACKING_LOSS) - 0.005 {
-            return Err(Error::new(Code::TrainingFailed, "the packed bundle ranks worse than the weights")
-                .expected(format!("NDCG@10 near {}", quantisation.ndcg10_f32))
-                .found(quantisation.ndcg10_packed));
-        }
-        Ok(())
-    }
-
-    fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {
-        let engine = self.engine()?;
-        let lists = ranker::candidate_lists(&engine, split, &split.choosing_cases(), split.exclude_seen);
-        let ranker = ranker::fit(&lists, &self.contents.features);
-        self.contents.ranker = onnx::linear_ranker(&ranker.weights, 0.0);
-        Ok(ranker)
-    }
-
-    fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
-        let engine = self.engine()?;
-        let measured: Baseline = baseline::measure(&engine, split, recipe.telemetry.window_seconds);
-        self.contents.baseline = measured;
-        Ok(())
-    }
-}
-
-fn training_window(split: &Split, recipe: &Recipe) -> TrainingWindow {
-    let (start_timestamp, last_timestamp, num_users, num_interactions) = split.training_counts();
-    TrainingWindow {
-        last_timestamp,
-        num_interactions,
-        num_users,
-        recipe_sha256: recipe.hash(),
-        seed: recipe.seed,
-        split: split.kind.as_str().to_owned(),
-        start_timestamp,
-        time: split.time,
-    }
 }

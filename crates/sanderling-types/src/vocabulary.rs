@@ -65,6 +65,35 @@ impl Vocabulary {
         serde_json::to_vec(self).expect("vocabulary encodes")
     }
 
+    /// The facts of some rows, in the given order, and the categories that they use.
+    ///
+    /// # Panics
+    /// When a row is out of range.
+    #[must_use]
+    pub fn subset(&self, rows: &[usize]) -> Self {
+        let mut used: Vec<u16> =
+            rows.iter().flat_map(|&row| self.item_categories[row].iter().copied()).collect();
+        used.sort_unstable();
+        used.dedup();
+        let renumbered = |category: &u16| used.binary_search(category).ok().map(|at| at as u16);
+        let optional = |len: usize| if len == 0 { &[][..] } else { rows };
+        Self {
+            format_version: self.format_version,
+            item_ids: rows.iter().map(|&row| self.item_ids[row].clone()).collect(),
+            categories: used.iter().map(|&at| self.categories[usize::from(at)].clone()).collect(),
+            item_categories: rows
+                .iter()
+                .map(|&row| self.item_categories[row].iter().filter_map(renumbered).collect())
+                .collect(),
+            popularity: rows.iter().map(|&row| self.popularity[row]).collect(),
+            prices: optional(self.prices.len()).iter().map(|&row| self.prices[row]).collect(),
+            published_at: optional(self.published_at.len())
+                .iter()
+                .map(|&row| self.published_at[row])
+                .collect(),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(Code::VocabularyInvalid, message));
         let len = self.len();
@@ -96,5 +125,30 @@ impl Vocabulary {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subset_keeps_the_facts_of_its_rows_and_names_no_unused_category() {
+        let all = Vocabulary {
+            format_version: crate::FORMAT_VERSION,
+            item_ids: ["a", "b", "c"].map(ItemId::from).to_vec(),
+            categories: ["x", "y", "z"].map(str::to_owned).to_vec(),
+            item_categories: vec![vec![0, 2], vec![1], vec![2]],
+            popularity: vec![5, 3, 1],
+            prices: vec![Some(1.0), None, Some(3.0)],
+            published_at: Vec::new(),
+        };
+        let subset = all.subset(&[0, 2]);
+        assert_eq!(Vocabulary::decode(&subset.encode()).expect("is valid"), subset);
+        assert_eq!(subset.item_ids, ["a", "c"].map(ItemId::from));
+        assert_eq!(subset.categories, ["x", "z"]);
+        assert_eq!(subset.item_categories, [vec![0, 1], vec![1]]);
+        assert_eq!((subset.popularity, subset.prices), (vec![5, 1], vec![Some(1.0), Some(3.0)]));
+        assert!(subset.published_at.is_empty());
     }
 }

@@ -5,5 +5,6 @@ mod graph;
 mod proto;
 mod ranker;
 
+pub(crate) use encoder::int8_saving;
 pub use encoder::{WEIGHT_BITS, encoder};
 pub use ranker::linear_ranker;
