@@ -22,7 +22,7 @@ use sanderling_types::{
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
@@ -32,6 +32,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("items", items),
     ("jsonl", jsonl),
     ("manifest", manifest),
+    ("npy", npy),
     ("recipe", recipe),
     ("report", report),
     ("signature", signature),
@@ -72,6 +73,14 @@ pub fn items(bytes: &[u8]) -> bool {
         let numbers = [table.norm(item), table.dot(&query, item), table.cosine(item, ItemIndex(0))];
         assert!(row.iter().chain(&numbers).all(|number| number.is_finite()), "row {item:?} is not finite");
     }
+    true
+}
+
+/// A matrix of item vectors in NumPy's format: as many elements as its shape says.
+#[must_use]
+pub fn npy(bytes: &[u8]) -> bool {
+    let Ok(matrix) = sanderling_train::external::npy::decode(bytes) else { return false };
+    assert_eq!(Some(matrix.elements.len()), matrix.rows.checked_mul(matrix.cols));
     true
 }
 

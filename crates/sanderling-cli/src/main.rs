@@ -13,7 +13,9 @@ mod progress;
 mod report;
 mod usage;
 
-use commands::{bundle, collect, compare, data, drift, evaluate, golden, recommend, retrain, train, verify};
+use commands::{
+    bundle, collect, compare, data, drift, evaluate, golden, pack, recommend, retrain, train, verify,
+};
 use output::{Output, Verdict};
 
 /// Private recommendations that run where the user is: train, check, serve, listen, retrain.
@@ -33,6 +35,7 @@ enum Command {
     Validate(data::Validate),
     Synth(data::Synth),
     Train(train::Train),
+    Pack(pack::Pack),
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
     Recommend(recommend::Recommend),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => data::validate(&args, &output),
         Command::Synth(args) => data::synth(&args, &output),
         Command::Train(args) => train::run(&args, &output),
+        Command::Pack(args) => pack::run(&args, &output),
         Command::Evaluate(args) => evaluate::run(&args, &output),
         Command::Compare(args) => compare::run(&args, &output),
         Command::Recommend(args) => recommend::run(&args, &output),

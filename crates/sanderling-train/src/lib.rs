@@ -21,6 +21,7 @@ pub mod details;
 mod draft;
 mod draw;
 pub mod evaluate;
+pub mod external;
 mod folder;
 pub mod importance;
 pub mod metrics;

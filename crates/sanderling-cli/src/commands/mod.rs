@@ -7,6 +7,7 @@ pub(crate) mod data;
 pub(crate) mod drift;
 pub(crate) mod evaluate;
 pub(crate) mod golden;
+pub(crate) mod pack;
 pub(crate) mod recipe;
 pub(crate) mod recommend;
 pub(crate) mod retrain;

@@ -4,6 +4,7 @@
 
 mod compare;
 mod import;
+mod pack;
 mod report;
 mod support;
 mod training;
@@ -24,6 +25,7 @@ fn the_help_of_every_subcommand_has_an_example_of_it() {
         "validate",
         "synth",
         "train",
+        "pack",
         "evaluate",
         "compare",
         "recommend",
