@@ -14,7 +14,7 @@ mod report;
 mod usage;
 
 use commands::{
-    bundle, collect, compare, data, drift, evaluate, golden, pack, recommend, retrain, train, verify,
+    bundle, collect, compare, data, drift, evaluate, golden, pack, recommend, retrain, train, tune, verify,
 };
 use output::{Output, Verdict};
 
@@ -36,6 +36,7 @@ enum Command {
     Synth(data::Synth),
     Train(train::Train),
     Pack(pack::Pack),
+    Tune(tune::Tune),
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
     Recommend(recommend::Recommend),
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Command::Synth(args) => data::synth(&args, &output),
         Command::Train(args) => train::run(&args, &output),
         Command::Pack(args) => pack::run(&args, &output),
+        Command::Tune(args) => tune::run(&args, &output),
         Command::Evaluate(args) => evaluate::run(&args, &output),
         Command::Compare(args) => compare::run(&args, &output),
         Command::Recommend(args) => recommend::run(&args, &output),

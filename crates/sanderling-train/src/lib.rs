@@ -34,3 +34,4 @@ pub mod sequence;
 pub mod slices;
 pub mod split;
 pub mod train;
+pub mod tune;

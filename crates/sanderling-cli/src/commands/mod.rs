@@ -13,6 +13,7 @@ pub(crate) mod recommend;
 pub(crate) mod retrain;
 pub(crate) mod table;
 pub(crate) mod train;
+pub(crate) mod tune;
 pub(crate) mod verify;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ mod pack;
 mod report;
 mod support;
 mod training;
+mod tune;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ fn the_help_of_every_subcommand_has_an_example_of_it() {
         "synth",
         "train",
         "pack",
+        "tune",
         "evaluate",
         "compare",
         "recommend",
