@@ -158,9 +158,6 @@ pub fn pack(
     doing("checking the models");
     let max_session_len = recipe.fit_options(&split).shape.max_len;
     let scorer = checked(model)?;
-    doing("measuring the model as it came");
-    let ndcg10_f32 = round(ndcg10(scorer.as_ref(), &known, model.vectors.cols, &split, max_session_len)?);
-    doing("packing the bundle");
     let items = ItemTable::quantise(&known.vectors, model.vectors.cols, ItemBits::Eight)?;
     let saved_bytes = (4 * known.vectors.len()).saturating_sub(items.encode().len());
     let models = Models {
@@ -170,9 +167,14 @@ pub fn pack(
         max_session_len,
         items,
         vocabulary: split.vocabulary.subset(&known.rows),
-        ndcg10_f32,
+        ndcg10_f32: 0.0,
     };
     let mut draft = Draft::new(&split, recipe, &Lineage::default(), models);
+    draft.engine()?;
+    doing("measuring the model as it came");
+    let ndcg10_f32 = ndcg10(scorer.as_ref(), &known, model.vectors.cols, &split, max_session_len)?;
+    draft.facts.quantisation.ndcg10_f32 = round(ndcg10_f32);
+    doing("packing the bundle");
     pack::note_eight_bits(&mut draft, &split, PackingKind::Int8Items, saved_bytes)?;
     if let Some(max_bytes) = recipe.max_bundle_bytes {
         pack::fit_budget(&mut draft, &split, &known.vectors, max_bytes)?;
@@ -217,7 +219,11 @@ fn ndcg10(scorer: &dyn Scorer, known: &Known, dim: usize, split: &Split, max_len
         let newest = &history[history.len().saturating_sub(max_len)..];
         let input: Vec<f32> =
             newest.iter().flat_map(|&at| &known.vectors[at * dim..][..dim]).copied().collect();
-        let query = scorer.run(&input, &[1, newest.len(), dim])?;
+        let query = scorer.run(&input, &[1, newest.len(), dim]).map_err(|error| {
+            Error::new(Code::ModelInvalid, "the encoder failed on a history of the data")
+                .expected(format!("a query of {} items", newest.len()))
+                .found(error)
+        })?;
         if let Some(value) = query.iter().find(|value| !value.is_finite()) {
             return Err(Error::new(Code::ModelInvalid, "the encoder gave a value that is not finite")
                 .expected("finite queries for the histories of the data")
