@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use sanderling_core::BundleFiles;
+use sanderling_core::{BundleFiles, Combination, NeighbourTable};
 use sanderling_types::{FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, pack_files};
 
 use crate::fuzz::right_signature;
@@ -90,9 +90,19 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             [&[0], of(FileRole::Encoder).as_slice()].concat(),
             [&[1], of(FileRole::Ranker).as_slice()].concat(),
         ],
+        "content" => vec![of(FileRole::Content)],
         "features" => vec![of(FileRole::Features)],
         "items" => vec![of(FileRole::Items)],
         "jsonl" => vec![text(JSONL), gzip(JSONL), zstd(JSONL)],
+        "neighbours" => {
+            let combination = Combination { max_sources: 30, decay: 0.8 };
+            let rows: Vec<Vec<(u32, f32)>> = (0..300u32)
+                .map(|row| (0..row % 7).map(|at| ((row * 37 + at * 91) % 300, at as f32 - 2.5)).collect())
+                .collect();
+            let table = NeighbourTable::quantise(&rows, combination).expect("it can be stored");
+            let none = NeighbourTable::quantise(&[], combination).expect("it can be stored");
+            vec![table.encode(), none.encode()]
+        }
         "manifest" => vec![files.get(Manifest::FILE_NAME).expect("a manifest").to_vec()],
         "npy" => {
             let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }";

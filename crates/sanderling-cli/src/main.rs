@@ -14,7 +14,8 @@ mod report;
 mod usage;
 
 use commands::{
-    bundle, collect, compare, data, drift, evaluate, golden, pack, recommend, retrain, train, tune, verify,
+    bundle, collect, compare, data, drift, evaluate, golden, items, pack, recommend, retrain, train, tune,
+    verify,
 };
 use output::{Output, Verdict};
 
@@ -39,6 +40,7 @@ enum Command {
     Tune(tune::Tune),
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
+    Items(items::Items),
     Recommend(recommend::Recommend),
     Inspect(bundle::Inspect),
     Keygen(bundle::Keygen),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args, &output),
         Command::Evaluate(args) => evaluate::run(&args, &output),
         Command::Compare(args) => compare::run(&args, &output),
+        Command::Items(args) => items::run(&args, &output),
         Command::Recommend(args) => recommend::run(&args, &output),
         Command::Inspect(args) => bundle::inspect(&args, &output),
         Command::Keygen(args) => bundle::keygen(&args, &output),

@@ -27,6 +27,11 @@ impl TrainingProgress {
         match step {
             Step::Epoch(epoch, _) => self.epoch(epoch),
             Step::Doing(what) => self.line(&format!("{what} …")),
+            Step::Fitting(name) => self.line(&format!("fitting {name} …")),
+            Step::Measured(contender) => {
+                let value = contender.validation_ndcg10.value;
+                self.line(&format!("{}: validation NDCG@10 {value:.4} packed and ranked", contender.name));
+            }
         }
         true
     }

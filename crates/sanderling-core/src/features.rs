@@ -55,6 +55,7 @@ impl FeatureEncoder {
                     | K::Recency
                     | K::SessionLength
                     | K::HourOfDay
+                    | K::NeighbourScore
             ) {
                 return Err(Error::new(
                     Code::IncompatibleFeatures,
@@ -62,7 +63,7 @@ impl FeatureEncoder {
                 ));
             }
         }
-        let most = vocabulary.popularity.first().copied().unwrap_or(0);
+        let most = vocabulary.popularity.iter().copied().max().unwrap_or(0);
         let popularity = |count: &u32| {
             if most == 0 { 0.0 } else { (ln_1p(f64::from(*count)) / ln_1p(f64::from(most))) as f32 }
         };
@@ -135,6 +136,7 @@ impl FeatureEncoder {
         let item = candidate.item;
         match kind {
             FeatureKind::RetrievalScore => candidate.score,
+            FeatureKind::NeighbourScore => candidate.neighbour_score,
             FeatureKind::LastItemSimilarity => {
                 shared.last.map_or(0.0, |last| shared.items.cosine(item, last))
             }

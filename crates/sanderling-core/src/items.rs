@@ -127,6 +127,11 @@ impl ItemTable {
         )
     }
 
+    /// The table of a bundle without an encoder: every item is out of its range.
+    pub(crate) fn none() -> Self {
+        Self::from_parts(1, ItemBits::Eight, Vec::new(), Vec::new())
+    }
+
     fn from_parts(dim: usize, bits: ItemBits, scales: Vec<f32>, rows: Vec<i8>) -> Self {
         let norm = |row: &[i8]| (integer_dot(row, row) as f32).sqrt();
         let norms = rows.chunks_exact(dim).map(norm).collect();
@@ -220,6 +225,24 @@ impl ItemTable {
         Ok(Self::from_parts(dim, bits, scales, rows))
     }
 
+    /// Quantises more vectors `[rows, dim]` in the same way and puts them behind the others.
+    ///
+    /// # Errors
+    /// As [`ItemTable::quantise`]; [`Code::InvalidArgument`] for more rows than a table may have.
+    pub fn append(&mut self, rows: &[f32]) -> Result<()> {
+        let more = Self::quantise(rows, self.dim, self.bits)?;
+        let num_items = self.len() + more.len();
+        if num_items > Self::MAX_ITEMS {
+            return Err(Error::new(Code::InvalidArgument, "the item table would have too many rows")
+                .expected(format!("at most {}", Self::MAX_ITEMS))
+                .found(num_items));
+        }
+        self.scales.extend(more.scales);
+        self.rows.extend(more.rows);
+        self.norms.extend(more.norms);
+        Ok(())
+    }
+
     /// Number of items.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -253,6 +276,17 @@ impl ItemTable {
                 *out = f32::from(*element) * scale;
             }
         }
+    }
+
+    /// All item vectors, dequantised, row-major `[num_items, dim]`.
+    #[must_use]
+    pub fn vectors(&self) -> Vec<f32> {
+        let scaled = |(row, scale): (&[i8], &f32)| row.iter().map(|&x| f32::from(x) * scale).collect();
+        self.rows
+            .chunks_exact(self.dim)
+            .zip(&self.scales)
+            .flat_map(|row| -> Vec<f32> { scaled(row) })
+            .collect()
     }
 
     /// Euclidean norm of the item vector; 0 for an item out of range.

@@ -14,10 +14,9 @@ use sanderling_core::{Engine, SessionView, policy};
 use sanderling_types::Metric;
 use serde::Serialize;
 
-use crate::draft::round;
 use crate::draw::below;
 use crate::evaluate;
-use crate::metrics::interval;
+use crate::metrics::{interval, round};
 use crate::split::{Case, Split};
 
 /// Most test cases that are looked at, evenly spaced.

@@ -6,10 +6,11 @@ use sanderling_types::{PackingKind, PackingStep, Quantisation};
 
 use crate::bundle::Facts;
 use crate::evaluate::Evaluation;
+use crate::recommenders::Choice;
 
 /// Markdown for `card.md`.
 #[must_use]
-pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
+pub fn card(facts: &Facts, settings: &str, evaluation: &Evaluation, choice: Option<&Choice>) -> String {
     let mut out = String::new();
     let t = &facts.training;
     // Writing to a string cannot fail.
@@ -19,7 +20,7 @@ pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
     line(format!("# {} version {}\n", facts.name, facts.version));
     line(format!(
         "A `{}` recommender over {} items, trained on {} interactions of {} users or sessions \
-         (split `{}`, seed {}).\n",
+         (split `{}`, seed {}). Settings: {settings}.\n",
         facts.recommender, facts.shapes.num_items, t.num_interactions, t.num_users, t.split, t.seed
     ));
     line(format!(
@@ -42,16 +43,20 @@ pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
         ));
     }
     line(packing(&facts.quantisation));
+    choice.into_iter().flat_map(choice_lines).for_each(&mut line);
     line("## Limits\n".to_owned());
     line(format!(
-        "Reads the newest {} interactions of a history. Knows only items with training interactions; \
-         others are never listed. Intervals resample users, not training runs.",
+        "Reads the newest {} interactions of a history. Items without training interactions are listed only where \
+         their attributes give them a vector. Intervals resample users, not training runs.",
         facts.limits.max_session_len
     ));
     out
 }
 
 fn packing(quantisation: &Quantisation) -> String {
+    if quantisation.steps.is_empty() {
+        return String::new();
+    }
     let mut out = format!(
         "\n## Packing\n\nValidation NDCG@10 in retrieval order (without the ranker), {:.4} with f32 weights:\n\n\
          | step | NDCG@10 after it | bytes saved |\n|---|---|---|\n",
@@ -69,6 +74,7 @@ pub fn step_words(step: &PackingStep) -> String {
     match (step.kind, step.pruned) {
         (PackingKind::Int8Items, _) => "item vectors to 8 bits".to_owned(),
         (PackingKind::Int8Encoder, _) => "encoder to 8 bits".to_owned(),
+        (PackingKind::Int8Neighbours, _) => "neighbours to 8 bits".to_owned(),
         (PackingKind::Int4Items, _) => "item vectors to 4 bits".to_owned(),
         (_, Some(pruned)) => format!(
             "{} least popular items left out ({:.2} % of training interactions, {:.2} % of validation targets)",
@@ -78,4 +84,31 @@ pub fn step_words(step: &PackingStep) -> String {
         ),
         (_, None) => "items left out".to_owned(),
     }
+}
+
+/// What the card of a bundle says after items were added to it.
+#[must_use]
+pub fn note_of_additions(num_added: usize, version: u64) -> String {
+    format!(
+        "\n## Added since\n\nVersion {version}: {num_added} items placed by their attributes, without training. What \
+         was measured above was measured before that.\n"
+    )
+}
+
+/// The recommenders that were tried, and why one was taken.
+fn choice_lines(choice: &Choice) -> Vec<String> {
+    let mut lines = vec![
+        format!("## Chosen: {}\n\nIt has {}.\n", choice.chosen, choice.reason),
+        "| tried | validation NDCG@10 (95 % interval) | bytes | settings |\n|---|---|---|---|".to_owned(),
+    ];
+    lines.extend(choice.contenders.iter().map(|contender| {
+        let metric = contender.validation_ndcg10;
+        let over = if contender.fits_budget { "" } else { ", over the budget" };
+        format!(
+            "| {} | {:.4} ({:.4} to {:.4}) | about {}{over} | {} |",
+            contender.name, metric.value, metric.low, metric.high, contender.bundle_bytes, contender.settings
+        )
+    }));
+    lines.push(String::new());
+    lines
 }

@@ -89,7 +89,12 @@ pub fn request(split: &Split, case: Case, limit: u32, exclude_seen: bool) -> Req
         .collect();
     // The published protocols leave out what was seen, but never the item that is asked for.
     let repeats = newest.iter().any(|event| event.item == target.item);
-    let mut rules = Rules { exclude_seen: Some(exclude_seen), ..Rules::default() };
+    let id = |&row: &u32| split.vocabulary.item_ids[row as usize].clone();
+    let only = split
+        .candidates
+        .of(case)
+        .map_or_else(Vec::new, |rows| rows.iter().map(id).chain([split.item_id(target).clone()]).collect());
+    let mut rules = Rules { exclude_seen: Some(exclude_seen), only, ..Rules::default() };
     if exclude_seen && repeats {
         rules.exclude_seen = Some(false);
         rules.exclude = newest

@@ -9,16 +9,19 @@
 //! `sanderling-core`, never from the trainer's own weights.
 #![deny(missing_docs)]
 
+pub mod additions;
 pub mod baseline;
 pub mod baselines;
 pub mod bundle;
 pub mod calibration;
+pub mod candidates;
 pub mod card;
+mod catalogue;
 pub mod checkpoint;
 pub mod compare;
+pub mod content;
 pub mod data;
 pub mod details;
-mod draft;
 mod draw;
 pub mod evaluate;
 pub mod external;
@@ -29,6 +32,7 @@ pub mod onnx;
 mod pack;
 pub mod ranker;
 pub mod recipe;
+pub mod recommenders;
 pub mod retrain;
 pub mod sequence;
 pub mod slices;

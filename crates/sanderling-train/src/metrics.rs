@@ -50,8 +50,14 @@ pub fn gain_at_10(rank: Option<u32>) -> f64 {
     rank.filter(|rank| *rank <= 10).map_or(0.0, |rank| 1.0 / f64::from(rank + 1).log2())
 }
 
-/// NDCG@10 over all cases; 0 without any.
-pub(crate) fn mean_ndcg10(results: &[CaseResult]) -> f64 {
+/// Six digits, as every metric is stated.
+pub(crate) fn round(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+/// Mean NDCG@10 of `results`; 0 of none.
+#[must_use]
+pub fn mean_ndcg10(results: &[CaseResult]) -> f64 {
     results.iter().map(|result| gain_at_10(result.rank)).sum::<f64>() / results.len().max(1) as f64
 }
 
@@ -214,7 +220,6 @@ pub(crate) fn interval(value: f64, mut samples: Vec<f64>) -> Metric {
         let last = samples.len().saturating_sub(1);
         samples.get((q * last as f64).round() as usize).copied().unwrap_or(value)
     };
-    let round = |v: f64| (v * 1e6).round() / 1e6;
     Metric { low: round(at(0.025)), high: round(at(0.975)), value: round(value) }
 }
 

@@ -52,9 +52,10 @@ pub fn candidate_lists(
             let request = evaluate::request(split, case, 1, exclude_seen);
             let (session, _) = SessionView::resolve(&request.session, engine.bundle());
             let mask = policy::mask(engine.bundle(), &session, &request.rules);
-            let query = engine.encode(&session.item_indices()).ok()?;
-            let max_candidates = engine.bundle().manifest().limits.max_candidates as usize;
-            let candidates = engine.retrieve(&query, max_candidates, &mask);
+            if session.is_empty() {
+                return None;
+            }
+            let candidates = engine.candidates(&session, &mask).ok()?;
             let items = engine.bundle().items();
             let features = engine.feature_encoder().encode(&session, &candidates, items, request.now);
             let target = engine.bundle().item_index(split.item_id(split.target(case)));

@@ -2,22 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use sanderling_core::BundleFiles;
-use sanderling_types::{Code, Error, Manifest, Result, Sha256Hash};
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, NeighbourTable, TractRuntime};
+use sanderling_types::{
+    Baseline, Code, Error, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result, Sha256Hash,
+    Shapes, TrainingWindow,
+};
 
+use crate::bundle::{self, Contents, Facts};
+use crate::catalogue::Catalogue;
 use crate::data::Dataset;
-use crate::details::Details;
-use crate::evaluate::Evaluation;
-use crate::pack;
+use crate::details::{self, Details};
+use crate::evaluate::{self, Evaluation};
+use crate::metrics::{CaseResult, mean_ndcg10, round};
+use crate::ranker::{self, CandidateList, LinearRanker};
 use crate::recipe::Recipe;
-use crate::sequence::{self, Epoch, FitCase, FitData, FitState};
+use crate::recommenders::{self, Choice, Contender, Job, Model};
+use crate::sequence::{self, Epoch, FitCase, FitData, FitState, ItemContent};
 use crate::split::{self, Case, Split};
-
-/// Name of the recommender that this module trains.
-pub const RECOMMENDER: &str = "sequence";
+use crate::{baseline, card, onnx, pack};
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
 const MIN_STOPPING_CASES: usize = 500;
+
+/// Bytes of a bundle beside encoder, item table, neighbours and vocabulary: baseline, features, manifest, ranker.
+pub(crate) const SMALL_FILES_BYTES: u64 = 12 * 1024;
+
+/// Bytes of a bundle that are still to come after packing: metrics in the manifest, shares of the baseline.
+const LATER_BYTES: u64 = 3 * 1024;
 
 /// Where the new bundle comes from.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +46,10 @@ pub struct Lineage {
 pub enum Step<'a> {
     /// An epoch of the sequence model ended with this state, from which training can be resumed.
     Epoch(Epoch, &'a FitState),
+    /// The recommender of this name is fitted now, and measured next where there is a choice.
+    Fitting(&'a str),
+    /// A recommender was fitted, packed and measured on the validation part.
+    Measured(&'a Contender),
     /// What is being done now.
     Doing(&'static str),
 }
@@ -54,6 +69,10 @@ pub struct Trained {
     pub curve: Vec<Epoch>,
     /// NDCG@10 that the ranker adds to retrieval order on held-out validation users.
     pub ranker_gain_ndcg10: f64,
+    /// What was chosen on the validation part on the way, for people.
+    pub settings: String,
+    /// What else was tried, and why it was not taken; `None` where there was nothing to choose between.
+    pub choice: Option<Choice>,
 }
 
 /// Trains, packs and measures, from the beginning or from the epoch after `resume`. `watch` sees every step and stops the work by returning `false`.
@@ -72,30 +91,35 @@ pub fn train(
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
-    let fitted = fit(&split, recipe, lineage, resume, watch)?;
-    let doing = |what, watch: &mut dyn FnMut(Step<'_>) -> bool| {
-        if watch(Step::Doing(what)) {
-            Ok(())
-        } else {
-            Err(Error::new(Code::Cancelled, "training was stopped"))
-        }
-    };
-    doing("packing the bundle", watch)?;
-    let mut draft = pack::pack_weights(&split, recipe, lineage, &fitted.weights)?;
-    if let Some(max_bytes) = recipe.max_bundle_bytes {
-        pack::fit_budget(&mut draft, &split, &fitted.weights.items, max_bytes)?;
-    }
-    doing("fitting the ranker", watch)?;
-    let ranker = draft.fit_ranker(&split)?;
-    doing("measuring the baseline", watch)?;
-    draft.measure_baseline(&split, recipe)?;
-    doing("evaluating on the test part", watch)?;
-    draft.finish(&split, recipe.max_bundle_bytes, fitted.curve, ranker.gain_ndcg10)
+    let catalogue = Catalogue::new(dataset, &split, recipe);
+    let mut job = Job { split: &split, catalogue: &catalogue, recipe, lineage, watch };
+    let recommenders::Chosen { mut packer, settings, curve, choice } =
+        recommenders::choose(&mut job, resume)?;
+    pack::check(&packer, &split)?;
+    job.tell(Step::Doing("fitting the ranker"))?;
+    let ranker = packer.fit_ranker(&split)?;
+    job.tell(Step::Doing("measuring the baseline"))?;
+    packer.measure_baseline(&split, recipe)?;
+    job.tell(Step::Doing("evaluating on the test part"))?;
+    let story = Story { curve, ranker_gain_ndcg10: ranker.gain_ndcg10, settings, choice };
+    packer.finish(&split, recipe, story)
 }
 
-/// Fits the sequence model to the training part, as [`sequence::fit`].
+/// How a bundle came to be what it is.
+pub(crate) struct Story {
+    pub(crate) curve: Vec<Epoch>,
+    pub(crate) ranker_gain_ndcg10: f64,
+    pub(crate) settings: String,
+    pub(crate) choice: Option<Choice>,
+}
+
+/// Trains the sequence model.
+///
+/// # Errors
+/// As [`sequence::fit`].
 pub(crate) fn fit(
     split: &Split,
+    content: &ItemContent,
     recipe: &Recipe,
     lineage: &Lineage,
     resume: Option<FitState>,
@@ -107,7 +131,8 @@ pub(crate) fn fit(
     let validation = stopping_cases(split, tokens / 2);
     let data = FitData {
         sequences: &sequences,
-        num_items: split.vocabulary.len(),
+        num_items: split.num_trained(),
+        content,
         target_weights: &target_weights(split, &lineage.category_shares),
         validation: &validation,
         exclude_seen: split.exclude_seen,
@@ -119,17 +144,20 @@ pub(crate) fn fit(
 /// Evenly spaced validation cases whose histories hold about `max_tokens` together, so that looking
 /// at them after every epoch costs less than the epoch.
 fn stopping_cases(split: &Split, max_tokens: usize) -> Vec<FitCase> {
-    let all: Vec<FitCase> = split.choosing_cases().iter().filter_map(|&case| fit_case(split, case)).collect();
+    let trained = split.num_trained();
+    let all: Vec<FitCase> =
+        split.choosing_cases().iter().filter_map(|&case| fit_case(split, case, trained)).collect();
     let tokens: usize = all.iter().map(|case| case.history.len().min(200)).sum();
     let wanted = all.len() * max_tokens / tokens.max(1);
     let keep = wanted.max(MIN_STOPPING_CASES).min(all.len());
     (0..keep).map(|i| all[i * all.len() / keep].clone()).collect()
 }
 
-/// A case that the model can be asked: known history and known target.
-pub(crate) fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
-    let history: Vec<u32> = split.rows(split.history(case)).collect();
-    let target = split.row(split.target(case))?;
+/// A case that the model can be asked: known history and known target among the first `known` rows.
+pub(crate) fn fit_case(split: &Split, case: Case, known: usize) -> Option<FitCase> {
+    let known = |row: &u32| (*row as usize) < known;
+    let history: Vec<u32> = split.rows(split.history(case)).filter(known).collect();
+    let target = split.row(split.target(case)).filter(known)?;
     (!history.is_empty()).then_some(FitCase { history, target })
 }
 
@@ -154,4 +182,205 @@ fn target_weights(split: &Split, shares: &BTreeMap<String, f64>) -> Vec<f32> {
             weight.map_or(1.0, |weight| weight.clamp(0.5, 2.0) as f32)
         })
         .collect()
+}
+
+/// A bundle in the making: contents and facts that later steps replace one by one.
+#[derive(Debug, Clone)]
+pub(crate) struct Packer {
+    pub(crate) contents: Contents,
+    pub(crate) facts: Facts,
+}
+
+impl Packer {
+    /// Takes a fitted model with item vectors of eight bits and a ranker that keeps retrieval order.
+    ///
+    /// # Errors
+    /// As [`ItemTable::quantise`].
+    pub(crate) fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, model: &Model) -> Result<Self> {
+        let features = model.features();
+        let names = baseline::numeric_names(&features);
+        let vocabulary = model
+            .order
+            .as_ref()
+            .map_or_else(|| split.vocabulary.clone(), |order| split.vocabulary.subset(order));
+        let items = model
+            .vectors
+            .as_ref()
+            .map(|vectors| ItemTable::quantise(&vectors.rows, vectors.dim, ItemBits::Eight))
+            .transpose()?;
+        let contents = Contents {
+            encoder: model.vectors.as_ref().map(|vectors| vectors.encoder.clone()),
+            items: items.as_ref().map(ItemTable::encode),
+            neighbours: model.neighbours.as_ref().map(NeighbourTable::encode),
+            content: model.content.clone(),
+            ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
+            baseline: baseline::draft(&names, &vocabulary),
+            vocabulary,
+            features,
+            card: String::new(),
+        };
+        let shapes = Shapes {
+            dim: model.vectors.as_ref().map_or(0, |vectors| vectors.dim as u32),
+            num_features: contents.features.features.len() as u32,
+            num_items: contents.vocabulary.len() as u32,
+        };
+        let facts = Facts {
+            name: recipe.name.clone(),
+            version: lineage.parent.map_or(1, |(_, version)| version + 1),
+            parent: lineage.parent.map(|(hash, _)| hash),
+            recommender: model.name.clone(),
+            shapes,
+            limits: Limits {
+                max_candidates: recipe.limits.max_candidates,
+                max_limit: recipe.limits.max_limit,
+                max_session_len: model.max_session_len as u32,
+            },
+            policy: PolicyDefaults { category_cap: recipe.category_cap, exclude_seen: split.exclude_seen },
+            telemetry: recipe.telemetry_constants(),
+            training: training_window(split, recipe),
+            quantisation: Quantisation {
+                encoder_bits: model.vectors.as_ref().map_or(0, |vectors| vectors.encoder_bits),
+                item_bits: items.map_or(0, |items| items.bits().count()),
+                ndcg10_f32: round(model.ndcg10_f32),
+                ndcg10_packed: round(model.ndcg10_f32),
+                steps: Vec::new(),
+            },
+            metrics: BTreeMap::<String, Metric>::new(),
+        };
+        Ok(Self { contents, facts })
+    }
+
+    /// Length of the bundle, with [`LATER_BYTES`] for what later steps write.
+    pub(crate) fn estimated_bytes(&self) -> u64 {
+        bundle::assemble(&self.contents, &self.facts).1.bundle_bytes() + LATER_BYTES
+    }
+
+    /// Length of the files that packing works on.
+    pub(crate) fn large_bytes(&self) -> u64 {
+        let Contents { encoder, items, neighbours, vocabulary, .. } = &self.contents;
+        let models: usize = [encoder, items, neighbours].into_iter().flatten().map(Vec::len).sum();
+        (models + vocabulary.encode().len()) as u64
+    }
+
+    /// Replaces the catalogue by its first `num_items` items.
+    ///
+    /// # Errors
+    /// As [`ItemTable::decode`] and [`NeighbourTable::decode`].
+    pub(crate) fn keep_first(&mut self, num_items: usize) -> Result<()> {
+        let Contents { items, neighbours, vocabulary, .. } = &mut self.contents;
+        if let Some(items) = items {
+            *items = ItemTable::decode(items)?.first(num_items).encode();
+        }
+        if let Some(neighbours) = neighbours {
+            *neighbours = NeighbourTable::decode(neighbours)?.first(num_items).encode();
+        }
+        let kept: Vec<u32> = (0..num_items as u32).collect();
+        *vocabulary = vocabulary.subset(&kept);
+        let names = baseline::numeric_names(&self.contents.features);
+        self.contents.baseline = baseline::draft(&names, &self.contents.vocabulary);
+        self.facts.shapes.num_items = num_items as u32;
+        Ok(())
+    }
+
+    /// Validation NDCG@10 of the bundle as it is now, run by the engine.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn ndcg10(&self, split: &Split) -> Result<f64> {
+        let results = evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen);
+        Ok(round(mean_ndcg10(&results)))
+    }
+
+    /// Answers to the choosing cases in the order of [`in_halves`], each half with a ranker that was
+    /// fitted on the other; the ranker is as before afterwards.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn cross_fitted_answers(&mut self, split: &Split) -> Result<Vec<CaseResult>> {
+        let engine = self.engine()?;
+        let halves = in_halves(&split.choosing_cases());
+        let answers =
+            |engine: &Engine, half: &[Case]| evaluate::answer(engine, split, half, split.exclude_seen);
+        if !engine.bundle().retrieves() {
+            return Ok(halves.iter().flat_map(|half| answers(&engine, half)).collect());
+        }
+        let before = self.contents.ranker.clone();
+        let mut out = Vec::new();
+        for (half, other) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
+            let lists = ranker::candidate_lists(&engine, split, other, split.exclude_seen);
+            self.set_ranker(&lists);
+            out.extend(answers(&self.engine()?, half));
+        }
+        self.contents.ranker = before;
+        Ok(out)
+    }
+
+    /// The bundle as it is now, opened and loaded the way a device does it.
+    pub(crate) fn engine(&self) -> Result<Engine> {
+        let (files, _) = bundle::assemble(&self.contents, &self.facts);
+        Engine::new(Bundle::open(files, None)?, &TractRuntime)
+    }
+
+    pub(crate) fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {
+        let engine = self.engine()?;
+        let lists = ranker::candidate_lists(&engine, split, &split.choosing_cases(), split.exclude_seen);
+        Ok(self.set_ranker(&lists))
+    }
+
+    fn set_ranker(&mut self, lists: &[CandidateList]) -> LinearRanker {
+        let ranker = ranker::fit(lists, &self.contents.features);
+        self.contents.ranker = onnx::linear_ranker(&ranker.weights, 0.0);
+        ranker
+    }
+
+    pub(crate) fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
+        let engine = self.engine()?;
+        let measured: Baseline = baseline::measure(&engine, split, recipe.telemetry.window_seconds);
+        self.contents.baseline = measured;
+        Ok(())
+    }
+
+    /// Measures the bundle on the test part beside the baselines, writes its card and opens it once more
+    /// as a whole.
+    ///
+    /// # Errors
+    /// [`Code::BudgetExceeded`], and as [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn finish(mut self, split: &Split, recipe: &Recipe, story: Story) -> Result<Trained> {
+        let engine = self.engine()?;
+        let evaluation = evaluate::beside_baselines(&engine, split);
+        let details = details::details(&engine, split)?;
+        let Story { curve, ranker_gain_ndcg10, settings, choice } = story;
+        self.facts.metrics = evaluation.metrics.clone();
+        self.contents.card = card::card(&self.facts, &settings, &evaluation, choice.as_ref());
+        let (files, manifest) = bundle::assemble(&self.contents, &self.facts);
+        if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
+            return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
+                .expected(format!("at most {max} bytes"))
+                .found(format!("{} bytes", manifest.bundle_bytes()))
+                .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
+        }
+        Bundle::open(files.clone(), None)?;
+        Ok(Trained { files, manifest, evaluation, details, curve, ranker_gain_ndcg10, settings, choice })
+    }
+}
+
+/// Cases of two halves of the users, each with users of either parity: a ranker divides its users once
+/// more, by parity, to see whether it is worth anything.
+fn in_halves(cases: &[Case]) -> [Vec<Case>; 2] {
+    let (first, second) = cases.iter().partition(|case| case.user / 2 % 2 == 0);
+    [first, second]
+}
+
+fn training_window(split: &Split, recipe: &Recipe) -> TrainingWindow {
+    let (start_timestamp, last_timestamp, num_users, num_interactions) = split.training_counts();
+    TrainingWindow {
+        last_timestamp,
+        num_interactions,
+        num_users,
+        recipe_sha256: recipe.hash(),
+        seed: recipe.seed,
+        split: split.kind.as_str().to_owned(),
+        start_timestamp,
+        time: split.time,
+    }
 }

@@ -15,12 +15,16 @@ pub enum FileRole {
     Baseline,
     /// The model card, for people.
     Card,
+    /// What attributes contribute to item vectors; for adding items to a bundle, not for devices.
+    Content,
     /// ONNX: item vectors `[1, len, dim]` to query `[1, dim]`.
     Encoder,
     /// The feature spec.
     Features,
     /// int8 item vectors and their scales.
     Items,
+    /// int8 weights from item to item.
+    Neighbours,
     /// ONNX: features `[num_candidates, num_features]` to scores `[num_candidates, 1]`.
     Ranker,
     /// Ids, categories and item facts.
@@ -28,15 +32,16 @@ pub enum FileRole {
 }
 
 impl FileRole {
-    /// Every role that an engine needs; `Card` is for people.
-    pub const REQUIRED: &'static [FileRole] = &[
-        FileRole::Baseline,
-        FileRole::Encoder,
-        FileRole::Features,
-        FileRole::Items,
-        FileRole::Ranker,
-        FileRole::Vocabulary,
-    ];
+    /// Every role that an engine needs of any bundle. `Encoder` and `Items` come together or not at
+    /// all, `Neighbours` or not; without all three the fallback list is the recommender.
+    pub const REQUIRED: &'static [FileRole] =
+        &[FileRole::Baseline, FileRole::Features, FileRole::Ranker, FileRole::Vocabulary];
+
+    /// Whether a device loads the file.
+    #[must_use]
+    pub fn is_for_devices(self) -> bool {
+        !matches!(self, FileRole::Card | FileRole::Content)
+    }
 
     /// The file name that the exporter gives this role.
     #[must_use]
@@ -44,9 +49,11 @@ impl FileRole {
         match self {
             FileRole::Baseline => "baseline.json",
             FileRole::Card => "card.md",
+            FileRole::Content => "content.bin",
             FileRole::Encoder => "encoder.onnx",
             FileRole::Features => "features.json",
             FileRole::Items => "items.bin",
+            FileRole::Neighbours => "neighbours.bin",
             FileRole::Ranker => "ranker.onnx",
             FileRole::Vocabulary => "vocabulary.json",
         }
@@ -74,7 +81,8 @@ pub struct Limits {
     pub max_candidates: u32,
     /// Most recommendations in one response.
     pub max_limit: u32,
-    /// Most session interactions that the encoder reads; older ones only count as seen.
+    /// Most session interactions that the encoder and the features read; older ones only count as
+    /// seen, and speak for their neighbours where the bundle has a table of them.
     pub max_session_len: u32,
 }
 
@@ -112,13 +120,13 @@ pub struct PolicyDefaults {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantisation {
-    /// Bits of an element of the encoder's matrices.
+    /// Bits of an element of the encoder's matrices; 0 without an encoder.
     pub encoder_bits: u8,
-    /// Bits of an item-vector element.
+    /// Bits of an item-vector element; 0 without an encoder.
     pub item_bits: u8,
     /// NDCG@10 of the f32 weights.
     pub ndcg10_f32: f64,
-    /// NDCG@10 of the packed bundle, that is after the last step.
+    /// NDCG@10 of the packed bundle, which is that after the last step.
     pub ndcg10_packed: f64,
     /// What was done, in this order.
     pub steps: Vec<PackingStep>,
@@ -134,7 +142,7 @@ pub struct PackingStep {
     pub ndcg10: f64,
     /// What left the catalogue, for [`PackingKind::Prune`].
     pub pruned: Option<Pruned>,
-    /// Bytes of item vectors, encoder matrices and vocabulary that it saved.
+    /// Bytes of item vectors, encoder matrices, neighbours and vocabulary that it saved.
     pub saved_bytes: u64,
 }
 
@@ -147,9 +155,11 @@ pub enum PackingKind {
     Int8Items,
     /// Encoder matrices from f32 to 8 bits.
     Int8Encoder,
+    /// Weights of neighbours from f32 to 8 bits.
+    Int8Neighbours,
     /// Item vectors from 8 to 4 bits.
     Int4Items,
-    /// The least popular items left out.
+    /// The last items of the fallback list left out.
     Prune,
 }
 
@@ -169,11 +179,11 @@ pub struct Pruned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shapes {
-    /// Elements of an item vector and of the query.
+    /// Elements of an item vector and of the query; 0 without an encoder.
     pub dim: u32,
     /// Columns of the ranker input.
     pub num_features: u32,
-    /// Rows of the item table.
+    /// Items of the vocabulary.
     pub num_items: u32,
 }
 
@@ -259,7 +269,8 @@ pub struct Manifest {
     pub policy: PolicyDefaults,
     /// What packing cost.
     pub quantisation: Quantisation,
-    /// Which recommender of the trainer made the models, such as `sequence`.
+    /// Which recommender of the trainer made the models, such as `sequence`, `ease` or
+    /// `sequence+vmis-knn`.
     pub recommender: String,
     /// Sizes.
     pub shapes: Shapes,
@@ -312,10 +323,11 @@ impl Manifest {
         Sha256Hash::of(&self.encode())
     }
 
-    /// Total length of all files and of the manifest.
+    /// What a device loads: the manifest and every file that is for devices.
     #[must_use]
     pub fn bundle_bytes(&self) -> u64 {
-        self.files.values().map(|file| file.bytes).sum::<u64>() + self.encode().len() as u64
+        let for_devices = self.files.iter().filter(|(role, _)| role.is_for_devices());
+        for_devices.map(|(_, file)| file.bytes).sum::<u64>() + self.encode().len() as u64
     }
 
     /// The entry of a role.
@@ -354,7 +366,14 @@ impl Manifest {
                     .found(value))
             }
         };
-        in_range("shapes.dim", dim, 1024)?;
+        match (self.files.contains_key(&FileRole::Encoder), self.files.contains_key(&FileRole::Items)) {
+            (true, true) => in_range("shapes.dim", dim, 1024)?,
+            (false, false) if dim == 0 => {}
+            (false, false) => {
+                return invalid("shapes.dim is not 0 in a bundle without an encoder".to_owned());
+            }
+            _ => return invalid("an encoder and item vectors must come together".to_owned()),
+        }
         in_range("shapes.num_features", num_features, 1024)?;
         in_range("shapes.num_items", num_items, 10_000_000)?;
         in_range("limits.max_session_len", self.limits.max_session_len, Limits::MAX_SESSION_LEN)?;

@@ -7,8 +7,8 @@ import type { Fetch } from './types.js';
 const MAX_MANIFEST_BYTES = 256 * 1024;
 const MANIFEST = 'manifest.json';
 const SIGNATURE = 'manifest.sig';
-/** For people; the engine does not ask for it. */
-const CARD_ROLE = 'card';
+/** For people and for adding items; the engine does not ask for them. */
+const NOT_FOR_DEVICES = new Set(['card', 'content']);
 
 /** Where a bundle's files come from and how much of them is accepted. */
 export interface BundleSource {
@@ -62,11 +62,16 @@ async function fetchSignature(source: BundleSource, files: Record<string, Uint8A
   }
 }
 
+/** The files of a manifest that a device loads. */
+export function filesForDevices(files: WireManifest['files']): WireManifest['files'][string][] {
+  return Object.entries(files).flatMap(([role, file]) => (NOT_FOR_DEVICES.has(role) ? [] : [file]));
+}
+
 /** The plainly named files that the engine needs; none of a manifest that it will refuse. */
 function namedFiles(manifest: Uint8Array): { path: string; bytes: number; sha256: string }[] {
   try {
     const decoded = JSON.parse(new TextDecoder().decode(manifest)) as Partial<WireManifest> | null;
-    const files = Object.entries(decoded?.files ?? {}).flatMap(([role, file]) => (role === CARD_ROLE ? [] : [file]));
+    const files = filesForDevices(decoded?.files ?? {});
     return decoded?.format_version === 1 && files.every(isPlain) ? files : [];
   } catch {
     return [];

@@ -10,6 +10,7 @@ use sanderling_train::external::{self, ExternalModel, LeftOut};
 use sanderling_types::Result;
 use serde::Serialize;
 
+use super::choice::CostMeter;
 use super::recipe::RecipeArgs;
 use super::train::TrainResult;
 use crate::output::{self, Output, Verdict};
@@ -75,14 +76,17 @@ pub(crate) fn run(args: &Pack, output: &Output) -> Result<Verdict> {
     if let Some(path) = &args.report {
         report::write_of_bundle(path, &args.out, &dataset, recipe.split, &packed)?;
     }
-    let result = PackResult { left_out, packed: TrainResult::new(&packed, 0.0, Usage::since(start)) };
+    let result = PackResult {
+        left_out,
+        packed: TrainResult::new(&packed, &CostMeter::new(start), 0.0, Usage::since(start)),
+    };
     let text = format!(
         "{}\n\nleft out: {} items of the training part without a vector ({:.2} % of its interactions), {} with a \
-         vector only",
+         vector that the data does not know",
         result.packed.text(),
         left_out.num_without_vector,
         100.0 * left_out.interaction_share,
-        left_out.num_without_interactions
+        left_out.num_unknown
     );
     output.result(&result, &text)?;
     Ok(Verdict::Done)

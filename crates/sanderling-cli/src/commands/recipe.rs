@@ -14,6 +14,8 @@ pub(crate) enum SplitArg {
     Time,
     /// Each user's last interaction tests.
     LeaveOneOut,
+    /// A tenth of the items lose every interaction and are asked for.
+    HeldOutItems,
     /// Every prefix of a test session is a case.
     NextClick,
 }
@@ -23,6 +25,7 @@ impl From<SplitArg> for SplitKind {
         match arg {
             SplitArg::Time => SplitKind::Time,
             SplitArg::LeaveOneOut => SplitKind::LeaveOneOut,
+            SplitArg::HeldOutItems => SplitKind::HeldOutItems,
             SplitArg::NextClick => SplitKind::NextClick,
         }
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use sanderling_train::data::Dataset;
 use sanderling_train::details::Details;
+use sanderling_train::recommenders::Recommender;
 use sanderling_train::sequence::Epoch;
 use sanderling_train::slices::Slices;
 use sanderling_train::train::{self, Lineage, Step, Trained};
@@ -14,6 +15,7 @@ use sanderling_train::{bundle, checkpoint, metrics::Metrics};
 use sanderling_types::{Manifest, Quantisation, Result};
 use serde::Serialize;
 
+use super::choice::{ChoiceResult, CostMeter};
 use super::recipe::RecipeArgs;
 use super::table;
 use crate::output::{self, Output, Verdict};
@@ -21,16 +23,56 @@ use crate::progress::TrainingProgress;
 use crate::report;
 use crate::usage::Usage;
 
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecommenderArg {
+    /// All of them; the best on the validation part is taken.
+    Auto,
+    /// Most interactions first, fading with time where that helps.
+    Popular,
+    /// Popularity that fades.
+    Recent,
+    /// Items that the same users chose.
+    ItemKnn,
+    /// What similar sessions held, added up from item to item.
+    VmisKnn,
+    /// A linear autoencoder of users' items.
+    Ease,
+    /// Matrix factorisation.
+    Ials,
+    /// A transformer over the history.
+    Sequence,
+}
+
+impl From<RecommenderArg> for Recommender {
+    fn from(arg: RecommenderArg) -> Self {
+        match arg {
+            RecommenderArg::Auto => Recommender::Auto,
+            RecommenderArg::Popular => Recommender::Popular,
+            RecommenderArg::Recent => Recommender::Recent,
+            RecommenderArg::ItemKnn => Recommender::ItemKnn,
+            RecommenderArg::VmisKnn => Recommender::VmisKnn,
+            RecommenderArg::Ease => Recommender::Ease,
+            RecommenderArg::Ials => Recommender::Ials,
+            RecommenderArg::Sequence => Recommender::Sequence,
+        }
+    }
+}
+
 /// Train a recommender, measure it against baselines, write its bundle.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling train data/shop --out bundles/shop --json\n  \
     sanderling train data/ml-1m --split leave-one-out --seed 7 --out bundles/ml-1m\n  \
+    sanderling train data/shop --recommender auto --max-bundle-bytes 500000 --out bundles/shop\n  \
     sanderling train data/shop --out bundles/shop --report shop.html")]
 pub(crate) struct Train {
     /// Data folder, or a bare table of interactions.
     data: PathBuf,
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// What to train; overrides the recipe.
+    #[arg(long, value_enum)]
+    recommender: Option<RecommenderArg>,
     /// Most passes over the data; overrides the recipe.
     #[arg(long)]
     max_epochs: Option<usize>,
@@ -67,6 +109,10 @@ pub(crate) struct TrainResult {
     pub(crate) file_bytes: BTreeMap<String, u64>,
     pub(crate) quantisation: Quantisation,
     pub(crate) ranker_gain_ndcg10: f64,
+    /// What was chosen on the validation part on the way, for people.
+    pub(crate) settings: String,
+    /// What else was tried, and why it was not taken; `null` where there was nothing to choose between.
+    pub(crate) choice: Option<ChoiceResult>,
     pub(crate) epochs: usize,
     pub(crate) tokens: u64,
     /// Of the epochs of this run alone: without reading, packing, evaluating, and what `--resume` took over.
@@ -82,8 +128,8 @@ pub(crate) fn file_bytes(manifest: &Manifest) -> BTreeMap<String, u64> {
 }
 
 impl TrainResult {
-    pub(crate) fn new(trained: &Trained, fit_wall_seconds: f64, usage: Usage) -> Self {
-        let Manifest { recommender, training, quantisation, .. } = &trained.manifest;
+    pub(crate) fn new(trained: &Trained, costs: &CostMeter, fit_wall_seconds: f64, usage: Usage) -> Self {
+        let Manifest { training, quantisation, recommender, .. } = &trained.manifest;
         Self {
             recommender: recommender.clone(),
             split: training.split.clone(),
@@ -99,6 +145,8 @@ impl TrainResult {
             file_bytes: file_bytes(&trained.manifest),
             quantisation: quantisation.clone(),
             ranker_gain_ndcg10: trained.ranker_gain_ndcg10,
+            settings: trained.settings.clone(),
+            choice: trained.choice.as_ref().map(|choice| ChoiceResult::new(choice, costs)),
             epochs: trained.curve.len(),
             tokens: trained.curve.last().map_or(0, |epoch| epoch.tokens),
             fit_wall_seconds,
@@ -112,8 +160,9 @@ impl TrainResult {
             .iter()
             .map(|(name, len)| format!("  {name:<16}{:>12}", table::bytes(*len)))
             .collect();
+        let choice = self.choice.as_ref().map_or_else(String::new, |choice| format!("{}\n\n", choice.text()));
         format!(
-            "{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
+            "{choice}{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
              bundle {} ({})\n{}\n\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
             self.num_cases,
             self.split,
@@ -134,6 +183,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
     output::check_path(args.report.as_deref())?;
     let mut recipe = args.recipe.recipe()?;
+    recipe.recommender = args.recommender.map_or(recipe.recommender, Recommender::from);
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
     let dataset = Dataset::read(&args.data)?;
     let state = args.resume.as_deref().map_or(Ok(None), checkpoint::read)?;
@@ -142,11 +192,13 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     }
     let (epochs, tokens) = state.as_ref().map_or((0, 0), |state| (state.epochs(), state.tokens()));
     let mut progress = TrainingProgress::after(epochs, tokens);
+    let mut costs = CostMeter::new(start);
     let mut unsaved = Ok(());
     let mut watch = |step: Step<'_>| {
         if let (Some(path), Step::Epoch(_, state)) = (&args.resume, step) {
             unsaved = checkpoint::write(path, state);
         }
+        costs.note(step);
         progress.show(step) && unsaved.is_ok()
     };
     let trained = with_threads(args.threads, || {
@@ -161,7 +213,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     if let Some(path) = &args.report {
         report::write_of_bundle(path, &args.out, &dataset, recipe.split, &trained)?;
     }
-    let result = TrainResult::new(&trained, fit_wall_seconds, Usage::since(start));
+    let result = TrainResult::new(&trained, &costs, fit_wall_seconds, Usage::since(start));
     output.result(&result, &result.text())?;
     Ok(Verdict::Done)
 }

@@ -276,10 +276,10 @@ fn calibration(calibration: &Calibration) -> Result<String> {
 }
 
 fn size(manifest: &Manifest) -> Result<String> {
-    let mut files: Vec<(&str, u64)> =
-        manifest.files.values().map(|file| (file.path.as_str(), file.bytes)).collect();
+    let for_devices = manifest.files.iter().filter(|(role, _)| role.is_for_devices());
+    let mut files: Vec<(&str, u64)> = for_devices.map(|(_, file)| (file.path.as_str(), file.bytes)).collect();
     let listed: u64 = files.iter().map(|(_, bytes)| bytes).sum();
-    files.push(("manifest.json", manifest.bundle_bytes().saturating_sub(listed)));
+    files.push(("manifest.json", manifest.bundle_bytes() - listed));
     files.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
     let row = |&(name, bytes): &(&str, u64)| Row {
         label: format!("{name} {}", table::bytes(bytes)),
@@ -297,8 +297,8 @@ fn size(manifest: &Manifest) -> Result<String> {
     let steps: Vec<(String, Vec<String>)> =
         std::iter::once(start).chain(quantisation.steps.iter().map(step)).collect();
     Ok(format!(
-        "<h2>Size</h2>\n<p class=\"soft\">{} in all. What packing cost, as validation NDCG@10 in retrieval order \
-         (without the ranker):</p>\n{}\n{}\n",
+        "<h2>Size</h2>\n<p class=\"soft\">{} that a device loads. What packing cost, as validation NDCG@10 in retrieval \
+         order (without the ranker):</p>\n{}\n{}\n",
         table::bytes(manifest.bundle_bytes()),
         html::table(&["step", "NDCG@10 after it", "saved"], &steps),
         html::figures(&[html::figure(caption, &charts::rows(caption, &marks)?)])
@@ -307,8 +307,7 @@ fn size(manifest: &Manifest) -> Result<String> {
 
 fn notes(manifest: &Manifest) -> String {
     format!(
-        "<h2>How to read this</h2>\n<p>Every number comes from the packed bundle run by the engine over the whole \
-         catalogue; baselines answer the same cases. With one right item a case, precision@k and recall@k equal hr@k. \
+        "<h2>How to read this</h2>\n<p>Every number comes from the packed bundle run by the engine; baselines answer the same cases. With one right item a case, precision@k and recall@k equal hr@k. \
          novelty@k is in bits: more means less popular. gini@k is 0 when all items are listed equally often and 1 when \
          one item is listed to everybody. Intervals resample users, not training runs (seed {}).</p>\n",
         manifest.training.seed

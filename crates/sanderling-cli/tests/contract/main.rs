@@ -4,7 +4,9 @@
 
 mod compare;
 mod import;
+mod items;
 mod pack;
+mod recommenders;
 mod report;
 mod support;
 mod training;
@@ -30,6 +32,7 @@ fn the_help_of_every_subcommand_has_an_example_of_it() {
         "tune",
         "evaluate",
         "compare",
+        "items",
         "recommend",
         "verify",
         "collect",

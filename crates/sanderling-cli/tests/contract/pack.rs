@@ -87,8 +87,7 @@ fn a_pytorch_encoder_becomes_a_measured_bundle() {
     let loss = quantisation["ndcg10_f32"].as_f64().unwrap() - quantisation["ndcg10_packed"].as_f64().unwrap();
     assert!(loss.abs() < 0.02, "the engine ranks as the model that came: {quantisation}");
     let left_out = &packed["left_out"];
-    // One that is nowhere in the data, and those that only later parts hold.
-    assert!(left_out["num_without_interactions"].as_u64().unwrap() > 1, "{left_out}");
+    assert_eq!(left_out["num_unknown"], 1, "the one that is nowhere in the data: {left_out}");
     assert!((1..=3).contains(&left_out["num_without_vector"].as_u64().unwrap()), "{left_out}");
     assert!(left_out["interaction_share"].as_f64().unwrap() > 0.0, "{left_out}");
 

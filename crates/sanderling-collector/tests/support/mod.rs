@@ -56,7 +56,8 @@ pub fn manifest(version: u64, telemetry: TelemetryConstants, baseline: &[u8]) ->
         sha256: Sha256Hash::of(bytes),
     };
     let content = |role: FileRole| if role == FileRole::Baseline { baseline } else { b"not read" };
-    let files = FileRole::REQUIRED.iter().map(|role| (*role, entry(*role, content(*role))));
+    let roles = FileRole::REQUIRED.iter().chain(&[FileRole::Encoder, FileRole::Items]);
+    let files = roles.map(|role| (*role, entry(*role, content(*role))));
     Manifest {
         feature_spec_sha256: Sha256Hash::of(b"spec"),
         files: files.collect(),

@@ -7,18 +7,18 @@ use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
-use sanderling_core::{ItemBits, ItemTable, Runtime, Scorer, TractRuntime};
-use sanderling_types::{Code, Error, FeatureSpec, FileRole, ItemId, PackingKind, Result, Shapes};
+use sanderling_core::{ItemTable, Runtime, Scorer, TractRuntime};
+use sanderling_types::{Code, Error, FeatureSpec, FileRole, ItemId, Result, Shapes};
 use serde::Serialize;
 
 use crate::data::Dataset;
-use crate::draft::{Draft, Models, round};
 use crate::folder::io_error;
-use crate::metrics::gain_at_10;
+use crate::metrics::{gain_at_10, round};
 use crate::pack;
 use crate::recipe::Recipe;
+use crate::recommenders::{Model, Vectors};
 use crate::split::{self, Case, Split};
-use crate::train::{Lineage, Trained};
+use crate::train::{Lineage, Story, Trained};
 use npy::Matrix;
 
 /// Name of the recommender in manifests.
@@ -41,7 +41,7 @@ pub struct ExternalModel {
     pub ranker: Option<Vec<u8>>,
 }
 
-/// Items that are not in both the model and the training part.
+/// Items that are not in both the model and the data.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LeftOut {
     /// Items with training interactions and without a vector. The bundle lacks them; cases that ask for
@@ -49,8 +49,9 @@ pub struct LeftOut {
     pub num_without_vector: usize,
     /// Their share of the training interactions, 0 to 1.
     pub interaction_share: f64,
-    /// Items with a vector and without training interactions. The bundle lacks them.
-    pub num_without_interactions: usize,
+    /// Items with a vector of which neither the training part nor the catalogue says anything. The bundle
+    /// lacks them.
+    pub num_unknown: usize,
 }
 
 impl ExternalModel {
@@ -103,7 +104,7 @@ impl ExternalModel {
 
 /// The rows of the vocabulary that have a vector, and these vectors.
 struct Known {
-    rows: Vec<usize>,
+    rows: Vec<u32>,
     vectors: Vec<f32>,
     left_out: LeftOut,
 }
@@ -111,14 +112,19 @@ struct Known {
 fn known(model: &ExternalModel, split: &Split) -> Result<Known> {
     let by_id = model.rows()?;
     let vocabulary = &split.vocabulary;
-    let (mut rows, mut vectors, mut lost) = (Vec::new(), Vec::new(), 0.0);
-    for (row, id) in vocabulary.item_ids.iter().enumerate() {
+    let (mut rows, mut vectors) = (Vec::new(), Vec::new());
+    let (mut num_without_vector, mut lost) = (0, 0.0);
+    for (row, (id, &popularity)) in vocabulary.item_ids.iter().zip(&vocabulary.popularity).enumerate() {
         match by_id.get(id) {
             Some(at) => {
-                rows.push(row);
+                rows.push(row as u32);
                 vectors.extend(&model.vectors.elements[at * model.vectors.cols..][..model.vectors.cols]);
             }
-            None => lost += f64::from(vocabulary.popularity[row]),
+            None if popularity > 0 => {
+                num_without_vector += 1;
+                lost += f64::from(popularity);
+            }
+            None => {}
         }
     }
     if rows.len() < 2 {
@@ -129,9 +135,9 @@ fn known(model: &ExternalModel, split: &Split) -> Result<Known> {
     }
     let all: f64 = vocabulary.popularity.iter().map(|&count| f64::from(count)).sum();
     let left_out = LeftOut {
-        num_without_vector: vocabulary.len() - rows.len(),
+        num_without_vector,
         interaction_share: round(lost / all.max(1.0)),
-        num_without_interactions: by_id.len() - rows.len(),
+        num_unknown: by_id.len() - rows.len(),
     };
     Ok(Known { rows, vectors, left_out })
 }
@@ -158,40 +164,52 @@ pub fn pack(
     doing("checking the models");
     let max_session_len = recipe.fit_options(&split).shape.max_len;
     let scorer = checked(model)?;
-    let items = ItemTable::quantise(&known.vectors, model.vectors.cols, ItemBits::Eight)?;
-    let saved_bytes = (4 * known.vectors.len()).saturating_sub(items.encode().len());
-    let models = Models {
-        recommender: RECOMMENDER.to_owned(),
-        encoder: model.encoder.clone(),
-        encoder_bits: ENCODER_BITS,
-        max_session_len,
-        items,
-        vocabulary: split.vocabulary.subset(&known.rows),
-        ndcg10_f32: 0.0,
-    };
-    let mut draft = Draft::new(&split, recipe, &Lineage::default(), models);
-    draft.engine()?;
     doing("measuring the model as it came");
     let ndcg10_f32 = ndcg10(scorer.as_ref(), &known, model.vectors.cols, &split, max_session_len)?;
-    draft.facts.quantisation.ndcg10_f32 = round(ndcg10_f32);
     doing("packing the bundle");
-    pack::note_eight_bits(&mut draft, &split, PackingKind::Int8Items, saved_bytes)?;
-    if let Some(max_bytes) = recipe.max_bundle_bytes {
-        pack::fit_budget(&mut draft, &split, &known.vectors, max_bytes)?;
-    }
+    let fitted = fitted(model, known.rows, known.vectors, max_session_len, ndcg10_f32);
+    let mut packer = pack::pack(&split, recipe, &Lineage::default(), &fitted)?;
+    pack::check(&packer, &split)?;
     doing("measuring the ranker");
     let ranker_gain_ndcg10 = match &model.ranker {
         Some(ranker) => {
-            draft.contents.ranker.clone_from(ranker);
-            draft.ndcg10(&split)? - draft.facts.quantisation.ndcg10_packed
+            packer.contents.ranker.clone_from(ranker);
+            packer.ndcg10(&split)? - packer.facts.quantisation.ndcg10_packed
         }
-        None => draft.fit_ranker(&split)?.gain_ndcg10,
+        None => packer.fit_ranker(&split)?.gain_ndcg10,
     };
     doing("measuring the baseline");
-    draft.measure_baseline(&split, recipe)?;
+    packer.measure_baseline(&split, recipe)?;
     doing("evaluating on the test part");
-    let packed = draft.finish(&split, recipe.max_bundle_bytes, Vec::new(), ranker_gain_ndcg10)?;
-    Ok((packed, known.left_out))
+    let settings = fitted.settings;
+    let story = Story { curve: Vec::new(), ranker_gain_ndcg10, settings, choice: None };
+    Ok((packer.finish(&split, recipe, story)?, known.left_out))
+}
+
+/// The model as one that was fitted here.
+fn fitted(
+    model: &ExternalModel,
+    rows: Vec<u32>,
+    vectors: Vec<f32>,
+    max_session_len: usize,
+    ndcg10_f32: f64,
+) -> Model {
+    let dim = model.vectors.cols;
+    Model {
+        name: RECOMMENDER.to_owned(),
+        vectors: Some(Vectors {
+            encoder: model.encoder.clone(),
+            encoder_bits: ENCODER_BITS,
+            narrowed: None,
+            rows: vectors,
+            dim,
+        }),
+        order: Some(rows),
+        max_session_len,
+        ndcg10_f32,
+        settings: format!("{dim} dimensions, histories up to {max_session_len}"),
+        ..Model::default()
+    }
 }
 
 /// The encoder, after both models passed what the runtime checks: bytes, operators, shapes, bounds.
@@ -210,7 +228,7 @@ fn checked(model: &ExternalModel) -> Result<Box<dyn Scorer>> {
 /// Validation NDCG@10 of the f32 vectors in retrieval order. A case without a known item is a miss.
 fn ndcg10(scorer: &dyn Scorer, known: &Known, dim: usize, split: &Split, max_len: usize) -> Result<f64> {
     let mut row_of: Vec<Option<usize>> = vec![None; split.vocabulary.len()];
-    known.rows.iter().enumerate().for_each(|(at, &row)| row_of[row] = Some(at));
+    known.rows.iter().enumerate().for_each(|(at, &row)| row_of[row as usize] = Some(at));
     let gain = |&case: &Case| -> Result<f64> {
         let history: Vec<usize> =
             split.rows(split.history(case)).filter_map(|row| row_of[row as usize]).collect();

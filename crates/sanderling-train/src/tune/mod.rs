@@ -16,13 +16,15 @@ use rand_chacha::rand_core::SeedableRng;
 use sanderling_types::{Code, Error, Result, Sha256Hash};
 use sha2::{Digest, Sha256};
 
+use crate::catalogue::Catalogue;
 use crate::data::Dataset;
-use crate::draft::round;
 use crate::folder::io_error;
+use crate::metrics::round;
 use crate::recipe::{ModelRecipe, Recipe};
+use crate::recommenders::{Model, Recommender};
 use crate::sequence::{Epoch, FitState, Fitted, Shape};
 use crate::split::{self, Split};
-use crate::train::{self, Lineage, Step};
+use crate::train::{self, Lineage, SMALL_FILES_BYTES, Step};
 use crate::{checkpoint, pack};
 
 pub use log::TrialRecord;
@@ -34,8 +36,8 @@ const RUNGS: [f64; 3] = [1.0 / 9.0, 1.0 / 3.0, 1.0];
 const HALVING: usize = 3;
 /// Draws for a trial that fits the byte budget; then the last one is taken, packed as tight as it needs.
 const MAX_DRAWS: usize = 100;
-/// Bytes of a bundle that depend neither on the model nor on the catalogue.
-const OTHER_BYTES: u64 = 24 * 1024;
+/// Bytes of the encoder's graph beside its matrices.
+const GRAPH_BYTES: u64 = 12 * 1024;
 
 /// What happens while tuning.
 #[derive(Debug)]
@@ -75,12 +77,12 @@ pub struct Tuned {
     pub complete: bool,
 }
 
-/// Tunes the model of `recipe` on `dataset` with `num_trials` trials, the first of which is the recipe as
+/// Tunes the sequence model of `recipe` on `dataset` with `num_trials` trials, the first of which is the recipe as
 /// it is and always trained to the end. `log` is a JSON Lines file that is gone on with if it is there;
 /// states of unfinished trials lie in a folder beside it. `watch` ends the run by returning `false`.
 ///
 /// # Errors
-/// [`Code::InvalidArgument`] without a trial or when `log` is of another run, [`Code::Cancelled`] when
+/// [`Code::InvalidArgument`] without a trial, for another recommender or when `log` is of another run, [`Code::Cancelled`] when
 /// `watch` ended the run before the first record, [`Code::Io`], and as [`train::train`].
 pub fn tune(
     dataset: &Dataset,
@@ -93,10 +95,18 @@ pub fn tune(
     if num_trials == 0 {
         return Err(Error::new(Code::InvalidArgument, "there is no trial").expected("at least 1 trial"));
     }
+    if !matches!(recipe.recommender, Recommender::Sequence | Recommender::Auto) {
+        return Err(Error::new(Code::InvalidArgument, "the recommender has nothing that trials would vary")
+            .expected("recommender sequence or auto")
+            .found(recipe.recommender.as_str())
+            .hint("what other recommenders have to choose, `train` chooses on the validation part"));
+    }
     let mut split = without_test(split::split(dataset, recipe.split)?);
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
+    // No trial varies what content depends on.
+    let catalogue = Catalogue::new(dataset, &split, recipe);
     let plan = plan(num_trials, recipe.fit_options(&split).max_epochs);
-    let header = Header::new(hash_of(&split), recipe.hash(), num_trials);
+    let header = Header::new(hash_of(&split, &catalogue), recipe.hash(), num_trials);
     let states = log.with_added_extension("states");
     let mut run = Run {
         trials: draw_trials(recipe, &split, num_trials),
@@ -104,6 +114,7 @@ pub fn tune(
         plan,
         log: Log::open(log, &header)?,
         split,
+        catalogue,
         recipe,
         states,
         watch,
@@ -125,8 +136,10 @@ fn without_test(mut split: Split) -> Split {
 }
 
 /// Hash of everything that trials depend on beside the recipe.
-fn hash_of(split: &Split) -> Sha256Hash {
+fn hash_of(split: &Split, catalogue: &Catalogue) -> Sha256Hash {
     let mut hash = Sha256::new();
+    // Unwrap safety: numbers always encode.
+    hash.update(serde_json::to_vec(&catalogue.content).expect("content encodes"));
     hash.update(split.vocabulary.encode());
     for (sequence, train_len) in split.sequences.iter().zip(&split.train_len) {
         hash.update(train_len.to_le_bytes());
@@ -164,7 +177,7 @@ fn draw_trials(recipe: &Recipe, split: &Split, num_trials: usize) -> Vec<ModelRe
 fn least_bytes(shape: &Shape, num_items: usize, vocabulary_bytes: usize) -> u64 {
     let Shape { dim, hidden, layers, heads, max_len } = *shape;
     let encoder = layers * (4 * dim * dim + 2 * dim * hidden + 4 * heads * 2 * max_len);
-    (encoder + num_items * (4 + dim.div_ceil(2)) + vocabulary_bytes) as u64 + OTHER_BYTES
+    (encoder + num_items * (4 + dim.div_ceil(2)) + vocabulary_bytes) as u64 + GRAPH_BYTES + SMALL_FILES_BYTES
 }
 
 /// One rung: how many trials reach its end, and after how many epochs that is.
@@ -200,6 +213,7 @@ enum Reached {
 
 struct Run<'a> {
     split: Split,
+    catalogue: Catalogue,
     recipe: &'a Recipe,
     trials: Vec<ModelRecipe>,
     plan: [Rung; RUNGS.len()],
@@ -216,7 +230,7 @@ impl Run<'_> {
         let mut trials: BTreeSet<usize> = (0..self.trials.len()).collect();
         for rung in 0..RUNGS.len() {
             for &trial in &trials {
-                if !self.to_end_of(trial, rung)? {
+                if !self.advance(trial, rung)? {
                     return Ok(false);
                 }
             }
@@ -237,7 +251,7 @@ impl Run<'_> {
     }
 
     /// Brings a trial to the end of a rung, unless the log says that it was there.
-    fn to_end_of(&mut self, trial: usize, rung: usize) -> Result<bool> {
+    fn advance(&mut self, trial: usize, rung: usize) -> Result<bool> {
         let known = self.log.find(trial, rung).is_some();
         if !known {
             let Some(record) = self.measure(trial, rung)? else { return Ok(false) };
@@ -275,14 +289,11 @@ impl Run<'_> {
                 Ok(Some(record(fitted.curve.len(), round(best), None)))
             }
             Reached::End(fitted) => {
-                let mut draft =
-                    pack::pack_weights(&self.split, &recipe, &Lineage::default(), &fitted.weights)?;
-                if let Some(max_bytes) = recipe.max_bundle_bytes {
-                    pack::fit_budget(&mut draft, &self.split, &fitted.weights.items, max_bytes)?;
-                }
+                let model = Model::of_sequence(&fitted.weights, &self.split, &self.catalogue)?;
+                let packer = pack::pack(&self.split, &recipe, &Lineage::default(), &model)?;
                 checkpoint::remove(&state_path)?;
-                let ndcg10 = draft.facts.quantisation.ndcg10_packed;
-                Ok(Some(record(fitted.curve.len(), ndcg10, Some(pack::bytes(&draft)))))
+                let ndcg10 = packer.facts.quantisation.ndcg10_packed;
+                Ok(Some(record(fitted.curve.len(), ndcg10, Some(packer.estimated_bytes()))))
             }
         }
     }
@@ -311,7 +322,8 @@ impl Run<'_> {
             }
             !ended && reached.is_none()
         };
-        let fitted = train::fit(&self.split, recipe, &Lineage::default(), before, &mut watch);
+        let content = &self.catalogue.content;
+        let fitted = train::fit(&self.split, content, recipe, &Lineage::default(), before, &mut watch);
         match (reached, fitted) {
             (Some(reached), _) => Ok(reached),
             (None, Ok(fitted)) => Ok(Reached::End(fitted)),
