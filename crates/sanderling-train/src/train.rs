@@ -287,8 +287,15 @@ impl Packer {
     /// # Errors
     /// As [`Bundle::open`] and [`Engine::new`].
     pub(crate) fn ndcg10(&self, split: &Split) -> Result<f64> {
-        let results = evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen);
-        Ok(round(mean_ndcg10(&results)))
+        Ok(round(mean_ndcg10(&self.answers(split)?)))
+    }
+
+    /// Answers of the bundle as it is now to the choosing cases.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn answers(&self, split: &Split) -> Result<Vec<CaseResult>> {
+        Ok(evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen))
     }
 
     /// Answers to the choosing cases in the order of [`in_halves`], each half with a ranker that was

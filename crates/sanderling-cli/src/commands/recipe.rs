@@ -46,8 +46,8 @@ pub(crate) struct RecipeArgs {
     /// Name of the bundle; overrides the recipe.
     #[arg(long)]
     name: Option<String>,
-    /// Largest bundle: item vectors are packed to 4 bits and the least popular items left out as far as
-    /// it takes, what costs least first. Overrides the recipe.
+    /// Most bytes that a device may have to load: item vectors are packed to 4 bits and the least popular
+    /// items left out as far as it takes. Overrides the recipe.
     #[arg(long, value_name = "BYTES")]
     max_bundle_bytes: Option<u64>,
 }

@@ -186,7 +186,7 @@ fn slices(evaluation: &Evaluation) -> Result<String> {
     Ok(format!(
         "<h2>Whom and what it serves</h2>\n<p class=\"soft\">History: interactions known in the case. Head: the most \
          popular items that together have half of the training interactions; unseen: items that training does not \
-         hold, always a miss. New: no training interactions.</p>\n{}\n{}\n",
+         hold, a miss unless attributes gave them a vector. New: no training interactions.</p>\n{}\n{}\n",
         html::figures(&figures),
         html::table(&["segment", "cases", "ndcg@10", "hr@10"], &rows)
     ))

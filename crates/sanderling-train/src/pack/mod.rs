@@ -1,6 +1,6 @@
 //! Packing: few bits for item vectors, encoder and neighbours, and a catalogue that fits the byte budget.
-//! Every step is measured on the validation cases; where the budget asks for more than 8 bits give, the
-//! step that loses least is taken first.
+//! Every step is measured on the validation cases; where the budget asks for more than 8 bits give, item
+//! vectors get 4 bits where no loss shows, and else the step that loses least is taken.
 
 mod rounding;
 
@@ -11,7 +11,7 @@ use sanderling_types::{
     Code, Error, ItemId, PackingKind, PackingStep, Pruned, Quantisation, Result, Vocabulary,
 };
 
-use crate::metrics::{LIST_LEN, round};
+use crate::metrics::{self, LIST_LEN, round};
 use crate::recipe::Recipe;
 use crate::recommenders::Model;
 use crate::split::Split;
@@ -19,6 +19,11 @@ use crate::train::{Lineage, Packer};
 
 /// Largest share of validation NDCG@10 that 8 bits may cost; more is a defect of the models.
 const MAX_EIGHT_BIT_LOSS: f64 = 0.05;
+
+/// Shares of validation NDCG@10 that 4 bits may cost before leaving items out is looked at: for certain, and
+/// where chance explains the loss. An item that is left out is never listed again, which NDCG@10 hardly
+/// shows: popular items are most of the targets.
+const SMALL_LOSS: (f64, f64) = (0.01, 0.05);
 
 /// Fewest items that a catalogue is pruned to: the longest list that metrics look at.
 const MIN_ITEMS: usize = LIST_LEN;
@@ -90,25 +95,31 @@ fn saved_by_neighbours(table: &NeighbourTable) -> u64 {
     (3 * table.num_weights()).saturating_sub(4 * table.len()) as u64
 }
 
-/// Packs item vectors to 4 bits and prunes the catalogue, as far as `max_bytes` asks for it and in the
-/// order of least loss.
+/// Packs item vectors to 4 bits and prunes the catalogue, as far as `max_bytes` asks for it.
 fn fit_budget(packer: &mut Packer, split: &Split, model: &Model, max_bytes: u64) -> Result<()> {
     while packer.estimated_bytes() > max_bytes {
-        let mut choices = Vec::new();
-        if packer.facts.quantisation.item_bits == ItemBits::Eight.count() {
-            choices.extend(four_bits(packer, split, model)?);
-        }
-        choices.extend(pruned(packer, split, max_bytes)?);
-        let loses_least = |best: Packer, next: Packer| {
-            let ndcg10 = |packer: &Packer| packer.facts.quantisation.ndcg10_packed;
-            if ndcg10(&next) > ndcg10(&best) { next } else { best }
+        let four_bits = four_bits(packer, split, model)?;
+        let pruned = match &four_bits {
+            Some(four_bits) if loses_little(packer, four_bits, split)? => None,
+            _ => pruned(packer, split, max_bytes)?,
         };
-        match choices.into_iter().reduce(loses_least) {
+        let ndcg10 = |packer: &Packer| packer.facts.quantisation.ndcg10_packed;
+        let loses_least =
+            |best: Packer, next: Packer| if ndcg10(&next) > ndcg10(&best) { next } else { best };
+        match four_bits.into_iter().chain(pruned).reduce(loses_least) {
             Some(best) => *packer = best,
             None => break,
         }
     }
     Ok(())
+}
+
+/// Whether a step loses no more than [`SMALL_LOSS`].
+fn loses_little(before: &Packer, after: &Packer, split: &Split) -> Result<bool> {
+    let seed = before.facts.training.seed;
+    let gain = metrics::paired_ndcg10(&after.answers(split)?, &before.answers(split)?, seed);
+    let share = if gain.high >= 0.0 { SMALL_LOSS.1 } else { SMALL_LOSS.0 };
+    Ok(gain.value >= -share * before.facts.quantisation.ndcg10_packed)
 }
 
 /// Completes a step of `before`: `after` is measured and the step noted.
@@ -127,9 +138,10 @@ fn taken(
     Ok(after)
 }
 
-/// The bundle with item vectors of 4 bits; `None` without any.
+/// The bundle with item vectors of 4 bits; `None` where none has more.
 fn four_bits(packer: &Packer, split: &Split, model: &Model) -> Result<Option<Packer>> {
-    let Some(vectors) = &model.vectors else { return Ok(None) };
+    let in_eight = packer.facts.quantisation.item_bits == ItemBits::Eight.count();
+    let Some(vectors) = model.vectors.as_ref().filter(|_| in_eight) else { return Ok(None) };
     let importance = rounding::importance(&packer.engine()?, split);
     let rows = &vectors.rows[..packer.contents.vocabulary.len() * vectors.dim];
     let mut after = packer.clone();

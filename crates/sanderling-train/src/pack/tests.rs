@@ -7,6 +7,7 @@ use super::*;
 use crate::catalogue::Catalogue;
 use crate::data::Dataset;
 use crate::recipe::ModelRecipe;
+use crate::recommenders::Vectors;
 use crate::sequence::{Shape, Weights};
 use crate::split::SplitKind;
 use crate::train::{Lineage, Trained, train};
@@ -96,7 +97,7 @@ fn kinds(packer: &Packer) -> Vec<PackingKind> {
 }
 
 #[test]
-fn what_costs_least_is_taken_first_until_the_budget_is_met() {
+fn what_costs_least_is_taken_until_the_budget_is_met() {
     let (split, model, start) = world();
     assert_eq!(kinds(&start), [PackingKind::Int8Items, PackingKind::Int8Encoder]);
     let all = start.estimated_bytes();
@@ -110,15 +111,34 @@ fn what_costs_least_is_taken_first_until_the_budget_is_met() {
         let saved: u64 = quantisation.steps[2..].iter().map(|step| step.saved_bytes).sum();
         assert_eq!(saved, start.large_bytes() - packer.large_bytes());
         if budget < all {
-            let choices = [
-                four_bits(&start, &split, &model).expect("packs").expect("has vectors"),
-                pruned(&start, &split, budget).expect("packs").expect("can be pruned"),
-            ];
-            let values = choices.map(|choice| choice.facts.quantisation.ndcg10_packed);
-            assert_eq!(quantisation.steps[2].ndcg10, values[0].max(values[1]), "of {values:?}");
+            let four_bits = four_bits(&start, &split, &model).expect("packs").expect("has vectors");
+            let pruned = pruned(&start, &split, budget).expect("packs").expect("can be pruned");
+            let [four, pruned] = [&four_bits, &pruned].map(|packer| packer.facts.quantisation.ndcg10_packed);
+            let spared = loses_little(&start, &four_bits, &split).expect("runs");
+            let expected = if spared { four } else { four.max(pruned) };
+            assert_eq!(quantisation.steps[2].ndcg10, expected, "{four}, {pruned}");
         } else {
             assert_eq!(quantisation.steps.len(), 2);
         }
+    }
+}
+
+#[test]
+fn four_bits_without_a_loss_that_shows_spare_the_catalogue() {
+    let (split, model, by_chance) = world();
+    // Vectors of zeros rank by popularity, which is better than by chance.
+    let zeros = |vectors: Vectors| Vectors { rows: vec![0.0; vectors.rows.len()], ..vectors };
+    let zeros = Model { vectors: model.vectors.clone().map(zeros), ..model.clone() };
+    let by_popularity = in_eight_bits(&split, &zeros);
+    for (start, expected) in [(by_chance, PackingKind::Int4Items), (by_popularity, PackingKind::Prune)] {
+        let budget = start.estimated_bytes() - 2000;
+        let four_bits = four_bits(&start, &split, &model).expect("packs").expect("has vectors");
+        let pruned = pruned(&start, &split, budget).expect("packs").expect("can be pruned");
+        let values = [&start, &four_bits, &pruned].map(|packer| packer.facts.quantisation.ndcg10_packed);
+        assert!(values[2] > values[1], "pruning is better here: {values:?}");
+        let mut packer = start;
+        fit_budget(&mut packer, &split, &model, budget).expect("packs");
+        assert_eq!(kinds(&packer)[2], expected, "{values:?}");
     }
 }
 
