@@ -25,7 +25,7 @@ use sanderling_types::{
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
@@ -37,6 +37,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("jsonl", jsonl),
     ("manifest", manifest),
     ("neighbours", neighbours),
+    ("npy", npy),
     ("recipe", recipe),
     ("report", report),
     ("signature", signature),
@@ -114,6 +115,14 @@ pub fn neighbours(bytes: &[u8]) -> bool {
     for item in newest_first {
         assert!(scores[item.row()] <= 0.0 || table.strongest(&sources, item).is_some());
     }
+    true
+}
+
+/// A matrix of item vectors in NumPy's format: as many elements as its shape says.
+#[must_use]
+pub fn npy(bytes: &[u8]) -> bool {
+    let Ok(matrix) = sanderling_train::external::npy::decode(bytes) else { return false };
+    assert_eq!(Some(matrix.elements.len()), matrix.rows.checked_mul(matrix.cols));
     true
 }
 

@@ -104,6 +104,16 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             vec![table.encode(), none.encode()]
         }
         "manifest" => vec![files.get(Manifest::FILE_NAME).expect("a manifest").to_vec()],
+        "npy" => {
+            let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }";
+            let padded = format!("{header:<117}\n");
+            let magic = |version: &[u8], len: &[u8]| [b"\x93NUMPY", version, len].concat();
+            let behind = [padded.as_bytes(), &[0; 16]].concat();
+            vec![
+                [magic(&[1, 0], &118u16.to_le_bytes()), behind.clone()].concat(),
+                [magic(&[2, 0], &118u32.to_le_bytes()), behind].concat(),
+            ]
+        }
         "recipe" => vec![
             text(RECIPE),
             text(""),

@@ -86,7 +86,8 @@ pub(crate) fn bar(len: u64, template: &str) -> ProgressBar {
     ProgressBar::new(len).with_style(style)
 }
 
-fn minutes(duration: Duration) -> String {
+/// Minutes and seconds.
+pub(crate) fn minutes(duration: Duration) -> String {
     let seconds = duration.as_secs();
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }

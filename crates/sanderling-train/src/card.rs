@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use sanderling_types::{PackingKind, PackingStep, Quantisation};
+
 use crate::bundle::Facts;
 use crate::evaluate::Evaluation;
 use crate::recommenders::Choice;
@@ -40,15 +42,7 @@ pub fn card(facts: &Facts, settings: &str, evaluation: &Evaluation, choice: Opti
             baselines.join(", ")
         ));
     }
-    let q = &facts.quantisation;
-    let packed = match facts.shapes.dim {
-        0 => String::new(),
-        _ => format!(" item vectors to {} bits and the encoder to {}", q.item_bits, q.encoder_bits),
-    };
-    line(format!(
-        "\nPacking{packed}: validation NDCG@10 {:.4} with f32 weights in retrieval order, {:.4} from the bundle.\n",
-        q.ndcg10_f32, q.ndcg10_packed
-    ));
+    line(packing(&facts.quantisation));
     choice.into_iter().flat_map(choice_lines).for_each(&mut line);
     line("## Limits\n".to_owned());
     line(format!(
@@ -57,6 +51,39 @@ pub fn card(facts: &Facts, settings: &str, evaluation: &Evaluation, choice: Opti
         facts.limits.max_session_len
     ));
     out
+}
+
+fn packing(quantisation: &Quantisation) -> String {
+    if quantisation.steps.is_empty() {
+        return String::new();
+    }
+    let mut out = format!(
+        "\n## Packing\n\nValidation NDCG@10 in retrieval order (without the ranker), {:.4} with f32 weights:\n\n\
+         | step | NDCG@10 after it | bytes saved |\n|---|---|---|\n",
+        quantisation.ndcg10_f32
+    );
+    for step in &quantisation.steps {
+        let _ = writeln!(out, "| {} | {:.4} | {} |", step_words(step), step.ndcg10, step.saved_bytes);
+    }
+    out
+}
+
+/// A step of packing for people.
+#[must_use]
+pub fn step_words(step: &PackingStep) -> String {
+    match (step.kind, step.pruned) {
+        (PackingKind::Int8Items, _) => "item vectors to 8 bits".to_owned(),
+        (PackingKind::Int8Encoder, _) => "encoder to 8 bits".to_owned(),
+        (PackingKind::Int8Neighbours, _) => "neighbours to 8 bits".to_owned(),
+        (PackingKind::Int4Items, _) => "item vectors to 4 bits".to_owned(),
+        (_, Some(pruned)) => format!(
+            "{} least popular items left out ({:.2} % of training interactions, {:.2} % of validation targets)",
+            pruned.num_items,
+            100.0 * pruned.interaction_share,
+            100.0 * pruned.target_share
+        ),
+        (_, None) => "items left out".to_owned(),
+    }
 }
 
 /// What the card of a bundle says after items were added to it.
