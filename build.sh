@@ -37,7 +37,7 @@ help() {
   test     lint, then every test: native, wasmtime, Node, Chromium, workerd
   lint     rustfmt, clippy, rustdoc, shellcheck, cargo-deny
   bench    sizes of the downloads and latency in a browser; bench quality: what bundles reach on the data of
-           SANDERLING_DATA; bench training: against PyTorch (SANDERLING_PEER_PYTHON)
+           SANDERLING_DATA; bench training: against PyTorch and numpy (SANDERLING_PEER_PYTHON)
   all      setup, wasm, npm, test, bench
   clean    remove what the steps made in this clone, except www/node_modules; --cache: also the folder
            of compiled dependencies and tools that all clones share, if build.sh made it
@@ -402,7 +402,7 @@ check_onnx() {
   "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1
 }
 
-# bench: latency and download; bench quality: bundles on public data; bench training: against PyTorch.
+# bench: latency and download; bench quality: bundles on public data; bench training: against PyTorch and numpy.
 step_bench() {
   local what=${1:-}
   if [[ $what == quality || $what == training ]]; then
