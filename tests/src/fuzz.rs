@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use ed25519_dalek::{Signer, SigningKey};
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, PublicKey, Runtime, TractRuntime};
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, PublicKey, Runtime, TractRuntime, TreeEnsemble};
 use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
 use sanderling_types::{
@@ -22,7 +22,7 @@ use sanderling_types::{
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
@@ -35,6 +35,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("recipe", recipe),
     ("report", report),
     ("signature", signature),
+    ("trees", trees),
     ("vocabulary", vocabulary),
 ];
 
@@ -72,6 +73,18 @@ pub fn items(bytes: &[u8]) -> bool {
         let numbers = [table.norm(item), table.dot(&query, item), table.cosine(item, ItemIndex(0))];
         assert!(row.iter().chain(&numbers).all(|number| number.is_finite()), "row {item:?} is not finite");
     }
+    true
+}
+
+/// `trees.bin`: one encoding, and every row, whatever is in it, gets a finite score.
+#[must_use]
+pub fn trees(bytes: &[u8]) -> bool {
+    let Ok(trees) = TreeEnsemble::decode(bytes) else { return false };
+    assert_eq!(trees.encode(), bytes, "accepted trees have one encoding");
+    let rows = [f32::NEG_INFINITY, -1.0, 0.0, 1.0, f32::MAX, f32::INFINITY, f32::NAN];
+    let features: Vec<f32> = rows.iter().flat_map(|&value| vec![value; trees.num_features()]).collect();
+    let scores = trees.scores(&features);
+    assert!(scores.len() == rows.len() && scores.iter().all(|score| score.is_finite()), "{scores:?}");
     true
 }
 

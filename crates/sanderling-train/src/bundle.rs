@@ -12,6 +12,7 @@ use sanderling_types::{
 };
 
 use crate::folder::{write_file, write_folder};
+use crate::rankers::RankerFiles;
 
 /// Everything that a manifest states beside its files.
 #[derive(Debug, Clone)]
@@ -47,8 +48,8 @@ pub struct Contents {
     pub encoder: Vec<u8>,
     /// `items.bin`.
     pub items: Vec<u8>,
-    /// `ranker.onnx`.
-    pub ranker: Vec<u8>,
+    /// `ranker.onnx`, and `trees.bin` where the ranker is trees.
+    pub ranker: RankerFiles,
     /// Ids and item facts.
     pub vocabulary: Vocabulary,
     /// Ranker inputs.
@@ -70,10 +71,11 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
         (FileRole::Encoder, contents.encoder.clone()),
         (FileRole::Features, contents.features.encode()),
         (FileRole::Items, contents.items.clone()),
-        (FileRole::Ranker, contents.ranker.clone()),
+        (FileRole::Ranker, contents.ranker.onnx.clone()),
         (FileRole::Vocabulary, contents.vocabulary.encode()),
     ];
-    for (role, bytes) in contents_by_role {
+    let trees = contents.ranker.trees.iter().map(|bytes| (FileRole::Trees, bytes.clone()));
+    for (role, bytes) in contents_by_role.into_iter().chain(trees) {
         let path = role.file_name().to_owned();
         let entry =
             FileEntry { bytes: bytes.len() as u64, path: path.clone(), sha256: Sha256Hash::of(&bytes) };
@@ -102,7 +104,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
 }
 
 /// Files that a bundle folder may hold.
-const FILE_NAMES: [&str; 9] = [
+const FILE_NAMES: [&str; 10] = [
     Manifest::FILE_NAME,
     Manifest::SIGNATURE_FILE_NAME,
     "baseline.json",
@@ -111,6 +113,7 @@ const FILE_NAMES: [&str; 9] = [
     "features.json",
     "items.bin",
     "ranker.onnx",
+    "trees.bin",
     "vocabulary.json",
 ];
 

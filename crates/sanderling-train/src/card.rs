@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 
+use sanderling_types::Metric;
+
 use crate::bundle::Facts;
 use crate::evaluate::Evaluation;
+use crate::rankers::choice::RankerReport;
 
 /// Markdown for `card.md`.
 #[must_use]
-pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
+pub fn card(facts: &Facts, evaluation: &Evaluation, ranker: &RankerReport) -> String {
     let mut out = String::new();
     let t = &facts.training;
     // Writing to a string cannot fail.
@@ -45,7 +48,21 @@ pub fn card(facts: &Facts, evaluation: &Evaluation) -> String {
          retrieval order, {:.4} from the bundle.\n",
         q.item_bits, q.encoder_bits, q.ndcg10_f32, q.ndcg10_packed
     ));
-    line("## Limits\n".to_owned());
+    line("## Ranker\n".to_owned());
+    line(format!("`{}`: {}.\n", ranker.kind.as_str(), ranker.reason));
+    if !ranker.measured.is_empty() {
+        line(format!(
+            "Measured on {} validation lists, each by a ranker that was fitted without its user:\n\n\
+             | ranker | NDCG@10 (95 % interval) | gain on retrieval order |\n|---|---|---|",
+            ranker.num_lists
+        ));
+    }
+    for measured in &ranker.measured {
+        let words = |m: &Metric| format!("{:.4} ({:.4} to {:.4})", m.value, m.low, m.high);
+        let kind = measured.kind.as_str();
+        line(format!("| {kind} | {} | {} |", words(&measured.ndcg10), words(&measured.gain_ndcg10)));
+    }
+    line("\n## Limits\n".to_owned());
     line(format!(
         "Reads the newest {} interactions of a history. Knows only items with training interactions; \
          others are never listed. Intervals resample users, not training runs.",

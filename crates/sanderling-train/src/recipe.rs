@@ -5,6 +5,7 @@ use std::path::Path;
 use sanderling_types::{Code, Error, Result, Sha256Hash, TelemetryConstants};
 use serde::{Deserialize, Serialize};
 
+use crate::rankers::options::RankerRecipe;
 use crate::sequence::{FitOptions, Shape};
 use crate::split::{Split, SplitKind};
 
@@ -31,6 +32,8 @@ pub struct Recipe {
     pub max_bundle_bytes: Option<u64>,
     /// The sequence model.
     pub model: ModelRecipe,
+    /// What orders the candidates.
+    pub ranker: RankerRecipe,
     /// Bounds on requests.
     pub limits: LimitsRecipe,
     /// Privacy constants of reports.
@@ -49,6 +52,7 @@ impl Default for Recipe {
             category_cap: None,
             max_bundle_bytes: None,
             model: ModelRecipe::default(),
+            ranker: RankerRecipe::default(),
             limits: LimitsRecipe::default(),
             telemetry: TelemetryRecipe::default(),
             gate: GateRecipe::default(),
@@ -217,6 +221,7 @@ impl Recipe {
         range("model.max_session_len", (1..=1024).contains(&len), "1 to 1024", len.to_string())?;
         let epochs = m.max_epochs.unwrap_or(1);
         range("model.max_epochs", (1..=10_000).contains(&epochs), "1 to 10000", epochs.to_string())?;
+        self.ranker.check()?;
         let l = &self.limits;
         let candidates_ok = (20..=10_000).contains(&l.max_candidates);
         range("limits.max_candidates", candidates_ok, "20 to 10000", l.max_candidates.to_string())?;

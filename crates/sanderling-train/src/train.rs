@@ -12,11 +12,12 @@ use crate::bundle::{self, Contents, Facts};
 use crate::data::Dataset;
 use crate::evaluate::{self, Evaluation};
 use crate::metrics::{self, CaseResult};
-use crate::ranker::{self, LinearRanker};
+use crate::rankers::choice::{self, RankerReport};
+use crate::rankers::{Ranker, RankerKind, leaks, lists};
 use crate::recipe::Recipe;
 use crate::sequence::{self, Epoch, FitCase, FitData, FitState, Weights};
 use crate::split::{self, Case, Split};
-use crate::{baseline, card, onnx};
+use crate::{baseline, card, importance, onnx};
 
 /// Name of the recommender that this module trains.
 pub const RECOMMENDER: &str = "sequence";
@@ -48,6 +49,8 @@ pub enum Step<'a> {
     Epoch(Epoch, &'a FitState),
     /// What is being done now.
     Doing(&'static str),
+    /// What was decided, and why.
+    Decided(&'a str),
 }
 
 /// A finished bundle with what was measured on the way.
@@ -61,15 +64,15 @@ pub struct Trained {
     pub evaluation: Evaluation,
     /// Every epoch.
     pub curve: Vec<Epoch>,
-    /// NDCG@10 that the ranker adds to retrieval order on held-out validation users.
-    pub ranker_gain_ndcg10: f64,
+    /// Which ranker the bundle has, and why.
+    pub ranker: RankerReport,
 }
 
 /// Trains, packs and measures, from the beginning or from the epoch after `resume`. `watch` sees every step and stops the work by returning `false`.
 ///
 /// # Errors
 /// [`Code::EmptyData`], [`Code::SplitUnsupported`], [`Code::RecipeInvalid`],
-/// [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`]; [`Code::InvalidArgument`] when
+/// [`Code::FeatureLeaks`], [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`]; [`Code::InvalidArgument`] when
 /// `resume` is of other data or another recipe.
 pub fn train(
     dataset: &Dataset,
@@ -81,6 +84,7 @@ pub fn train(
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
+    leaks::check_sources(&split, &recipe.ranker.features()?)?;
     let fitted = fit(&split, recipe, lineage, resume, watch)?;
     let doing = |what, watch: &mut dyn FnMut(Step<'_>) -> bool| {
         if watch(Step::Doing(what)) {
@@ -93,14 +97,15 @@ pub fn train(
     let mut packer = Packer::new(&split, recipe, lineage, &fitted.weights)?;
     packer.measure_packing(&split)?;
     doing("fitting the ranker", watch)?;
-    let ranker = packer.fit_ranker(&split)?;
+    let ranker = packer.fit_ranker(&split, recipe)?;
+    watch(Step::Decided(&format!("ranker {}: {}", ranker.kind.as_str(), ranker.reason)));
     doing("measuring the baseline", watch)?;
     packer.measure_baseline(&split, recipe)?;
     doing("evaluating on the test part", watch)?;
     let engine = packer.engine()?;
     let evaluation = evaluate::beside_baselines(&engine, &split);
     packer.facts.metrics = evaluation.metrics.clone();
-    packer.contents.card = card::card(&packer.facts, &evaluation);
+    packer.contents.card = card::card(&packer.facts, &evaluation, &ranker);
     let (files, manifest) = bundle::assemble(&packer.contents, &packer.facts);
     if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
         return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
@@ -109,7 +114,7 @@ pub fn train(
             .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
     }
     Bundle::open(files.clone(), None)?;
-    Ok(Trained { files, manifest, evaluation, curve: fitted.curve, ranker_gain_ndcg10: ranker.gain_ndcg10 })
+    Ok(Trained { files, manifest, evaluation, curve: fitted.curve, ranker })
 }
 
 fn mean_ndcg10(results: &[CaseResult]) -> f64 {
@@ -190,12 +195,12 @@ struct Packer {
 
 impl Packer {
     fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, weights: &Weights) -> Result<Self> {
-        let features = FeatureSpec::standard();
+        let features: FeatureSpec = recipe.ranker.features()?;
         let names = baseline::numeric_names(&features);
         let contents = Contents {
             encoder: onnx::encoder(weights),
             items: Vec::new(),
-            ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
+            ranker: Ranker::retrieval_order(&features).files(),
             vocabulary: split.vocabulary.clone(),
             baseline: baseline::draft(&names, &split.vocabulary),
             features,
@@ -242,9 +247,7 @@ impl Packer {
         for bits in [ItemBits::Eight, ItemBits::Four] {
             self.contents.items = ItemTable::quantise(&weights.items, weights.shape.dim, bits)?.encode();
             self.facts.quantisation.item_bits = bits.count();
-            let large = [self.contents.items.len(), self.contents.encoder.len()];
-            let bytes = large.iter().sum::<usize>() + self.contents.vocabulary.encode().len();
-            if recipe.max_bundle_bytes.is_none_or(|max| bytes as u64 + SMALL_FILES_BYTES <= max) {
+            if recipe.max_bundle_bytes.is_none_or(|max| self.packed_bytes() <= max) {
                 break;
             }
         }
@@ -271,12 +274,24 @@ impl Packer {
         Ok(())
     }
 
-    fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {
-        let engine = self.engine()?;
-        let lists = ranker::candidate_lists(&engine, split, &split.choosing_cases(), split.exclude_seen);
-        let ranker = ranker::fit(&lists, &self.contents.features);
-        self.contents.ranker = onnx::linear_ranker(&ranker.weights, 0.0);
-        Ok(ranker)
+    fn fit_ranker(&mut self, split: &Split, recipe: &Recipe) -> Result<RankerReport> {
+        let lists = lists::candidate_lists(&self.engine()?, split);
+        leaks::check_lists(&lists, &self.contents.features)?;
+        // Every ranker but the smallest comes out of the budget.
+        let max_bytes = recipe.max_bundle_bytes.map(|max| max.saturating_sub(self.packed_bytes()));
+        let (ranker, mut report) =
+            choice::choose(&lists, &self.contents.features, &recipe.ranker, max_bytes, recipe.seed);
+        self.contents.ranker = ranker.files();
+        if report.kind != RankerKind::None {
+            report.importance = importance::permutation(&self.engine()?, &lists, recipe.seed)?;
+        }
+        Ok(report)
+    }
+
+    /// Bytes of everything but a ranker, of which the small files are not final yet.
+    fn packed_bytes(&self) -> u64 {
+        let large = [self.contents.items.len(), self.contents.encoder.len()];
+        (large.iter().sum::<usize>() + self.contents.vocabulary.encode().len()) as u64 + SMALL_FILES_BYTES
     }
 
     fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {

@@ -23,12 +23,14 @@ pub enum FileRole {
     Items,
     /// ONNX: features `[num_candidates, num_features]` to scores `[num_candidates, 1]`.
     Ranker,
+    /// A ranker of trees; a bundle that has one runs it, and `Ranker` is the same for other tools.
+    Trees,
     /// Ids, categories and item facts.
     Vocabulary,
 }
 
 impl FileRole {
-    /// Every role that an engine needs; `Card` is for people.
+    /// Every role that a manifest names; `Card` is for people, and `Trees` takes the place of `Ranker`.
     pub const REQUIRED: &'static [FileRole] = &[
         FileRole::Baseline,
         FileRole::Encoder,
@@ -48,6 +50,7 @@ impl FileRole {
             FileRole::Features => "features.json",
             FileRole::Items => "items.bin",
             FileRole::Ranker => "ranker.onnx",
+            FileRole::Trees => "trees.bin",
             FileRole::Vocabulary => "vocabulary.json",
         }
     }

@@ -9,6 +9,9 @@ const MANIFEST = 'manifest.json';
 const SIGNATURE = 'manifest.sig';
 /** For people; the engine does not ask for it. */
 const CARD_ROLE = 'card';
+/** The ranker as ONNX, for other tools where the bundle has the same one as trees. */
+const RANKER_ROLE = 'ranker';
+const TREES_ROLE = 'trees';
 
 /** Where a bundle's files come from and how much of them is accepted. */
 export interface BundleSource {
@@ -66,7 +69,9 @@ async function fetchSignature(source: BundleSource, files: Record<string, Uint8A
 function namedFiles(manifest: Uint8Array): { path: string; bytes: number; sha256: string }[] {
   try {
     const decoded = JSON.parse(new TextDecoder().decode(manifest)) as Partial<WireManifest> | null;
-    const files = Object.entries(decoded?.files ?? {}).flatMap(([role, file]) => (role === CARD_ROLE ? [] : [file]));
+    const entries = decoded?.files ?? {};
+    const unused = TREES_ROLE in entries ? [CARD_ROLE, RANKER_ROLE] : [CARD_ROLE];
+    const files = Object.entries(entries).flatMap(([role, file]) => (unused.includes(role) ? [] : [file]));
     return decoded?.format_version === 1 && files.every(isPlain) ? files : [];
   } catch {
     return [];

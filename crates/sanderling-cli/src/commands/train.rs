@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use sanderling_core::BundleFiles;
 use sanderling_train::data::Dataset;
+use sanderling_train::rankers::choice::RankerReport;
 use sanderling_train::recipe::Recipe;
 use sanderling_train::slices::Slices;
 use sanderling_train::split::{self, SplitKind};
@@ -97,7 +98,7 @@ pub(crate) struct TrainResult {
     pub(crate) bundle_hash: String,
     pub(crate) file_bytes: BTreeMap<String, u64>,
     pub(crate) quantisation: Quantisation,
-    pub(crate) ranker_gain_ndcg10: f64,
+    pub(crate) ranker: RankerReport,
     pub(crate) epochs: usize,
     pub(crate) tokens: u64,
     /// Of the epochs of this run alone: without reading, packing, evaluating, and what `--resume` took over.
@@ -126,7 +127,7 @@ impl TrainResult {
             bundle_hash: trained.manifest.bundle_hash().to_string(),
             file_bytes: file_bytes(&trained.files),
             quantisation: quantisation.clone(),
-            ranker_gain_ndcg10: trained.ranker_gain_ndcg10,
+            ranker: trained.ranker.clone(),
             epochs: trained.curve.len(),
             tokens: trained.curve.last().map_or(0, |epoch| epoch.tokens),
             fit_wall_seconds,
@@ -142,11 +143,13 @@ impl TrainResult {
             .collect();
         format!(
             "{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
-             bundle {} ({})\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
+             ranker {}: {}\n\nbundle {} ({})\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
             self.num_cases,
             self.split,
             self.seed,
             table::metrics(&self.recommender, &self.metrics, &self.baselines),
+            self.ranker.kind.as_str(),
+            self.ranker.reason,
             self.bundle_hash,
             table::bytes(self.bundle_bytes),
             files.join("\n"),

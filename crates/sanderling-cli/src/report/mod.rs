@@ -8,8 +8,9 @@ use std::path::Path;
 
 use sanderling_core::Engine;
 use sanderling_train::evaluate::Evaluation;
-use sanderling_train::importance::{FeatureWeight, feature_weights};
+use sanderling_train::importance::{FeatureImportance, FeatureWeight, feature_weights, permutation};
 use sanderling_train::metrics::Metrics;
+use sanderling_train::rankers::lists::candidate_lists;
 use sanderling_train::sequence::Epoch;
 use sanderling_train::slices::Segments;
 use sanderling_train::split::Split;
@@ -37,7 +38,7 @@ pub(crate) fn check_path(path: Option<&Path>) -> Result<()> {
 /// Writes the report of `engine` on `split`; `curve` is empty where nothing was trained.
 ///
 /// # Errors
-/// [`Code::Io`], and as [`feature_weights`].
+/// [`Code::Io`], and as [`feature_weights`] and [`permutation`].
 pub(crate) fn write(
     path: &Path,
     engine: &Engine,
@@ -45,14 +46,16 @@ pub(crate) fn write(
     evaluation: &Evaluation,
     curve: &[Epoch],
 ) -> Result<()> {
-    let weights = feature_weights(engine, split)?;
     let manifest = engine.bundle().manifest();
+    let lists = candidate_lists(engine, split);
+    let weights = feature_weights(engine, &lists)?;
+    let importance = permutation(engine, &lists, manifest.training.seed)?;
     let sections = [
         head(engine, split, evaluation),
         metrics(&manifest.recommender, evaluation)?,
         slices(evaluation)?,
         learning(curve)?,
-        ranker(weights.as_deref())?,
+        ranker(weights.as_deref(), &importance)?,
         size(manifest)?,
         notes(manifest),
     ];
@@ -199,10 +202,24 @@ fn learning(curve: &[Epoch]) -> Result<String> {
     ))
 }
 
-fn ranker(weights: Option<&[FeatureWeight]>) -> Result<String> {
-    let Some(weights) = weights else {
-        return Ok("<h2>Ranker</h2>\n<p>Not linear: it has no weights to show.</p>\n".to_owned());
+fn ranker(weights: Option<&[FeatureWeight]>, importance: &[FeatureImportance]) -> Result<String> {
+    let bar = |feature: &FeatureImportance| Row {
+        label: feature.name.clone(),
+        span: (feature.loss_ndcg10.min(0.0), feature.loss_ndcg10.max(0.0)),
+        dot: None,
+        strong: true,
     };
+    let bars: Vec<Row> = importance.iter().map(bar).collect();
+    let caption = "NDCG@10 lost without the feature";
+    Ok(format!(
+        "<h2>Ranker</h2>\n<p class=\"soft\">What NDCG@10 on candidate lists of the validation part loses when the values of \
+         one feature are exchanged at random.</p>\n{}\n{}",
+        html::figures(&[html::figure(caption, &charts::rows(caption, &bars)?)]),
+        weights.map_or_else(|| Ok("<p>It is not linear.</p>\n".to_owned()), linear)?
+    ))
+}
+
+fn linear(weights: &[FeatureWeight]) -> Result<String> {
     let row = |feature: &FeatureWeight| Row {
         label: feature.name.clone(),
         span: (0.0, feature.effect),
@@ -216,7 +233,7 @@ fn ranker(weights: Option<&[FeatureWeight]>) -> Result<String> {
         .collect();
     let caption = "Effect: |weight| times deviation";
     Ok(format!(
-        "<h2>Ranker</h2>\n<p class=\"soft\">The effect of a feature is the size of its weight times its standard \
+        "<p class=\"soft\">It is linear. The effect of a feature is the size of its weight times its standard \
          deviation within a list of candidates: how far it moves their scores apart.</p>\n{}\n{}\n",
         html::figures(&[html::figure(caption, &charts::rows(caption, &marks)?)]),
         html::table(&["feature", "weight", "effect"], &rows)

@@ -80,6 +80,7 @@ pub struct Fixture {
     pub baseline: Vec<u8>,
     pub encoder: Vec<u8>,
     pub ranker: Vec<u8>,
+    pub trees: Option<Vec<u8>>,
     pub manifest: Manifest,
 }
 
@@ -93,12 +94,14 @@ impl Fixture {
             baseline: baseline().encode(),
             encoder: onnx::last_row_encoder(DIM),
             ranker: onnx::first_column_ranker(spec.features.len()),
+            trees: None,
             manifest: manifest(&spec),
         }
     }
 
     pub fn files(mut self) -> BundleFiles {
         let mut files = BTreeMap::new();
+        let trees = self.trees.map(|bytes| (FileRole::Trees, bytes));
         for (role, bytes) in [
             (FileRole::Items, self.items),
             (FileRole::Vocabulary, self.vocabulary),
@@ -106,7 +109,10 @@ impl Fixture {
             (FileRole::Baseline, self.baseline),
             (FileRole::Encoder, self.encoder),
             (FileRole::Ranker, self.ranker),
-        ] {
+        ]
+        .into_iter()
+        .chain(trees)
+        {
             let entry = FileEntry {
                 bytes: bytes.len() as u64,
                 path: role.file_name().to_owned(),

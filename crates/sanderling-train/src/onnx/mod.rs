@@ -6,4 +6,4 @@ mod proto;
 mod ranker;
 
 pub use encoder::{WEIGHT_BITS, encoder};
-pub use ranker::linear_ranker;
+pub use ranker::{linear_ranker, mlp_ranker, tree_ranker};
