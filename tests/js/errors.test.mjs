@@ -17,8 +17,8 @@ before(async () => {
   fixture = await openFixture();
   const manifest = JSON.parse(new TextDecoder().decode(fixture.files['manifest.json']));
   files = Object.values(manifest.files);
-  // The card is for people: it is verified where it is given, and may be left out.
-  engineFiles = Object.entries(manifest.files).flatMap(([role, { path }]) => (role === 'card' ? [] : [path]));
+  // The card is for people and the content for adding items: verified where they are given, and may be left out.
+  engineFiles = Object.entries(manifest.files).flatMap(([role, { path }]) => (['card', 'content'].includes(role) ? [] : [path]));
 });
 
 after(() => fixture.engine.free());

@@ -62,7 +62,7 @@ test('an engine that fails leaves the popularity list under the same rules', asy
   const [category] = vocabulary.categories;
   const median = vocabulary.prices.filter((price) => price !== null).toSorted((left, right) => left - right)[vocabulary.prices.length >> 1];
   const rules = [
-    {}, { exclude: itemIds.slice(2, 6) }, { excludeSeen: false }, { categoryCap: 1 }, { filter: { categories: [category] } },
+    {}, { exclude: itemIds.slice(2, 6) }, { only: itemIds.slice(3, 9) }, { excludeSeen: false }, { categoryCap: 1 }, { filter: { categories: [category] } },
     { filter: { minPrice: median } }, { filter: { maxPrice: median }, categoryCap: 2 },
   ];
   const seen = itemIds.slice(0, 2);
@@ -106,7 +106,7 @@ test('a session of unknown, repeated or odd items is served', () => {
 test('a wrong type is a typed error, and the engine goes on', () => {
   const wrong = [
     null, 5, 'text', [], { limit: '10' }, { limit: 10n }, { limit: null }, { now: new Date() }, { rules: [] }, { rules: { exclude: 'a' } },
-    { rules: { exclude: [1] } }, { rules: { excludeSeen: 'yes' } }, { rules: { filter: 3 } }, { rules: { filter: { minPrice: '1' } } },
+    { rules: { exclude: [1] } }, { rules: { only: 'a' } }, { rules: { excludeSeen: 'yes' } }, { rules: { filter: 3 } }, { rules: { filter: { minPrice: '1' } } },
     { context: { page: 1 } }, { context: 'x' }, { session: {} }, { session: [null] }, { session: [{ itemId: 1, kind: 'view', timestamp: 0 }] },
     { session: [{ itemId: 'a', kind: 3 }] }, { session: [{ itemId: 'a', kind: 'view', timestamp: 'now' }] }, { limit: Symbol('many') },
     Object.defineProperty({}, 'limit', { get: () => { throw new Error('a trap'); } }),

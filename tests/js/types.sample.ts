@@ -36,6 +36,8 @@ function reasonText(reason: Reason): string {
   switch (reason.kind) {
     case 'similar_to':
       return `${reason.itemId} ${reason.similarity.toFixed(2)}`;
+    case 'chosen_with':
+      return `${reason.itemId} ${reason.weight.toFixed(2)}`;
     case 'category':
       return reason.category;
     case 'popular':

@@ -10,28 +10,34 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use ed25519_dalek::{Signer, SigningKey};
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemTable, PublicKey, Runtime, TractRuntime, TreeEnsemble};
+use sanderling_core::{
+    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TractRuntime, TreeEnsemble,
+};
+use sanderling_train::content::Content;
 use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
 use sanderling_types::{
-    Baseline, FeatureSpec, FileRole, ItemIndex, Manifest, Report, Request, SessionInteraction, Sha256Hash,
-    Vocabulary, pack_files, unpack_files,
+    Baseline, FeatureSpec, FileRole, Item, ItemId, ItemIndex, Manifest, Report, Request, SessionInteraction,
+    Sha256Hash, Vocabulary, pack_files, unpack_files,
 };
 
 /// A target: takes bytes, gives whether they were accepted, panics when a promise breaks.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
+    ("content", content),
     ("csv", csv),
     ("encoder", encoder),
     ("features", features),
     ("items", items),
     ("jsonl", jsonl),
     ("manifest", manifest),
+    ("neighbours", neighbours),
+    ("npy", npy),
     ("recipe", recipe),
     ("report", report),
     ("signature", signature),
@@ -61,6 +67,26 @@ pub fn manifest(bytes: &[u8]) -> bool {
     true
 }
 
+/// `content.bin`: what was accepted comes back from its encoding, and every vector is finite.
+#[must_use]
+pub fn content(bytes: &[u8]) -> bool {
+    let Ok(content) = Content::decode(bytes) else { return false };
+    assert_eq!(Content::decode(&content.encode()).expect("it comes back"), content);
+    for category in ["Lighting", "Tents", ""] {
+        let item = Item {
+            item_id: ItemId::from("new"),
+            title: format!("A {category} thing"),
+            categories: vec![category.to_owned()],
+            price: Some(9.5),
+            published_at: None,
+            attributes: std::collections::BTreeMap::new(),
+        };
+        let vector = content.vector(&item).unwrap_or_default();
+        assert!(vector.iter().all(|number| number.is_finite()), "{category} has {vector:?}");
+    }
+    true
+}
+
 /// `items.bin`: one encoding, and every row gives finite numbers.
 #[must_use]
 pub fn items(bytes: &[u8]) -> bool {
@@ -85,6 +111,31 @@ pub fn trees(bytes: &[u8]) -> bool {
     let features: Vec<f32> = rows.iter().flat_map(|&value| vec![value; trees.num_features()]).collect();
     let scores = trees.scores(&features);
     assert!(scores.len() == rows.len() && scores.iter().all(|score| score.is_finite()), "{scores:?}");
+    true
+}
+
+/// `neighbours.bin`: one encoding, and scores of any session are finite and have a reason where they are
+/// above 0.
+#[must_use]
+pub fn neighbours(bytes: &[u8]) -> bool {
+    let Ok(table) = NeighbourTable::decode(bytes) else { return false };
+    assert_eq!(table.encode(), bytes, "an accepted table has one encoding");
+    let newest_first = (0..table.len().min(64) as u32).map(ItemIndex);
+    let sources = table.combination().sources(newest_first.clone());
+    let mut scores = vec![0.0; table.len()];
+    table.add_scores(&sources, &mut scores);
+    assert!(scores.iter().all(|score| score.is_finite()));
+    for item in newest_first {
+        assert!(scores[item.row()] <= 0.0 || table.strongest(&sources, item).is_some());
+    }
+    true
+}
+
+/// A matrix of item vectors in NumPy's format: as many elements as its shape says.
+#[must_use]
+pub fn npy(bytes: &[u8]) -> bool {
+    let Ok(matrix) = sanderling_train::external::npy::decode(bytes) else { return false };
+    assert_eq!(Some(matrix.elements.len()), matrix.rows.checked_mul(matrix.cols));
     true
 }
 
@@ -172,11 +223,8 @@ fn open_and_ask(files: BundleFiles) -> bool {
     let Ok(engine) = engine else { return false };
     let bundle = engine.bundle();
     let newest = bundle.vocabulary().item_ids.iter().take(3);
-    let interaction = |id: &sanderling_types::ItemId| SessionInteraction {
-        item_id: id.clone(),
-        kind: "view".to_owned(),
-        timestamp: 1,
-    };
+    let interaction =
+        |id: &ItemId| SessionInteraction { item_id: id.clone(), kind: "view".to_owned(), timestamp: 1 };
     let request =
         Request { session: newest.map(interaction).collect(), limit: 10, now: 1_000, ..Request::default() };
     let limit = bundle.manifest().limits.max_limit.min(request.limit) as usize;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use sanderling_core::BundleFiles;
+use sanderling_core::{BundleFiles, Combination, NeighbourTable};
 use sanderling_train::onnx::linear_ranker;
 use sanderling_types::{FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, pack_files};
 
@@ -97,10 +97,30 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             [&[0], of(FileRole::Encoder).as_slice()].concat(),
             [&[1], linear_ranker(&vec![0.5; num_features(&files)], 0.0).as_slice()].concat(),
         ],
+        "content" => vec![of(FileRole::Content)],
         "features" => vec![of(FileRole::Features)],
         "items" => vec![of(FileRole::Items)],
         "jsonl" => vec![text(JSONL), gzip(JSONL), zstd(JSONL)],
+        "neighbours" => {
+            let combination = Combination { max_sources: 30, decay: 0.8 };
+            let rows: Vec<Vec<(u32, f32)>> = (0..300u32)
+                .map(|row| (0..row % 7).map(|at| ((row * 37 + at * 91) % 300, at as f32 - 2.5)).collect())
+                .collect();
+            let table = NeighbourTable::quantise(&rows, combination).expect("it can be stored");
+            let none = NeighbourTable::quantise(&[], combination).expect("it can be stored");
+            vec![table.encode(), none.encode()]
+        }
         "manifest" => vec![files.get(Manifest::FILE_NAME).expect("a manifest").to_vec()],
+        "npy" => {
+            let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }";
+            let padded = format!("{header:<117}\n");
+            let magic = |version: &[u8], len: &[u8]| [b"\x93NUMPY", version, len].concat();
+            let behind = [padded.as_bytes(), &[0; 16]].concat();
+            vec![
+                [magic(&[1, 0], &118u16.to_le_bytes()), behind.clone()].concat(),
+                [magic(&[2, 0], &118u32.to_le_bytes()), behind].concat(),
+            ]
+        }
         "recipe" => vec![
             text(RECIPE),
             text(""),

@@ -66,6 +66,7 @@ function reason(strongest, items) {
   const line = (...children) => element('span', { className: 'reason' }, ...children);
   switch (strongest?.kind) {
     case 'similar_to':
+    case 'chosen_with':
       return line('Because you viewed ', element('em', {}, name(strongest.itemId)));
     case 'category':
       return line('You have been looking at ', element('em', {}, strongest.category));

@@ -13,7 +13,10 @@ mod progress;
 mod report;
 mod usage;
 
-use commands::{bundle, collect, compare, data, drift, evaluate, golden, recommend, retrain, train, verify};
+use commands::{
+    bundle, collect, compare, data, drift, evaluate, golden, items, pack, recommend, retrain, train, tune,
+    verify,
+};
 use output::{Output, Verdict};
 
 /// Private recommendations that run where the user is: train, check, serve, listen, retrain.
@@ -33,8 +36,11 @@ enum Command {
     Validate(data::Validate),
     Synth(data::Synth),
     Train(train::Train),
+    Pack(pack::Pack),
+    Tune(tune::Tune),
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
+    Items(items::Items),
     Recommend(recommend::Recommend),
     Inspect(bundle::Inspect),
     Keygen(bundle::Keygen),
@@ -54,8 +60,11 @@ fn main() -> ExitCode {
         Command::Validate(args) => data::validate(&args, &output),
         Command::Synth(args) => data::synth(&args, &output),
         Command::Train(args) => train::run(&args, &output),
+        Command::Pack(args) => pack::run(&args, &output),
+        Command::Tune(args) => tune::run(&args, &output),
         Command::Evaluate(args) => evaluate::run(&args, &output),
         Command::Compare(args) => compare::run(&args, &output),
+        Command::Items(args) => items::run(&args, &output),
         Command::Recommend(args) => recommend::run(&args, &output),
         Command::Inspect(args) => bundle::inspect(&args, &output),
         Command::Keygen(args) => bundle::keygen(&args, &output),

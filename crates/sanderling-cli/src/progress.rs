@@ -28,6 +28,11 @@ impl TrainingProgress {
             Step::Epoch(epoch, _) => self.epoch(epoch),
             Step::Doing(what) => self.line(&format!("{what} …")),
             Step::Decided(what) => self.line(what),
+            Step::Fitting(name) => self.line(&format!("fitting {name} …")),
+            Step::Measured(contender) => {
+                let value = contender.validation_ndcg10.value;
+                self.line(&format!("{}: validation NDCG@10 {value:.4} packed and ranked", contender.name));
+            }
         }
         true
     }
@@ -82,7 +87,8 @@ pub(crate) fn bar(len: u64, template: &str) -> ProgressBar {
     ProgressBar::new(len).with_style(style)
 }
 
-fn minutes(duration: Duration) -> String {
+/// Minutes and seconds.
+pub(crate) fn minutes(duration: Duration) -> String {
     let seconds = duration.as_secs();
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }

@@ -151,8 +151,8 @@ fn every_telemetry_field_is_described_with_type_unit_sensitivity_and_reason() {
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
     let described: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
-    let features =
-        FeatureSpec::standard().features.into_iter().map(|feature| format!("feature.{}", feature.name));
+    let spec = FeatureSpec::standard().with_neighbours();
+    let features = spec.features.into_iter().map(|feature| format!("feature.{}", feature.name));
     let fixed = ["score.retrieval", "score.ranker", "interaction.category", "outcome.position", "fault"];
     let declared: BTreeSet<String> = features.chain(fixed.map(str::to_owned)).collect();
     assert_eq!(described, declared);

@@ -8,7 +8,7 @@ use sanderling_types::{
     Vocabulary,
 };
 
-use crate::{ItemTable, TreeEnsemble};
+use crate::{ItemTable, NeighbourTable, TreeEnsemble};
 
 /// The bytes of a bundle folder by file name, with `manifest.json` and, if signed, `manifest.sig`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,11 @@ impl BundleFiles {
     /// Adds a file, or replaces the one of the same name.
     pub fn insert(&mut self, name: impl Into<String>, bytes: Vec<u8>) {
         self.0.insert(name.into(), bytes);
+    }
+
+    /// Takes a file out, if it is there.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(name);
     }
 
     /// The bytes of a file.
@@ -71,7 +76,8 @@ pub struct Bundle {
     features: FeatureSpec,
     baseline: Baseline,
     items: ItemTable,
-    encoder: Vec<u8>,
+    encoder: Option<Vec<u8>>,
+    neighbours: Option<NeighbourTable>,
     ranker: RankerModel,
     /// Rows in ascending order of their item ids.
     rows_by_id: Vec<u32>,
@@ -87,8 +93,8 @@ impl Bundle {
     /// [`Code::FileMissing`], [`Code::SignatureMissing`], [`Code::SignatureInvalid`],
     /// [`Code::ManifestInvalid`], [`Code::UnsupportedFormatVersion`], [`Code::LimitExceeded`],
     /// [`Code::FileTruncated`], [`Code::HashMismatch`], [`Code::ItemsInvalid`],
-    /// [`Code::VocabularyInvalid`], [`Code::IncompatibleFeatures`], [`Code::BaselineInvalid`],
-    /// [`Code::ModelInvalid`].
+    /// [`Code::NeighboursInvalid`], [`Code::VocabularyInvalid`], [`Code::IncompatibleFeatures`],
+    /// [`Code::BaselineInvalid`], [`Code::ModelInvalid`].
     pub fn open(mut files: BundleFiles, key: Option<&PublicKey>) -> Result<Self> {
         let manifest_bytes = files.take(Manifest::FILE_NAME)?;
         if let Some(key) = key {
@@ -97,14 +103,21 @@ impl Bundle {
         let manifest = Manifest::decode(&manifest_bytes)?;
         check_files(&manifest, &files)?;
         let mut part = |role: FileRole| files.take(&manifest.file(role)?.path);
+        let has = |role| manifest.files.contains_key(&role);
         let bundle = Self {
             hash: Sha256Hash::of(&manifest_bytes),
             vocabulary: Vocabulary::decode(&part(FileRole::Vocabulary)?)?,
             features: FeatureSpec::decode(&part(FileRole::Features)?)?,
             baseline: Baseline::decode(&part(FileRole::Baseline)?)?,
-            items: ItemTable::decode(&part(FileRole::Items)?)?,
-            encoder: part(FileRole::Encoder)?,
-            ranker: if manifest.files.contains_key(&FileRole::Trees) {
+            items: match has(FileRole::Items) {
+                true => ItemTable::decode(&part(FileRole::Items)?)?,
+                false => ItemTable::none(),
+            },
+            encoder: has(FileRole::Encoder).then(|| part(FileRole::Encoder)).transpose()?,
+            neighbours: has(FileRole::Neighbours)
+                .then(|| NeighbourTable::decode(&part(FileRole::Neighbours)?))
+                .transpose()?,
+            ranker: if has(FileRole::Trees) {
                 RankerModel::Trees(TreeEnsemble::decode(&part(FileRole::Trees)?)?)
             } else {
                 RankerModel::Onnx(part(FileRole::Ranker)?)
@@ -127,10 +140,16 @@ impl Bundle {
     fn check_parts(&self) -> Result<()> {
         let shapes = &self.manifest.shapes;
         let (num_items, dim) = (shapes.num_items as usize, shapes.dim as usize);
-        if (self.items.len(), self.items.dim()) != (num_items, dim) {
+        if self.encoder.is_some() && (self.items.len(), self.items.dim()) != (num_items, dim) {
             return Err(Error::new(Code::ItemsInvalid, "items.bin disagrees with the manifest")
                 .expected(format!("{num_items} items of {dim}"))
                 .found(format!("{} items of {}", self.items.len(), self.items.dim())));
+        }
+        if let Some(found) = self.neighbours.as_ref().map(NeighbourTable::len).filter(|&len| len != num_items)
+        {
+            return Err(Error::new(Code::NeighboursInvalid, "neighbours.bin disagrees with the manifest")
+                .expected(format!("{num_items} items"))
+                .found(format!("{found} items")));
         }
         if self.vocabulary.len() != num_items {
             return Err(Error::new(Code::VocabularyInvalid, "vocabulary.json disagrees with the manifest")
@@ -200,16 +219,29 @@ impl Bundle {
         &self.baseline
     }
 
-    /// The item table.
+    /// The item table; without any row in a bundle without an encoder.
     #[must_use]
     pub fn items(&self) -> &ItemTable {
         &self.items
     }
 
-    /// The ONNX bytes of the encoder.
+    /// The ONNX bytes of the encoder, where there is one.
     #[must_use]
-    pub fn encoder(&self) -> &[u8] {
-        &self.encoder
+    pub fn encoder(&self) -> Option<&[u8]> {
+        self.encoder.as_deref()
+    }
+
+    /// The neighbour table, where there is one.
+    #[must_use]
+    pub fn neighbours(&self) -> Option<&NeighbourTable> {
+        self.neighbours.as_ref()
+    }
+
+    /// Whether sessions are looked at; without an encoder and neighbours the fallback list is all that
+    /// there is.
+    #[must_use]
+    pub fn retrieves(&self) -> bool {
+        self.encoder.is_some() || self.neighbours.is_some()
     }
 
     /// The ranker.
@@ -261,8 +293,7 @@ fn verify_signature(manifest: &[u8], signature: Option<&[u8]>, key: &PublicKey) 
 fn check_files(manifest: &Manifest, files: &BundleFiles) -> Result<()> {
     for (role, entry) in &manifest.files {
         let Some(bytes) = files.get(&entry.path) else {
-            let unused = *role == FileRole::Ranker && manifest.files.contains_key(&FileRole::Trees);
-            if *role == FileRole::Card || unused {
+            if manifest.device_files().all(|(used, _)| used != *role) {
                 continue;
             }
             return Err(missing(&entry.path));

@@ -17,7 +17,7 @@ const REASON_DECAY: f32 = 0.8;
 /// A loaded bundle, ready to recommend.
 pub struct Engine {
     bundle: Bundle,
-    encoder: Box<dyn Scorer>,
+    encoder: Option<Box<dyn Scorer>>,
     ranker: Box<dyn Scorer>,
     features: FeatureEncoder,
     observer: Observer,
@@ -39,7 +39,7 @@ pub struct Outcome {
     pub observations: Vec<Observed>,
     /// Feature rows `[num_recommendations, num_features]`; empty for a fallback list.
     pub features: Vec<f32>,
-    /// Retrieval scores `[num_recommendations]`; empty for a fallback list.
+    /// Scores of [`Candidate::score`] `[num_recommendations]`; empty for a fallback list.
     pub retrieval_scores: Vec<f32>,
     /// `now` of the request, Unix seconds.
     pub now: i64,
@@ -66,8 +66,11 @@ impl Engine {
     /// [`Code::ModelInvalid`], [`Code::LimitExceeded`] or [`Code::IncompatibleFeatures`].
     pub fn new(bundle: Bundle, runtime: &dyn Runtime) -> Result<Self> {
         let shapes = &bundle.manifest().shapes;
-        let encoder = runtime.scorer(bundle.encoder(), FileRole::Encoder, shapes)?;
-        try_longest_session(encoder.as_ref(), bundle.manifest())?;
+        let load = |onnx| runtime.scorer(onnx, FileRole::Encoder, shapes);
+        let encoder = bundle.encoder().map(load).transpose()?;
+        if let Some(encoder) = &encoder {
+            try_longest_session(encoder.as_ref(), bundle.manifest())?;
+        }
         Ok(Self {
             encoder,
             ranker: match bundle.ranker() {
@@ -148,7 +151,7 @@ impl Engine {
         now: i64,
         faults: &mut Vec<Fault>,
     ) -> Option<Ranking> {
-        if session.is_empty() {
+        if session.is_empty() || !self.bundle.retrieves() {
             return None;
         }
         match self.order(session, mask, now) {
@@ -168,11 +171,9 @@ impl Engine {
     /// and retrieval order stays.
     ///
     /// # Errors
-    /// As [`Engine::encode`].
+    /// As [`Engine::candidates`].
     pub fn order(&self, session: &SessionView, mask: &Mask, now: i64) -> Result<Ranking> {
-        let query = self.encode(&session.item_indices())?;
-        let max_candidates = self.bundle.manifest().limits.max_candidates as usize;
-        let candidates = self.retrieve(&query, max_candidates, mask);
+        let candidates = self.candidates(session, mask)?;
         let features = self.features.encode(session, &candidates, self.bundle.items(), now);
         Ok(match self.rank(&features, candidates.len()) {
             Ok(scores) => reorder(&candidates, &scores, &features),
@@ -189,9 +190,13 @@ impl Engine {
     /// oldest first.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`] without items or with one out of range,
+    /// [`Code::InvalidArgument`] without an encoder, without items or with one out of range,
     /// [`Code::InferenceFailed`] when the encoder fails or gives a value that is not finite.
     pub fn encode(&self, items: &[ItemIndex]) -> Result<Vec<f32>> {
+        let encoder = self
+            .encoder
+            .as_ref()
+            .ok_or_else(|| Error::new(Code::InvalidArgument, "the bundle has no encoder"))?;
         let table = self.bundle.items();
         if items.is_empty() || items.iter().any(|item| item.row() >= table.len()) {
             return Err(Error::new(Code::InvalidArgument, "the session cannot be encoded")
@@ -204,7 +209,7 @@ impl Engine {
         for (item, row) in items.iter().zip(input.chunks_exact_mut(table.dim())) {
             table.row_into(*item, row);
         }
-        let query = self.encoder.run(&input, &[1, items.len(), table.dim()])?;
+        let query = encoder.run(&input, &[1, items.len(), table.dim()])?;
         check_output("the encoder", &query, table.dim())?;
         Ok(query)
     }
@@ -239,8 +244,9 @@ impl Engine {
         Ok(scores)
     }
 
-    /// The items most similar to one item by cosine of their vectors, without that item. `limit`
-    /// is lowered to the bundle's limit; scores are cosines.
+    /// The items most similar to one item, without that item: by cosine of their vectors, or without an
+    /// encoder by the weights of the item's neighbours, of which only those above 0 count. `limit` is
+    /// lowered to the bundle's limit; scores are cosines or weights.
     ///
     /// # Errors
     /// [`Code::UnknownItem`].
@@ -249,13 +255,14 @@ impl Engine {
             Error::new(Code::UnknownItem, "the item is not in this bundle")
                 .found(format!("{:?}", item_id.as_str()))
         })?;
-        let mut mask = Mask::all(self.bundle.items().len());
-        mask.drop_item(item);
         let limit = limit.min(self.bundle.manifest().limits.max_limit) as usize;
-        let candidates = self.bundle.items().most_similar(item, limit, &mask);
-        let reasons = |score| vec![Reason::SimilarTo { item_id: item_id.clone(), similarity: score }];
+        let candidates = self.similar_candidates(item, limit);
+        let reason = |candidate: &Candidate| match candidate.source {
+            Source::Neighbours => Reason::ChosenWith { item_id: item_id.clone(), weight: candidate.score },
+            _ => Reason::SimilarTo { item_id: item_id.clone(), similarity: candidate.score },
+        };
         let listed =
-            candidates.iter().map(|candidate| (*candidate, candidate.score, reasons(candidate.score)));
+            candidates.iter().map(|candidate| (*candidate, candidate.score, vec![reason(candidate)]));
         Ok(self.number(listed))
     }
 
@@ -265,7 +272,7 @@ impl Engine {
         let explainer = Explainer::new(&self.bundle, session, weights);
         let listed = kept.iter().map(|at| {
             let candidate = ranking.candidates[*at];
-            (candidate, ranking.scores[*at], explainer.reasons(candidate.item))
+            (candidate, ranking.scores[*at], explainer.reasons(&candidate))
         });
         let num_features = self.features.num_features();
         let rows = kept.iter().map(|at| &ranking.features[at * num_features..(at + 1) * num_features]);
@@ -278,7 +285,8 @@ impl Engine {
     }
 
     fn list_fallback(&self, mask: &Mask, rules: &Rules, limit: usize) -> Outcome {
-        let to_candidate = |item| Candidate { item, score: 0.0, source: Source::Fallback };
+        let to_candidate =
+            |item| Candidate { item, score: 0.0, neighbour_score: 0.0, source: Source::Fallback };
         let candidates: Vec<Candidate> = mask.kept().map(to_candidate).collect();
         let kept = self.cap(&candidates, rules, limit);
         let listed = kept.iter().map(|at| (candidates[*at], 0.0, vec![Reason::Popular]));

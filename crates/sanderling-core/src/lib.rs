@@ -25,10 +25,12 @@
 #![deny(clippy::disallowed_methods)]
 
 mod bundle;
+mod candidates;
 mod engine;
 pub mod features;
 mod items;
 mod mask;
+mod neighbours;
 mod observe;
 pub mod operations;
 mod order;
@@ -46,6 +48,7 @@ pub use engine::{Engine, Outcome, Ranking};
 pub use features::FeatureEncoder;
 pub use items::{ItemBits, ItemTable};
 pub use mask::Mask;
+pub use neighbours::{Combination, NeighbourTable, SessionSource};
 pub use observe::{OBSERVED_POSITIONS, Observed};
 pub use order::by_score;
 pub use retrieve::Candidate;

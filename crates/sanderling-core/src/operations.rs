@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::candidates::neighbour_scores;
 use crate::{Candidate, Engine, Mask, SessionView, Telemetry, policy};
 
 /// Runs one operation.
@@ -21,7 +22,7 @@ use crate::{Candidate, Engine, Mask, SessionView, Telemetry, policy};
 /// | `recommend` | `request` | `response` and `observations` as `[field, bin]` |
 /// | `similar` | `item_id`, `limit` | `recommendations` |
 /// | `encode` | `item_ids` | `query` |
-/// | `features` | `session`, `item_ids`, `scores`, `now` | `features`, row-major |
+/// | `features` | `session`, `item_ids`, `scores`, `now` | `features`, row-major; neighbour scores follow from the session |
 /// | `retrieve` | `query`, `k`, `exclude` | `candidates` of `item_id`, `score` |
 /// | `rank` | `features`, `num_candidates` | `scores` |
 /// | `policy` | `session`, `rules`, `item_ids`, `limit` | `item_ids` |
@@ -130,12 +131,19 @@ fn features(engine: &Engine, arguments: &Features) -> Result<Value> {
             .expected(items.len())
             .found(arguments.scores.len()));
     }
+    let (session, _) = SessionView::resolve(&arguments.session, engine.bundle());
+    let near = neighbour_scores(engine.bundle(), &session);
+    let neighbour_score = |item: ItemIndex| near.as_ref().map_or(0.0, |scores| scores[item.row()]);
     let candidates: Vec<Candidate> = items
         .into_iter()
         .zip(&arguments.scores)
-        .map(|(item, score)| Candidate { item, score: *score, source: Source::Retrieval })
+        .map(|(item, score)| Candidate {
+            item,
+            score: *score,
+            neighbour_score: neighbour_score(item),
+            source: Source::Retrieval,
+        })
         .collect();
-    let (session, _) = SessionView::resolve(&arguments.session, engine.bundle());
     let items = engine.bundle().items();
     Ok(json!({ "features": engine.feature_encoder().encode(&session, &candidates, items, arguments.now) }))
 }
@@ -150,13 +158,13 @@ struct Retrieve {
 }
 
 fn retrieve(engine: &Engine, arguments: &Retrieve) -> Result<Value> {
-    let dim = engine.bundle().items().dim();
+    let dim = engine.bundle().manifest().shapes.dim as usize;
     if arguments.query.len() != dim {
         return Err(Error::new(Code::InvalidArgument, "the query has the wrong length")
             .expected(dim)
             .found(arguments.query.len()));
     }
-    let mut mask = Mask::all(engine.bundle().items().len());
+    let mut mask = Mask::all(engine.bundle().vocabulary().len());
     for item in lookup(engine, &arguments.exclude)? {
         mask.drop_item(item);
     }

@@ -1,15 +1,21 @@
 //! The policy: which items may be listed, and how many of one category. Pure and deterministic.
 
+use std::collections::BTreeSet;
+
 use sanderling_types::{Filter, ItemIndex, PolicyDefaults, Rules, Vocabulary};
 
 use crate::{Bundle, Mask, SessionView};
 
-/// The items that a request may list: not excluded, not anywhere in the session (if the rules or else the bundle's
-/// defaults say so), and matching every condition of the filter. Excluded items that the bundle
-/// does not know change nothing.
+/// The items that a request may list: among the only ones it wants, if it names any, not excluded, not anywhere in the session (if the rules or else the bundle's
+/// defaults say so), and matching every condition of the filter. Items that the bundle does not know
+/// change nothing.
 #[must_use]
 pub fn mask(bundle: &Bundle, session: &SessionView, rules: &Rules) -> Mask {
     let mut mask = filter_mask(bundle.vocabulary(), &rules.filter);
+    if !rules.only.is_empty() {
+        let wanted: BTreeSet<ItemIndex> = rules.only.iter().filter_map(|id| bundle.item_index(id)).collect();
+        mask.retain(|item| wanted.contains(&item));
+    }
     for item in rules.exclude.iter().filter_map(|id| bundle.item_index(id)) {
         mask.drop_item(item);
     }

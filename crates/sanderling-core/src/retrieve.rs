@@ -13,8 +13,11 @@ use crate::{ItemTable, Mask};
 pub struct Candidate {
     /// Which item.
     pub item: ItemIndex,
-    /// Dot product of the query with the item vector; 0 for fallbacks.
+    /// Dot product of the query with the item vector, or the neighbour score in a bundle without an
+    /// encoder; 0 for fallbacks.
     pub score: f32,
+    /// Sum of the weights that the session's items have for the item; 0 without neighbours.
+    pub neighbour_score: f32,
     /// Which part of the engine proposed it.
     pub source: Source,
 }
@@ -69,10 +72,24 @@ impl TopK {
         }
     }
 
-    fn finish(self) -> Vec<Candidate> {
-        let to_candidate = |Scored(score, item)| Candidate { item, score, source: Source::Retrieval };
-        self.heap.into_sorted_vec().into_iter().map(to_candidate).collect()
+    fn finish(self) -> impl Iterator<Item = (ItemIndex, f32)> {
+        self.heap.into_sorted_vec().into_iter().map(|Scored(score, item)| (item, score))
     }
+}
+
+/// The best `k` kept items of `scored`, in the order of [`by_score`].
+pub(crate) fn top_scored(
+    scored: impl Iterator<Item = (ItemIndex, f32)>,
+    k: usize,
+    mask: &Mask,
+) -> Vec<(ItemIndex, f32)> {
+    let mut top = TopK::new(k, mask.len());
+    scored.for_each(|(item, score)| top.offer(item, score, mask));
+    top.finish().collect()
+}
+
+fn retrieved((item, score): (ItemIndex, f32)) -> Candidate {
+    Candidate { item, score, neighbour_score: 0.0, source: Source::Retrieval }
 }
 
 impl ItemTable {
@@ -82,7 +99,7 @@ impl ItemTable {
     pub fn top_k(&self, query: &[f32], k: usize, mask: &Mask) -> Vec<Candidate> {
         let mut top = TopK::new(k, self.len());
         self.for_each_dot(query, |item, score| top.offer(item, score, mask));
-        top.finish()
+        top.finish().map(retrieved).collect()
     }
 
     /// The best `k` kept items by cosine with the vector of `item`, in the order of [`by_score`];
@@ -91,7 +108,7 @@ impl ItemTable {
     pub fn most_similar(&self, item: ItemIndex, k: usize, mask: &Mask) -> Vec<Candidate> {
         let mut top = TopK::new(k, self.len());
         self.for_each_cosine(item, |other, score| top.offer(other, score, mask));
-        top.finish()
+        top.finish().map(retrieved).collect()
     }
 
     /// How many kept items [`by_score`] lists before `target`: its position minus one, whether or

@@ -4,7 +4,7 @@
 mod support;
 
 use ed25519_dalek::{Signer, SigningKey};
-use sanderling_core::{Bundle, BundleFiles, PublicKey};
+use sanderling_core::{Bundle, BundleFiles, Combination, NeighbourTable, PublicKey};
 use sanderling_types::{Code, FeatureSpec, FieldKind, ItemId, ItemIndex, Manifest};
 use support::{Fixture, baseline, vocabulary};
 
@@ -13,7 +13,7 @@ fn code(files: BundleFiles) -> Code {
 }
 
 fn signed() -> (BundleFiles, PublicKey) {
-    let mut files = Fixture::new().files();
+    let mut files = Fixture::with_neighbours().files();
     let key = SigningKey::from_bytes(&[7; 32]);
     let signature = key.sign(files.get(Manifest::FILE_NAME).unwrap());
     files.insert(Manifest::SIGNATURE_FILE_NAME, signature.to_bytes().to_vec());
@@ -117,6 +117,24 @@ fn limits_beyond_what_a_runtime_runs_are_refused() {
     };
     assert_eq!(of(1024), Ok(()));
     assert_eq!(of(1025), Err(Code::LimitExceeded));
+}
+
+#[test]
+fn an_encoder_and_item_vectors_come_together_or_not_at_all() {
+    let open = |mut fixture: Fixture, change: &dyn Fn(&mut Fixture)| {
+        change(&mut fixture);
+        Bundle::open(fixture.files(), None).map(|bundle| bundle.retrieves()).map_err(|error| error.code())
+    };
+    assert_eq!(open(Fixture::with_neighbours(), &|_| {}), Ok(true));
+    assert_eq!(open(Fixture::neighbours_alone(), &|_| {}), Ok(true));
+    assert_eq!(open(Fixture::popular_alone(), &|_| {}), Ok(false));
+    assert_eq!(open(Fixture::new(), &|f| f.encoder = None), Err(Code::ManifestInvalid));
+    assert_eq!(open(Fixture::new(), &|f| f.items = None), Err(Code::ManifestInvalid));
+    assert_eq!(open(Fixture::popular_alone(), &|f| f.manifest.shapes.dim = 4), Err(Code::ManifestInvalid));
+    assert_eq!(open(Fixture::new(), &|f| f.manifest.shapes.dim = 0), Err(Code::LimitExceeded));
+    let short = NeighbourTable::quantise(&[vec![]], Combination { max_sources: 1, decay: 1.0 }).unwrap();
+    let shorten = |f: &mut Fixture| f.neighbours = Some(short.encode());
+    assert_eq!(open(Fixture::neighbours_alone(), &shorten), Err(Code::NeighboursInvalid));
 }
 
 #[test]

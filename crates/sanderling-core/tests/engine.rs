@@ -10,6 +10,10 @@ use sanderling_types::{
 };
 use support::{Behaviour, FakeRuntime, Fixture, request, session};
 
+/// Bundles with every combination of retrievers.
+const FIXTURES: [fn() -> Fixture; 4] =
+    [Fixture::new, Fixture::with_neighbours, Fixture::neighbours_alone, Fixture::popular_alone];
+
 const IDS: [&str; 8] = ["boot", "clog", "pump", "beret", "cap", "gift", "unknown", ""];
 
 fn engine(encoder: Behaviour, ranker: Behaviour) -> Engine {
@@ -46,6 +50,95 @@ fn a_list_is_ordered_numbered_and_explained() {
     assert_eq!(cap.reasons.len(), 2, "similar to the beret, and a hat");
     assert_eq!(outcome.features.len(), 3 * 10);
     assert_eq!(outcome.features[0], outcome.retrieval_scores[0]);
+}
+
+#[test]
+fn neighbours_alone_are_a_recommender() {
+    let engine = Fixture::neighbours_alone().engine();
+    // The boot speaks for the cap and the gift, one step before it the beret for the gift: 1 and
+    // 0.25 + 2 / 2. The pump is spoken against; nobody speaks for the clog.
+    let outcome = engine.recommend(&request(&["beret", "boot"], 4));
+    let response = &outcome.response;
+    assert_eq!(ids(response), ["gift", "cap", "clog", "pump"]);
+    assert_eq!(faults(response), []);
+    let sources: Vec<Source> = response.recommendations.iter().map(|listed| listed.source).collect();
+    assert_eq!(sources, [Source::Neighbours, Source::Neighbours, Source::Fallback, Source::Neighbours]);
+    for (score, expected) in outcome.retrieval_scores.iter().zip([1.25, 1.0, 0.0, -0.5]) {
+        assert!((score - expected).abs() < 0.01, "{:?}", outcome.retrieval_scores);
+    }
+    let Reason::ChosenWith { item_id, weight } = &response.recommendations[0].reasons[0] else {
+        panic!("{:?}", response.recommendations[0].reasons);
+    };
+    assert_eq!(item_id.as_str(), "beret", "it adds 1, the boot 0.25");
+    assert!((weight - 1.0).abs() < 0.01);
+    assert!(
+        !response.recommendations[3].reasons.iter().any(|reason| matches!(reason, Reason::ChosenWith { .. }))
+    );
+    assert_eq!(outcome.features.len(), 4 * 9);
+    assert_eq!(engine.encode(&[ItemIndex(0)]).unwrap_err().code(), Code::InvalidArgument);
+    let similar = engine.similar(&ItemId::from("beret"), 3).unwrap();
+    assert_eq!(similar.len(), 1, "the pump is spoken against");
+    assert!(
+        matches!(&similar[0].reasons[..], [Reason::ChosenWith { .. }])
+            && similar[0].item_id.as_str() == "gift"
+    );
+    let empty = engine.recommend(&request(&[], 3));
+    assert_eq!(faults(&empty.response), [FaultCode::EmptySession]);
+}
+
+#[test]
+fn neighbours_beside_an_encoder_take_turns_with_the_scan() {
+    let engine = Fixture::with_neighbours().engine();
+    let (view, _) = SessionView::resolve(&session(&["beret", "boot"]), engine.bundle());
+    let mut mask = Mask::all(6);
+    mask.drop_item(ItemIndex(0));
+    mask.drop_item(ItemIndex(3));
+    // By the query, which is the boot: clog 2, pump, cap and gift -1. By neighbours: gift, cap.
+    let candidates = engine.candidates(&view, &mask).unwrap();
+    let found: Vec<_> = candidates.iter().map(|candidate| (candidate.item.0, candidate.source)).collect();
+    let expected =
+        [(1, Source::Retrieval), (2, Source::Retrieval), (4, Source::Neighbours), (5, Source::Neighbours)];
+    assert_eq!(found, expected);
+    for candidate in &candidates {
+        let dot = engine.bundle().items().dot(&engine.encode(&view.item_indices()).unwrap(), candidate.item);
+        assert_eq!(candidate.score, dot, "every candidate has both scores");
+    }
+    let near: Vec<f32> = candidates.iter().map(|candidate| candidate.neighbour_score).collect();
+    assert!(near[0] == 0.0 && near[1] < 0.0 && near[2] > 0.9 && near[3] > 1.2, "{near:?}");
+    let outcome = engine.recommend(&request(&["beret", "boot"], 4));
+    assert_eq!(outcome.features.len(), 4 * 12);
+    let sum: f32 = near.iter().map(|near| near.max(0.0)).sum();
+    let exp: f32 = candidates.iter().map(|candidate| candidate.score.exp()).sum();
+    for (row, (candidate, near)) in outcome.features.chunks_exact(12).zip(candidates.iter().zip(&near)) {
+        let expected = [(candidate.score.exp() / exp).ln(), (near.max(0.0) / sum + 1e-3).ln()];
+        assert!(row[10..].iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
+    }
+    let gift = outcome.response.recommendations.last().unwrap();
+    assert_eq!((gift.item_id.as_str(), gift.source), ("gift", Source::Neighbours));
+    assert!(matches!(&gift.reasons[0], Reason::ChosenWith { item_id, .. } if item_id.as_str() == "beret"));
+}
+
+#[test]
+fn a_turn_each_leaves_no_more_than_max_candidates() {
+    let mut fixture = Fixture::with_neighbours();
+    fixture.manifest.limits.max_candidates = 3;
+    let engine = fixture.engine();
+    let (view, _) = SessionView::resolve(&session(&["beret", "boot"]), engine.bundle());
+    let candidates = engine.candidates(&view, &Mask::all(6)).unwrap();
+    let items: Vec<u32> = candidates.iter().map(|candidate| candidate.item.0).collect();
+    // Scan: clog, boot, pump. Neighbours: gift, cap.
+    assert_eq!(items, [1, 0, 5]);
+}
+
+#[test]
+fn a_bundle_that_retrieves_nothing_lists_its_fallback() {
+    let engine = Fixture::popular_alone().engine();
+    let outcome = engine.recommend(&request(&["boot"], 3));
+    assert_eq!(ids(&outcome.response), ["clog", "pump", "beret"]);
+    assert_eq!(faults(&outcome.response), [], "nothing went wrong");
+    let (view, _) = SessionView::resolve(&session(&["boot"]), engine.bundle());
+    assert_eq!(engine.candidates(&view, &Mask::all(6)).unwrap_err().code(), Code::InvalidArgument);
+    assert!(engine.similar(&ItemId::from("boot"), 3).unwrap().is_empty());
 }
 
 #[test]
@@ -204,8 +297,9 @@ proptest! {
         request in requests(),
         encoder in behaviours(),
         ranker in behaviours(),
+        fixture in prop::sample::select(&FIXTURES[..]),
     ) {
-        let engine = engine(encoder, ranker);
+        let engine = Engine::new(fixture().bundle(), &FakeRuntime { encoder, ranker }).unwrap();
         let outcome = engine.recommend(&request);
         prop_assert_eq!(&engine.recommend(&request), &outcome, "the same request gives the same outcome");
         let listed = ids(&outcome.response);

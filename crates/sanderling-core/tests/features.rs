@@ -13,7 +13,7 @@ use support::{DAY, DIM, NOW, vectors, vocabulary};
 const HAND_COMPUTED: f32 = 1e-5;
 
 fn candidate(item: u32, score: f32) -> Candidate {
-    Candidate { item: ItemIndex(item), score, source: Source::Retrieval }
+    Candidate { item: ItemIndex(item), score, neighbour_score: 0.0, source: Source::Retrieval }
 }
 
 fn session(items: &[u32]) -> SessionView {

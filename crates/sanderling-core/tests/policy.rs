@@ -54,6 +54,7 @@ proptest! {
         exclude_seen in prop::option::of(any::<bool>()),
         min_price in prop::option::of(0.0f32..50.0),
         hats_only in any::<bool>(),
+        only in prop::collection::vec(0usize..6, 0..3),
     ) {
         let bundle = Fixture::new().bundle();
         let seen: Vec<&str> = seen.iter().map(|item| IDS[*item]).collect();
@@ -63,7 +64,8 @@ proptest! {
         exclude.push(ItemId::from("unknown"));
         let categories = if hats_only { vec!["hats".to_owned()] } else { vec![] };
         let filter = Filter { categories, min_price, max_price: None };
-        let rules = Rules { exclude, exclude_seen, filter, category_cap: None };
+        let only: Vec<ItemId> = only.iter().map(|item| ItemId::from(IDS[*item])).collect();
+        let rules = Rules { exclude, only: only.clone(), exclude_seen, filter, category_cap: None };
         let mask = mask(&bundle, &view, &rules);
         let vocabulary = vocabulary();
         for (row, id) in IDS.iter().enumerate() {
@@ -71,7 +73,8 @@ proptest! {
             let is_seen = seen.iter().any(|seen| seen == id) && exclude_seen.unwrap_or(true);
             let too_cheap = min_price.is_some_and(|min| vocabulary.prices[row].is_none_or(|price| price < min));
             let no_hat = hats_only && !vocabulary.item_categories[row].contains(&1);
-            let removed = is_seen || excluded.contains(&row) || too_cheap || no_hat;
+            let unwanted = !only.is_empty() && !only.iter().any(|wanted| wanted.as_str() == *id);
+            let removed = unwanted || is_seen || excluded.contains(&row) || too_cheap || no_hat;
             prop_assert_eq!(mask.keeps(ItemIndex(row as u32)), !removed, "{}", id);
         }
     }

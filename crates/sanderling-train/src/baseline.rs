@@ -96,8 +96,9 @@ fn category_labels(vocabulary: &Vocabulary) -> Vec<String> {
 pub fn measure(engine: &Engine, split: &Split, window_seconds: u32) -> Baseline {
     let seen = observe(engine, split, &device_windows(split, window_seconds));
     let spec = engine.bundle().features();
-    let mut fields: Vec<BaselineField> = numeric_names(spec)
-        .into_iter()
+    // A bundle that only ever lists the fallback has no features and no scores to tell of.
+    let measured = numeric_names(spec).into_iter().filter(|name| seen.numeric.contains_key(name));
+    let mut fields: Vec<BaselineField> = measured
         .map(|name| numeric_field(&name, seen.numeric.get(&name)))
         .filter(|field| !is_constant(field))
         .collect();

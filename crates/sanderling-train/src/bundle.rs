@@ -44,10 +44,14 @@ pub struct Facts {
 /// Contents of the files of a bundle.
 #[derive(Debug, Clone)]
 pub struct Contents {
-    /// `encoder.onnx`.
-    pub encoder: Vec<u8>,
-    /// `items.bin`.
-    pub items: Vec<u8>,
+    /// `encoder.onnx`; comes with `items`.
+    pub encoder: Option<Vec<u8>>,
+    /// `items.bin`; comes with `encoder`.
+    pub items: Option<Vec<u8>>,
+    /// `neighbours.bin`.
+    pub neighbours: Option<Vec<u8>>,
+    /// `content.bin`, where attributes contribute to item vectors.
+    pub content: Option<Vec<u8>>,
     /// `ranker.onnx`, and `trees.bin` where the ranker is trees.
     pub ranker: RankerFiles,
     /// Ids and item facts.
@@ -66,16 +70,19 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
     let mut files = BundleFiles::new();
     let mut entries = BTreeMap::new();
     let contents_by_role = [
-        (FileRole::Baseline, contents.baseline.encode()),
-        (FileRole::Card, contents.card.clone().into_bytes()),
+        (FileRole::Baseline, Some(contents.baseline.encode())),
+        (FileRole::Card, Some(contents.card.clone().into_bytes())),
+        (FileRole::Content, contents.content.clone()),
         (FileRole::Encoder, contents.encoder.clone()),
-        (FileRole::Features, contents.features.encode()),
+        (FileRole::Features, Some(contents.features.encode())),
         (FileRole::Items, contents.items.clone()),
-        (FileRole::Ranker, contents.ranker.onnx.clone()),
-        (FileRole::Vocabulary, contents.vocabulary.encode()),
+        (FileRole::Neighbours, contents.neighbours.clone()),
+        (FileRole::Ranker, Some(contents.ranker.onnx.clone())),
+        (FileRole::Trees, contents.ranker.trees.clone()),
+        (FileRole::Vocabulary, Some(contents.vocabulary.encode())),
     ];
-    let trees = contents.ranker.trees.iter().map(|bytes| (FileRole::Trees, bytes.clone()));
-    for (role, bytes) in contents_by_role.into_iter().chain(trees) {
+    for (role, bytes) in contents_by_role {
+        let Some(bytes) = bytes else { continue };
         let path = role.file_name().to_owned();
         let entry =
             FileEntry { bytes: bytes.len() as u64, path: path.clone(), sha256: Sha256Hash::of(&bytes) };
@@ -104,14 +111,16 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
 }
 
 /// Files that a bundle folder may hold.
-const FILE_NAMES: [&str; 10] = [
+const FILE_NAMES: [&str; 12] = [
     Manifest::FILE_NAME,
     Manifest::SIGNATURE_FILE_NAME,
     "baseline.json",
     "card.md",
+    "content.bin",
     "encoder.onnx",
     "features.json",
     "items.bin",
+    "neighbours.bin",
     "ranker.onnx",
     "trees.bin",
     "vocabulary.json",

@@ -146,8 +146,7 @@ mod tests {
             Manifest::decode(files.get(Manifest::FILE_NAME).expect("is there")).expect("decodes");
         let onnx = crate::onnx::linear_ranker(weights, 0.0);
         let path = FileRole::Ranker.file_name().to_owned();
-        let entry =
-            FileEntry { bytes: onnx.len() as u64, path: path.clone(), sha256: Sha256Hash::of(&onnx) };
+        let entry = FileEntry { bytes: onnx.len() as u64, path: path.clone(), sha256: Sha256Hash::of(&onnx) };
         manifest.files.remove(&FileRole::Trees);
         manifest.files.insert(FileRole::Ranker, entry);
         files.insert(path, onnx);

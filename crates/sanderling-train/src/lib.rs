@@ -9,23 +9,33 @@
 //! `sanderling-core`, never from the trainer's own weights.
 #![deny(missing_docs)]
 
+pub mod additions;
 pub mod baseline;
 pub mod baselines;
 pub mod bundle;
+pub mod calibration;
+pub mod candidates;
 pub mod card;
+mod catalogue;
 pub mod checkpoint;
 pub mod compare;
+pub mod content;
 pub mod data;
+pub mod details;
 mod draw;
 pub mod evaluate;
+pub mod external;
 mod folder;
 pub mod importance;
 pub mod metrics;
 pub mod onnx;
+mod pack;
 pub mod rankers;
 pub mod recipe;
+pub mod recommenders;
 pub mod retrain;
 pub mod sequence;
 pub mod slices;
 pub mod split;
 pub mod train;
+pub mod tune;

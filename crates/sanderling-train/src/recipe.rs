@@ -6,6 +6,7 @@ use sanderling_types::{Code, Error, Result, Sha256Hash, TelemetryConstants};
 use serde::{Deserialize, Serialize};
 
 use crate::rankers::options::RankerRecipe;
+use crate::recommenders::{Recommender, SecondSource};
 use crate::sequence::{FitOptions, Shape};
 use crate::split::{Split, SplitKind};
 
@@ -30,10 +31,14 @@ pub struct Recipe {
     pub category_cap: Option<u32>,
     /// Largest bundle.
     pub max_bundle_bytes: Option<u64>,
+    /// What is trained.
+    pub recommender: Recommender,
     /// The sequence model.
     pub model: ModelRecipe,
     /// What orders the candidates.
     pub ranker: RankerRecipe,
+    /// Tables of neighbours.
+    pub retrieval: RetrievalRecipe,
     /// Bounds on requests.
     pub limits: LimitsRecipe,
     /// Privacy constants of reports.
@@ -51,8 +56,10 @@ impl Default for Recipe {
             exclude_seen: None,
             category_cap: None,
             max_bundle_bytes: None,
+            recommender: Recommender::default(),
             model: ModelRecipe::default(),
             ranker: RankerRecipe::default(),
+            retrieval: RetrievalRecipe::default(),
             limits: LimitsRecipe::default(),
             telemetry: TelemetryRecipe::default(),
             gate: GateRecipe::default(),
@@ -78,6 +85,12 @@ pub struct ModelRecipe {
     /// Dropout probability, 0 to 0.9; by default 0.2, and 0.4 where there are fewer than 50 training
     /// interactions an item.
     pub dropout: Option<f32>,
+    /// Whether item vectors have unit length.
+    pub unit_items: bool,
+    /// Whether item vectors have a part that attributes of the catalogue contribute.
+    pub content: bool,
+    /// Probability that training sees an item with attributes without its own part, 0 to 0.9.
+    pub id_dropout: f32,
     /// Peak learning rate.
     pub learning_rate: f32,
     /// Shared negatives of a batch.
@@ -100,12 +113,34 @@ impl Default for ModelRecipe {
             hidden: None,
             max_session_len: None,
             dropout: None,
+            unit_items: false,
+            content: true,
+            id_dropout: 0.1,
             learning_rate: 2e-3,
             num_negatives: 1024,
             batch_tokens: None,
             max_epochs: None,
             patience: 8,
         }
+    }
+}
+
+/// Tables of neighbours, of their own or beside a sequence model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrievalRecipe {
+    /// Whether a sequence model carries neighbours as a second source of candidates; by default `auto`
+    /// where the recommender is `auto`, else `none`.
+    pub neighbours: Option<SecondSource>,
+    /// Most weights an item, 8 to 1000; fewer where they cost next to nothing.
+    pub max_neighbours: usize,
+    /// Fewest users or sessions behind a weight; with 1 a table tells what single users chose together.
+    pub min_users: u32,
+}
+
+impl Default for RetrievalRecipe {
+    fn default() -> Self {
+        Self { neighbours: None, max_neighbours: 200, min_users: 2 }
     }
 }
 
@@ -209,6 +244,8 @@ impl Recipe {
         range("model.heads", heads_ok, "a divisor of model.dim", m.heads.to_string())?;
         let dropout = m.dropout.unwrap_or(0.0);
         range("model.dropout", (0.0..=0.9).contains(&dropout), "0 to 0.9", dropout.to_string())?;
+        let id_dropout_ok = (0.0..=0.9).contains(&m.id_dropout);
+        range("model.id_dropout", id_dropout_ok, "0 to 0.9", m.id_dropout.to_string())?;
         let hidden = m.hidden.unwrap_or(1);
         range("model.hidden", (1..=4096).contains(&hidden), "1 to 4096", hidden.to_string())?;
         let batch = m.batch_tokens.unwrap_or(1024);
@@ -222,6 +259,14 @@ impl Recipe {
         let epochs = m.max_epochs.unwrap_or(1);
         range("model.max_epochs", (1..=10_000).contains(&epochs), "1 to 10000", epochs.to_string())?;
         self.ranker.check()?;
+        let r = &self.retrieval;
+        let neighbours_ok = (8..=1000).contains(&r.max_neighbours);
+        range("retrieval.max_neighbours", neighbours_ok, "8 to 1000", r.max_neighbours.to_string())?;
+        range("retrieval.min_users", r.min_users >= 1, "at least 1", r.min_users.to_string())?;
+        let carries = matches!(self.recommender, Recommender::Sequence | Recommender::Auto);
+        let second_ok = carries || matches!(r.neighbours, None | Some(SecondSource::None));
+        let found = format!("recommender {:?}", self.recommender.as_str());
+        range("retrieval.neighbours", second_ok, "none, unless the recommender is sequence or auto", found)?;
         let l = &self.limits;
         let candidates_ok = (20..=10_000).contains(&l.max_candidates);
         range("limits.max_candidates", candidates_ok, "20 to 10000", l.max_candidates.to_string())?;
@@ -255,6 +300,15 @@ impl Recipe {
         Sha256Hash::of(&serde_json::to_vec(self).expect("recipe encodes"))
     }
 
+    /// The second source of candidates, its default filled in.
+    #[must_use]
+    pub fn second_source(&self) -> SecondSource {
+        self.retrieval.neighbours.unwrap_or(match self.recommender {
+            Recommender::Auto => SecondSource::Auto,
+            _ => SecondSource::None,
+        })
+    }
+
     /// The privacy constants that the manifest states.
     #[must_use]
     pub fn telemetry_constants(&self) -> TelemetryConstants {
@@ -284,7 +338,9 @@ impl Recipe {
         FitOptions {
             shape,
             learning_rate: m.learning_rate,
-            dropout: m.dropout.unwrap_or(if tokens < SPARSE * split.vocabulary.len() { 0.4 } else { 0.2 }),
+            dropout: m.dropout.unwrap_or(if tokens < SPARSE * split.num_trained() { 0.4 } else { 0.2 }),
+            unit_items: m.unit_items,
+            id_dropout: m.id_dropout,
             num_negatives: m.num_negatives,
             batch_tokens: m.batch_tokens.unwrap_or((tokens / 100).clamp(256, 1024)),
             max_epochs: m.max_epochs.unwrap_or((20_000_000 / tokens).clamp(10, 80)),
@@ -314,6 +370,11 @@ mod tests {
             "[telemetry]\nepsilon = nan",
             "[model]\nmax_session_len = 2000",
             "[model]\npatience = 0",
+            "recommender = \"best\"",
+            "[retrieval]\nneighbours = \"popular\"",
+            "recommender = \"ease\"\n[retrieval]\nneighbours = \"auto\"",
+            "[retrieval]\nmax_neighbours = 5000",
+            "[retrieval]\nmin_users = 0",
             "[gate]\nmin_gain = nan",
             "[gate]\nmax_size_ratio = -1.0",
         ] {

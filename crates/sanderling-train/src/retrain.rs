@@ -10,6 +10,7 @@ use crate::data::Dataset;
 use crate::evaluate::{self, Evaluation};
 use crate::metrics;
 use crate::recipe::{GateRecipe, LimitsRecipe, Recipe, TelemetryRecipe};
+use crate::recommenders;
 use crate::split;
 use crate::train::{self, Lineage, Step, Trained};
 
@@ -43,10 +44,13 @@ pub struct Gate {
     pub checks: Vec<GateCheck>,
 }
 
-/// Takes over what a site has decided for its champion: name, telemetry constants, policy defaults and
-/// limits. For retraining without a recipe, which must not change any of them silently.
+/// Takes over what a site has decided for its champion: name, recommender, telemetry constants, policy
+/// defaults and limits. For retraining without a recipe, which must not change any of them silently.
 pub fn inherit(recipe: &mut Recipe, champion: &Manifest) {
     recipe.name.clone_from(&champion.name);
+    if let Some((recommender, neighbours)) = recommenders::named(&champion.recommender) {
+        (recipe.recommender, recipe.retrieval.neighbours) = (recommender, Some(neighbours));
+    }
     recipe.exclude_seen = Some(champion.policy.exclude_seen);
     recipe.category_cap = champion.policy.category_cap;
     recipe.limits =
@@ -141,6 +145,7 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recommenders::{Recommender, SecondSource};
 
     fn constants(epsilon: f64, window_seconds: u32) -> TelemetryConstants {
         TelemetryConstants { epsilon, window_seconds, ..TelemetryConstants::default() }
@@ -167,11 +172,14 @@ mod tests {
         champion.policy.category_cap = Some(3);
         champion.policy.exclude_seen = !champion.policy.exclude_seen;
         champion.limits.max_limit = 17;
+        champion.recommender = "sequence+ease".to_owned();
         let mut recipe = Recipe::default();
         inherit(&mut recipe, &champion);
         assert_eq!(recipe.telemetry_constants(), champion.telemetry);
         assert_eq!(recipe.category_cap, Some(3));
         assert_eq!(recipe.exclude_seen, Some(champion.policy.exclude_seen));
+        assert_eq!(recipe.recommender, Recommender::Sequence);
+        assert_eq!(recipe.retrieval.neighbours, Some(SecondSource::Ease));
         assert_eq!((recipe.name, recipe.limits.max_limit), (champion.name, 17));
     }
 }

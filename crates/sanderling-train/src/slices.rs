@@ -30,8 +30,8 @@ pub struct Slices {
     /// By the number of interactions that are known in a case: `1-2`, `3-5`, `6-20`, `over-20`.
     pub history_length: Segments,
     /// By the item that comes next. `head`: the most popular items that together have half of the
-    /// training interactions; `tail`: the other items of training; `unseen`: items that training has
-    /// not seen, which nothing trained on it can list.
+    /// training interactions; `tail`: the other items of training; `unseen`: items without a training
+    /// interaction, which only attributes can place.
     pub target: Segments,
     /// By the user (or session): `known` has training interactions, `new` has none.
     pub user: Segments,
@@ -61,8 +61,8 @@ pub fn slices(split: &Split, cases: &[Case], results: &[CaseResult], seed: u64) 
         }),
         target: by(&|case| match split.row(split.target(case)) {
             Some(row) if (row as usize) < num_head => "head",
-            Some(_) => "tail",
-            None => "unseen",
+            Some(row) if (row as usize) < split.num_trained() => "tail",
+            _ => "unseen",
         }),
         user: by(&|case| if split.train_len[case.user as usize] > 0 { "known" } else { "new" }),
     }

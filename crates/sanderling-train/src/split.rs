@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sanderling_types::{
-    Code, Error, FORMAT_VERSION, Item, ItemId, Result, SplitPart, TimeKind, UserId, Vocabulary,
+    Code, Error, FORMAT_VERSION, Item, ItemId, Result, Sha256Hash, SplitPart, TimeKind, UserId, Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::candidates::Candidates;
+use crate::content::has_content;
 use crate::data::Dataset;
 
 /// Most validation cases used to choose between models; more say nothing new.
@@ -25,6 +27,10 @@ pub enum SplitKind {
     Time,
     /// Each user's last interaction tests, the one before validates.
     LeaveOneOut,
+    /// A tenth of the items that the catalogue says something about lose every interaction; each user's last
+    /// interaction with one of them tests, the last one with any other item validates. For measuring what a
+    /// recommender knows of items that nobody has touched.
+    HeldOutItems,
     /// Every prefix of a test session is a case. Uses the `split` column where the data has one,
     /// else the last tenth of the sessions; of the last tenth of the remaining ones, at most 2,000 evenly
     /// spaced ones validate.
@@ -37,6 +43,7 @@ impl SplitKind {
     pub fn as_str(self) -> &'static str {
         match self {
             SplitKind::Time => "time",
+            SplitKind::HeldOutItems => "held-out-items",
             SplitKind::LeaveOneOut => "leave-one-out",
             SplitKind::NextClick => "next-click",
         }
@@ -67,9 +74,10 @@ pub struct Case {
 pub struct Split {
     /// How it was divided.
     pub kind: SplitKind,
-    /// Items with at least one training interaction, most popular first.
+    /// Items with training interactions, most popular first, then those of which the catalogue says enough to
+    /// make a vector without any.
     pub vocabulary: Vocabulary,
-    /// Ids of items that only later parts hold.
+    /// Ids of items that only later parts hold and the catalogue says nothing about.
     pub unseen_ids: Vec<ItemId>,
     /// Everything each user (or session) did, oldest first; training part, then the rest.
     pub sequences: Vec<Vec<Event>>,
@@ -83,10 +91,18 @@ pub struct Split {
     pub exclude_seen: bool,
     /// What timestamps mean.
     pub time: TimeKind,
+    /// What answers are looked for among.
+    pub candidates: Candidates,
 }
 
 impl Split {
-    /// The row of an item that training has seen.
+    /// Rows of the vocabulary with training interactions; they come first.
+    #[must_use]
+    pub fn num_trained(&self) -> usize {
+        self.vocabulary.popularity.partition_point(|&count| count > 0)
+    }
+
+    /// The row of an item of the vocabulary.
     #[must_use]
     pub fn row(&self, event: Event) -> Option<u32> {
         ((event.item as usize) < self.vocabulary.len()).then_some(event.item)
@@ -100,7 +116,7 @@ impl Split {
         self.vocabulary.item_ids.get(row).unwrap_or_else(unseen)
     }
 
-    /// Rows of the items that training has seen, oldest first.
+    /// Rows of the items of the vocabulary, oldest first.
     pub fn rows(&self, events: &[Event]) -> impl DoubleEndedIterator<Item = u32> {
         events.iter().filter_map(|&event| self.row(event))
     }
@@ -150,6 +166,15 @@ impl Split {
 struct UserLog<'a> {
     user: &'a UserId,
     events: Vec<(&'a ItemId, i64, SplitPart)>,
+    /// Leading events that are only history: they neither train nor make cases.
+    num_context: usize,
+}
+
+impl<'a> UserLog<'a> {
+    fn training(&self) -> impl Iterator<Item = &'a ItemId> {
+        let events = self.events[self.num_context..].iter();
+        events.filter(|(_, _, part)| *part == SplitPart::Train).map(|(id, _, _)| *id)
+    }
 }
 
 /// Divides `dataset`.
@@ -162,6 +187,7 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
     match kind {
         SplitKind::Time => divide_by_time(&mut logs, dataset.time)?,
         SplitKind::LeaveOneOut => divide_leave_one_out(&mut logs),
+        SplitKind::HeldOutItems => hold_out_items(&mut logs, &dataset.items),
         SplitKind::NextClick => divide_sessions(&mut logs, dataset)?,
     }
     let vocabulary = build_vocabulary(&logs, &dataset.items)?;
@@ -175,11 +201,12 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
         test: Vec::new(),
         exclude_seen: repeats_are_rare(&logs),
         time: dataset.time,
+        candidates: Candidates::Catalogue,
         vocabulary: vocabulary.clone(),
         unseen_ids: Vec::new(),
     };
     for (user, log) in logs.iter().enumerate() {
-        for (prefix, (_, _, part)) in log.events.iter().enumerate().skip(1) {
+        for (prefix, (_, _, part)) in log.events.iter().enumerate().skip(log.num_context.max(1)) {
             let case = Case { user: user as u32, prefix: prefix as u32 };
             match part {
                 SplitPart::Train => {}
@@ -187,7 +214,7 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
                 SplitPart::Test => out.test.push(case),
             }
         }
-        out.train_len.push(log.events.iter().filter(|(_, _, part)| *part == SplitPart::Train).count() as u32);
+        out.train_len.push(log.training().count() as u32);
         let mut events = Vec::with_capacity(log.events.len());
         for &(id, timestamp, _) in &log.events {
             let item = *rows.entry(id.as_str()).or_insert_with(|| {
@@ -216,7 +243,7 @@ fn user_logs(dataset: &Dataset) -> Vec<UserLog<'_>> {
     let mut logs: Vec<UserLog<'_>> = Vec::new();
     for interaction in &dataset.interactions {
         let user = *index.entry(&interaction.user_id).or_insert_with(|| {
-            logs.push(UserLog { user: &interaction.user_id, events: Vec::new() });
+            logs.push(UserLog { user: &interaction.user_id, events: Vec::new(), num_context: 0 });
             logs.len() - 1
         });
         let part = interaction.split.unwrap_or(SplitPart::Train);
@@ -263,6 +290,40 @@ fn divide_leave_one_out(logs: &mut [UserLog<'_>]) {
     }
 }
 
+fn one_in_ten(id: &ItemId) -> bool {
+    Sha256Hash::of(id.as_str().as_bytes()).as_bytes()[0].is_multiple_of(10)
+}
+
+/// Takes the interactions with a tenth of the items away. What was done before the last one of a user becomes
+/// the history of a test case, in a sequence of its own behind all others.
+fn hold_out_items<'a>(logs: &mut Vec<UserLog<'a>>, items: &[Item]) {
+    let held_out: BTreeSet<&ItemId> = items
+        .iter()
+        .filter(|item| has_content(item) && one_in_ten(&item.item_id))
+        .map(|item| &item.item_id)
+        .collect();
+    let mut tests: Vec<UserLog<'a>> = Vec::new();
+    for log in logs.iter_mut() {
+        let is_held_out = |event: &(&ItemId, i64, SplitPart)| held_out.contains(event.0);
+        let last = log.events.iter().rposition(is_held_out);
+        let test = last.map(|last| (log.events[last], log.events[..last].to_vec()));
+        log.events.retain(|event| !is_held_out(event));
+        let len = log.events.len();
+        for (i, event) in log.events.iter_mut().enumerate() {
+            event.2 = if len >= 3 && i + 1 == len { SplitPart::Validation } else { SplitPart::Train };
+        }
+        let Some((mut target, mut history)) = test else { continue };
+        history.retain(|event| !is_held_out(event));
+        if !history.is_empty() {
+            target.2 = SplitPart::Test;
+            let num_context = history.len();
+            history.push(target);
+            tests.push(UserLog { user: log.user, events: history, num_context });
+        }
+    }
+    logs.append(&mut tests);
+}
+
 /// Whole sessions are divided, by their first timestamp; a declared division must not train on what
 /// comes after a validation or test interaction of the same session.
 fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) -> Result<()> {
@@ -273,9 +334,7 @@ fn divide_sessions(logs: &mut [UserLog<'_>], dataset: &Dataset) -> Result<()> {
         let mut open: Vec<usize> =
             (0..logs.len()).filter(|&i| logs[i].events.iter().all(|e| e.2 == SplitPart::Train)).collect();
         open.sort_by_key(|&i| (start(&logs[i]), i));
-        let newest = &open[open.len() - open.len() / 10..];
-        let kept = newest.len().min(most);
-        for i in (0..kept).map(|at| newest[at * newest.len() / kept]) {
+        for &i in &open[open.len() - (open.len() / 10).min(most)..] {
             logs[i].events.iter_mut().for_each(|event| event.2 = part);
         }
     };
@@ -301,7 +360,7 @@ fn repeats_are_rare(logs: &[UserLog<'_>]) -> bool {
     let (mut repeats, mut total) = (0usize, 0usize);
     for log in logs {
         let mut seen = BTreeSet::new();
-        for (id, _, _) in log.events.iter().filter(|(_, _, part)| *part == SplitPart::Train) {
+        for id in log.training() {
             repeats += usize::from(!seen.insert(id));
             total += 1;
         }
@@ -327,14 +386,16 @@ fn ordered_categories<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<&'a str>
 
 fn build_vocabulary(logs: &[UserLog<'_>], items: &[Item]) -> Result<Vocabulary> {
     let mut counts: BTreeMap<&ItemId, u32> = BTreeMap::new();
-    for (id, _, _) in logs.iter().flat_map(|log| &log.events).filter(|(_, _, part)| *part == SplitPart::Train)
-    {
+    for id in logs.iter().flat_map(UserLog::training) {
         *counts.entry(id).or_default() += 1;
     }
     if counts.len() < 2 {
         return Err(Error::new(Code::EmptyData, "there are too few items to learn from")
             .expected("at least 2 items with training interactions")
             .found(counts.len()));
+    }
+    for item in items.iter().filter(|item| has_content(item)) {
+        counts.entry(&item.item_id).or_default();
     }
     let mut ranked: Vec<(&ItemId, u32)> = counts.into_iter().collect();
     ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
@@ -407,6 +468,49 @@ mod tests {
         let split = split(&dataset(&rows, TimeKind::Order), SplitKind::NextClick).expect("divides");
         assert!(split.training().flatten().all(|&event| split.row(event).is_some()));
         assert_eq!((split.test.len(), split.validation.len()), (1, 1));
+    }
+
+    #[test]
+    fn held_out_items_keep_no_interaction_and_are_asked_for() {
+        let names: Vec<String> = (0..60).map(|i| format!("i{i}")).collect();
+        let rows: Vec<(String, &str, i64)> = (0..90)
+            .flat_map(|user| {
+                let names = &names;
+                let name = move |at: usize| names[(user * 7 + at * at) % 60].as_str();
+                (0..6).map(move |at| (format!("u{user}"), name(at), at as i64))
+            })
+            .collect();
+        let rows: Vec<(&str, &str, i64, Option<SplitPart>)> =
+            rows.iter().map(|(user, item, at)| (user.as_str(), *item, *at, None)).collect();
+        let mut data = dataset(&rows, TimeKind::Order);
+        let item = |id: &String| Item {
+            item_id: id.as_str().into(),
+            title: "a title".to_owned(),
+            categories: Vec::new(),
+            price: None,
+            published_at: None,
+            attributes: BTreeMap::new(),
+        };
+        data.items = names.iter().map(item).collect();
+        let split = split(&data, SplitKind::HeldOutItems).expect("divides");
+        let untouched = split.num_trained()..split.vocabulary.len();
+        assert!((2..20).contains(&untouched.len()), "about a tenth of 60: {untouched:?}");
+        assert!(split.training().flatten().all(|event| !untouched.contains(&(event.item as usize))));
+        assert!(!split.test.is_empty());
+        for &case in &split.test {
+            assert!(untouched.contains(&(split.target(case).item as usize)));
+            assert!(split.history(case).iter().all(|event| !untouched.contains(&(event.item as usize))));
+            assert_eq!(split.train_len[case.user as usize], 0, "the history trains where it stands");
+        }
+        assert!(
+            split.validation.iter().all(|&case| !untouched.contains(&(split.target(case).item as usize)))
+        );
+        let trained: usize = split.training().map(<[Event]>::len).sum();
+        let kept = rows.iter().filter(|row| {
+            let row = split.vocabulary.item_ids.iter().position(|id| id.as_str() == row.1);
+            row.is_some_and(|row| !untouched.contains(&row))
+        });
+        assert_eq!(trained + split.validation.len(), kept.count(), "nothing trains twice");
     }
 
     #[test]

@@ -2,34 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, TractRuntime};
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, NeighbourTable, TractRuntime};
 use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result,
-    Sha256Hash, Shapes, TrainingWindow,
+    Baseline, Code, Error, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result, Sha256Hash,
+    Shapes, TrainingWindow,
 };
 
 use crate::bundle::{self, Contents, Facts};
+use crate::catalogue::Catalogue;
 use crate::data::Dataset;
+use crate::details::{self, Details};
 use crate::evaluate::{self, Evaluation};
-use crate::metrics::{self, CaseResult};
+use crate::metrics::{CaseResult, mean_ndcg10, round};
 use crate::rankers::choice::{self, RankerReport};
-use crate::rankers::{Ranker, RankerKind, leaks, lists};
+use crate::rankers::lists::{self, CandidateList};
+use crate::rankers::{Ranker, leaks, linear};
 use crate::recipe::Recipe;
-use crate::sequence::{self, Epoch, FitCase, FitData, FitState, Weights};
+use crate::recommenders::{self, Choice, Contender, Job, Model};
+use crate::sequence::{self, Epoch, FitCase, FitData, FitState, ItemContent};
 use crate::split::{self, Case, Split};
-use crate::{baseline, card, importance, onnx};
-
-/// Name of the recommender that this module trains.
-pub const RECOMMENDER: &str = "sequence";
+use crate::{baseline, card, pack};
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
 const MIN_STOPPING_CASES: usize = 500;
 
-/// Largest share of validation NDCG@10 that packing may cost; more is a defect of the exporter.
-const MAX_PACKING_LOSS: f64 = 0.05;
+/// Bytes of a bundle beside encoder, item table, neighbours and vocabulary: baseline, features, manifest, ranker.
+pub(crate) const SMALL_FILES_BYTES: u64 = 12 * 1024;
 
-/// Bytes of a bundle beside encoder, item table and vocabulary: baseline, card, features, manifest, ranker.
-const SMALL_FILES_BYTES: u64 = 12 * 1024;
+/// Bytes of a bundle that are still to come after packing: metrics in the manifest, shares of the baseline.
+const LATER_BYTES: u64 = 3 * 1024;
 
 /// Where the new bundle comes from.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +48,10 @@ pub struct Lineage {
 pub enum Step<'a> {
     /// An epoch of the sequence model ended with this state, from which training can be resumed.
     Epoch(Epoch, &'a FitState),
+    /// The recommender of this name is fitted now, and measured next where there is a choice.
+    Fitting(&'a str),
+    /// A recommender was fitted, packed and measured on the validation part.
+    Measured(&'a Contender),
     /// What is being done now.
     Doing(&'static str),
     /// What was decided, and why.
@@ -62,10 +67,16 @@ pub struct Trained {
     pub manifest: Manifest,
     /// Test metrics.
     pub evaluation: Evaluation,
+    /// What explains them.
+    pub details: Details,
     /// Every epoch.
     pub curve: Vec<Epoch>,
     /// Which ranker the bundle has, and why.
     pub ranker: RankerReport,
+    /// What was chosen on the validation part on the way, for people.
+    pub settings: String,
+    /// What else was tried, and why it was not taken; `None` where there was nothing to choose between.
+    pub choice: Option<Choice>,
 }
 
 /// Trains, packs and measures, from the beginning or from the epoch after `resume`. `watch` sees every step and stops the work by returning `false`.
@@ -84,49 +95,35 @@ pub fn train(
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
-    leaks::check_sources(&split, &recipe.ranker.features()?)?;
-    let fitted = fit(&split, recipe, lineage, resume, watch)?;
-    let doing = |what, watch: &mut dyn FnMut(Step<'_>) -> bool| {
-        if watch(Step::Doing(what)) {
-            Ok(())
-        } else {
-            Err(Error::new(Code::Cancelled, "training was stopped"))
-        }
-    };
-    doing("packing the bundle", watch)?;
-    let mut packer = Packer::new(&split, recipe, lineage, &fitted.weights)?;
-    packer.measure_packing(&split)?;
-    doing("fitting the ranker", watch)?;
+    let catalogue = Catalogue::new(dataset, &split, recipe);
+    let mut job = Job { split: &split, catalogue: &catalogue, recipe, lineage, watch };
+    let recommenders::Chosen { mut packer, settings, curve, choice } =
+        recommenders::choose(&mut job, resume)?;
+    pack::check(&packer, &split)?;
+    job.tell(Step::Doing("fitting the ranker"))?;
     let ranker = packer.fit_ranker(&split, recipe)?;
-    watch(Step::Decided(&format!("ranker {}: {}", ranker.kind.as_str(), ranker.reason)));
-    doing("measuring the baseline", watch)?;
+    job.tell(Step::Decided(&format!("ranker {}: {}", ranker.kind.as_str(), ranker.reason)))?;
+    job.tell(Step::Doing("measuring the baseline"))?;
     packer.measure_baseline(&split, recipe)?;
-    doing("evaluating on the test part", watch)?;
-    let engine = packer.engine()?;
-    let evaluation = evaluate::beside_baselines(&engine, &split);
-    packer.facts.metrics = evaluation.metrics.clone();
-    packer.contents.card = card::card(&packer.facts, &evaluation, &ranker);
-    let (files, manifest) = bundle::assemble(&packer.contents, &packer.facts);
-    if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
-        return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
-            .expected(format!("at most {max} bytes"))
-            .found(format!("{} bytes", manifest.bundle_bytes()))
-            .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
-    }
-    Bundle::open(files.clone(), None)?;
-    Ok(Trained { files, manifest, evaluation, curve: fitted.curve, ranker })
+    job.tell(Step::Doing("evaluating on the test part"))?;
+    packer.finish(&split, recipe, Story { curve, ranker, settings, choice })
 }
 
-fn mean_ndcg10(results: &[CaseResult]) -> f64 {
-    results.iter().map(|result| metrics::gain_at_10(result.rank)).sum::<f64>() / results.len().max(1) as f64
+/// How a bundle came to be what it is.
+pub(crate) struct Story {
+    pub(crate) curve: Vec<Epoch>,
+    pub(crate) ranker: RankerReport,
+    pub(crate) settings: String,
+    pub(crate) choice: Option<Choice>,
 }
 
-fn round(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
-}
-
-fn fit(
+/// Trains the sequence model.
+///
+/// # Errors
+/// As [`sequence::fit`].
+pub(crate) fn fit(
     split: &Split,
+    content: &ItemContent,
     recipe: &Recipe,
     lineage: &Lineage,
     resume: Option<FitState>,
@@ -138,7 +135,8 @@ fn fit(
     let validation = stopping_cases(split, tokens / 2);
     let data = FitData {
         sequences: &sequences,
-        num_items: split.vocabulary.len(),
+        num_items: split.num_trained(),
+        content,
         target_weights: &target_weights(split, &lineage.category_shares),
         validation: &validation,
         exclude_seen: split.exclude_seen,
@@ -150,17 +148,20 @@ fn fit(
 /// Evenly spaced validation cases whose histories hold about `max_tokens` together, so that looking
 /// at them after every epoch costs less than the epoch.
 fn stopping_cases(split: &Split, max_tokens: usize) -> Vec<FitCase> {
-    let all: Vec<FitCase> = split.choosing_cases().iter().filter_map(|&case| fit_case(split, case)).collect();
+    let trained = split.num_trained();
+    let all: Vec<FitCase> =
+        split.choosing_cases().iter().filter_map(|&case| fit_case(split, case, trained)).collect();
     let tokens: usize = all.iter().map(|case| case.history.len().min(200)).sum();
     let wanted = all.len() * max_tokens / tokens.max(1);
     let keep = wanted.max(MIN_STOPPING_CASES).min(all.len());
     (0..keep).map(|i| all[i * all.len() / keep].clone()).collect()
 }
 
-/// A case that the model can be asked: known history and known target.
-fn fit_case(split: &Split, case: Case) -> Option<FitCase> {
-    let history: Vec<u32> = split.rows(split.history(case)).collect();
-    let target = split.row(split.target(case))?;
+/// A case that the model can be asked: known history and known target among the first `known` rows.
+pub(crate) fn fit_case(split: &Split, case: Case, known: usize) -> Option<FitCase> {
+    let known = |row: &u32| (*row as usize) < known;
+    let history: Vec<u32> = split.rows(split.history(case)).filter(known).collect();
+    let target = split.row(split.target(case)).filter(known)?;
     (!history.is_empty()).then_some(FitCase { history, target })
 }
 
@@ -188,118 +189,206 @@ fn target_weights(split: &Split, shares: &BTreeMap<String, f64>) -> Vec<f32> {
 }
 
 /// A bundle in the making: contents and facts that later steps replace one by one.
-struct Packer {
-    contents: Contents,
-    facts: Facts,
+#[derive(Debug, Clone)]
+pub(crate) struct Packer {
+    pub(crate) contents: Contents,
+    pub(crate) facts: Facts,
 }
 
 impl Packer {
-    fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, weights: &Weights) -> Result<Self> {
-        let features: FeatureSpec = recipe.ranker.features()?;
+    /// Takes a fitted model with item vectors of eight bits and a ranker that keeps retrieval order.
+    ///
+    /// # Errors
+    /// As [`ItemTable::quantise`]; [`Code::FeatureLeaks`].
+    pub(crate) fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, model: &Model) -> Result<Self> {
+        let features = recipe.ranker.without_excluded(model.features());
+        leaks::check_sources(split, &features)?;
         let names = baseline::numeric_names(&features);
+        let vocabulary = model
+            .order
+            .as_ref()
+            .map_or_else(|| split.vocabulary.clone(), |order| split.vocabulary.subset(order));
+        let items = model
+            .vectors
+            .as_ref()
+            .map(|vectors| ItemTable::quantise(&vectors.rows, vectors.dim, ItemBits::Eight))
+            .transpose()?;
         let contents = Contents {
-            encoder: onnx::encoder(weights),
-            items: Vec::new(),
+            encoder: model.vectors.as_ref().map(|vectors| vectors.encoder.clone()),
+            items: items.as_ref().map(ItemTable::encode),
+            neighbours: model.neighbours.as_ref().map(NeighbourTable::encode),
+            content: model.content.clone(),
             ranker: Ranker::retrieval_order(&features).files(),
-            vocabulary: split.vocabulary.clone(),
-            baseline: baseline::draft(&names, &split.vocabulary),
+            baseline: baseline::draft(&names, &vocabulary),
+            vocabulary,
             features,
             card: String::new(),
         };
         let shapes = Shapes {
-            dim: weights.shape.dim as u32,
+            dim: model.vectors.as_ref().map_or(0, |vectors| vectors.dim as u32),
             num_features: contents.features.features.len() as u32,
-            num_items: weights.num_items() as u32,
+            num_items: contents.vocabulary.len() as u32,
         };
-        let choosing = split.choosing_cases();
-        let validation: Vec<FitCase> = choosing.iter().filter_map(|&case| fit_case(split, case)).collect();
-        let known = validation.len() as f64 / choosing.len().max(1) as f64;
-        let ndcg10_f32 = round(sequence::ndcg10(weights, &validation, split.exclude_seen) * known);
         let facts = Facts {
             name: recipe.name.clone(),
             version: lineage.parent.map_or(1, |(_, version)| version + 1),
             parent: lineage.parent.map(|(hash, _)| hash),
-            recommender: RECOMMENDER.to_owned(),
+            recommender: model.name.clone(),
             shapes,
             limits: Limits {
                 max_candidates: recipe.limits.max_candidates,
                 max_limit: recipe.limits.max_limit,
-                max_session_len: weights.shape.max_len as u32,
+                max_session_len: model.max_session_len as u32,
             },
             policy: PolicyDefaults { category_cap: recipe.category_cap, exclude_seen: split.exclude_seen },
             telemetry: recipe.telemetry_constants(),
             training: training_window(split, recipe),
             quantisation: Quantisation {
-                item_bits: ItemBits::Eight.count(),
-                encoder_bits: onnx::WEIGHT_BITS,
-                ndcg10_f32,
-                ndcg10_packed: 0.0,
+                encoder_bits: model.vectors.as_ref().map_or(0, |vectors| vectors.encoder_bits),
+                item_bits: items.map_or(0, |items| items.bits().count()),
+                ndcg10_f32: round(model.ndcg10_f32),
+                ndcg10_packed: round(model.ndcg10_f32),
+                steps: Vec::new(),
             },
             metrics: BTreeMap::<String, Metric>::new(),
         };
-        let mut packer = Self { contents, facts };
-        packer.pack_items(weights, recipe)?;
-        Ok(packer)
+        Ok(Self { contents, facts })
     }
 
-    /// Packs item vectors to eight bits, or to four where the budget asks for it.
-    fn pack_items(&mut self, weights: &Weights, recipe: &Recipe) -> Result<()> {
-        for bits in [ItemBits::Eight, ItemBits::Four] {
-            self.contents.items = ItemTable::quantise(&weights.items, weights.shape.dim, bits)?.encode();
-            self.facts.quantisation.item_bits = bits.count();
-            if recipe.max_bundle_bytes.is_none_or(|max| self.packed_bytes() <= max) {
-                break;
-            }
+    /// Length of the bundle, with [`LATER_BYTES`] for what later steps write.
+    pub(crate) fn estimated_bytes(&self) -> u64 {
+        bundle::assemble(&self.contents, &self.facts).1.bundle_bytes() + LATER_BYTES
+    }
+
+    /// Length of the files that packing works on.
+    pub(crate) fn large_bytes(&self) -> u64 {
+        let Contents { encoder, items, neighbours, vocabulary, .. } = &self.contents;
+        let models: usize = [encoder, items, neighbours].into_iter().flatten().map(Vec::len).sum();
+        (models + vocabulary.encode().len()) as u64
+    }
+
+    /// Replaces the catalogue by its first `num_items` items.
+    ///
+    /// # Errors
+    /// As [`ItemTable::decode`] and [`NeighbourTable::decode`].
+    pub(crate) fn keep_first(&mut self, num_items: usize) -> Result<()> {
+        let Contents { items, neighbours, vocabulary, .. } = &mut self.contents;
+        if let Some(items) = items {
+            *items = ItemTable::decode(items)?.first(num_items).encode();
         }
+        if let Some(neighbours) = neighbours {
+            *neighbours = NeighbourTable::decode(neighbours)?.first(num_items).encode();
+        }
+        let kept: Vec<u32> = (0..num_items as u32).collect();
+        *vocabulary = vocabulary.subset(&kept);
+        let names = baseline::numeric_names(&self.contents.features);
+        self.contents.baseline = baseline::draft(&names, &self.contents.vocabulary);
+        self.facts.shapes.num_items = num_items as u32;
         Ok(())
     }
 
+    /// Validation NDCG@10 of the bundle as it is now, run by the engine.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn ndcg10(&self, split: &Split) -> Result<f64> {
+        Ok(round(mean_ndcg10(&self.answers(split)?)))
+    }
+
+    /// Answers of the bundle as it is now to the choosing cases.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn answers(&self, split: &Split) -> Result<Vec<CaseResult>> {
+        Ok(evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen))
+    }
+
+    /// Answers to the choosing cases in the order of [`in_halves`], each half with a ranker that was
+    /// fitted on the other; the ranker is as before afterwards.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn cross_fitted_answers(&mut self, split: &Split, recipe: &Recipe) -> Result<Vec<CaseResult>> {
+        let engine = self.engine()?;
+        let halves = in_halves(&split.choosing_cases());
+        let answers =
+            |engine: &Engine, half: &[Case]| evaluate::answer(engine, split, half, split.exclude_seen);
+        if !engine.bundle().retrieves() {
+            return Ok(halves.iter().flat_map(|half| answers(&engine, half)).collect());
+        }
+        let before = self.contents.ranker.clone();
+        let mut out = Vec::new();
+        for (half, other) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
+            let lists = lists::candidate_lists(&engine, split, other);
+            self.contents.ranker = self.linear_ranker(&lists, recipe).files();
+            out.extend(answers(&self.engine()?, half));
+        }
+        self.contents.ranker = before;
+        Ok(out)
+    }
+
     /// The bundle as it is now, opened and loaded the way a device does it.
-    fn engine(&self) -> Result<Engine> {
+    pub(crate) fn engine(&self) -> Result<Engine> {
         let (files, _) = bundle::assemble(&self.contents, &self.facts);
         Engine::new(Bundle::open(files, None)?, &TractRuntime)
     }
 
-    /// Compares the packed models, run by the engine in retrieval order, with the weights they were
-    /// made from, on the same cases.
-    fn measure_packing(&mut self, split: &Split) -> Result<()> {
-        let results = evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen);
-        let quantisation = &mut self.facts.quantisation;
-        quantisation.ndcg10_packed = round(mean_ndcg10(&results));
-        if quantisation.ndcg10_packed < quantisation.ndcg10_f32 * (1.0 - MAX_PACKING_LOSS) - 0.005 {
-            return Err(Error::new(Code::TrainingFailed, "the packed bundle ranks worse than the weights")
-                .expected(format!("NDCG@10 near {}", quantisation.ndcg10_f32))
-                .found(quantisation.ndcg10_packed));
-        }
-        Ok(())
-    }
-
-    fn fit_ranker(&mut self, split: &Split, recipe: &Recipe) -> Result<RankerReport> {
-        let lists = lists::candidate_lists(&self.engine()?, split);
+    pub(crate) fn fit_ranker(&mut self, split: &Split, recipe: &Recipe) -> Result<RankerReport> {
+        let engine = self.engine()?;
+        let lists = lists::candidate_lists(&engine, split, &lists::ranker_cases(&engine, split));
         leaks::check_lists(&lists, &self.contents.features)?;
         // Every ranker but the smallest comes out of the budget.
-        let max_bytes = recipe.max_bundle_bytes.map(|max| max.saturating_sub(self.packed_bytes()));
-        let (ranker, mut report) =
+        let max_bytes = recipe.max_bundle_bytes.map(|max| max.saturating_sub(self.estimated_bytes()));
+        let (ranker, report) =
             choice::choose(&lists, &self.contents.features, &recipe.ranker, max_bytes, recipe.seed);
         self.contents.ranker = ranker.files();
-        if report.kind != RankerKind::None {
-            report.importance = importance::permutation(&self.engine()?, &lists, recipe.seed)?;
-        }
         Ok(report)
     }
 
-    /// Bytes of everything but a ranker, of which the small files are not final yet.
-    fn packed_bytes(&self) -> u64 {
-        let large = [self.contents.items.len(), self.contents.encoder.len()];
-        (large.iter().sum::<usize>() + self.contents.vocabulary.encode().len()) as u64 + SMALL_FILES_BYTES
+    /// The linear ranker of `lists`; retrieval order where they teach nothing.
+    fn linear_ranker(&self, lists: &[CandidateList], recipe: &Recipe) -> Ranker {
+        let features = &self.contents.features;
+        let lists: Vec<&CandidateList> = lists.iter().collect();
+        linear::fit(&lists, features.features.len(), recipe.ranker.linear.ridge)
+            .map_or_else(|| Ranker::retrieval_order(features), Ranker::Linear)
     }
 
-    fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
+    pub(crate) fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
         let engine = self.engine()?;
         let measured: Baseline = baseline::measure(&engine, split, recipe.telemetry.window_seconds);
         self.contents.baseline = measured;
         Ok(())
     }
+
+    /// Measures the bundle on the test part beside the baselines, writes its card and opens it once more
+    /// as a whole.
+    ///
+    /// # Errors
+    /// [`Code::BudgetExceeded`], and as [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn finish(mut self, split: &Split, recipe: &Recipe, story: Story) -> Result<Trained> {
+        let engine = self.engine()?;
+        let evaluation = evaluate::beside_baselines(&engine, split);
+        let details = details::details(&engine, split)?;
+        let Story { curve, ranker, settings, choice } = story;
+        self.facts.metrics = evaluation.metrics.clone();
+        self.contents.card = card::card(&self.facts, &settings, &evaluation, choice.as_ref(), &ranker);
+        let (files, manifest) = bundle::assemble(&self.contents, &self.facts);
+        if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
+            return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
+                .expected(format!("at most {max} bytes"))
+                .found(format!("{} bytes", manifest.bundle_bytes()))
+                .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
+        }
+        Bundle::open(files.clone(), None)?;
+        Ok(Trained { files, manifest, evaluation, details, curve, ranker, settings, choice })
+    }
+}
+
+/// Cases of two halves of the users, each with users of either parity: a ranker divides its users once
+/// more, by parity, to see whether it is worth anything.
+fn in_halves(cases: &[Case]) -> [Vec<Case>; 2] {
+    let (first, second) = cases.iter().partition(|case| case.user / 2 % 2 == 0);
+    [first, second]
 }
 
 fn training_window(split: &Split, recipe: &Recipe) -> TrainingWindow {

@@ -43,6 +43,8 @@ codes! {
     SignatureInvalid = "signature_invalid", "The manifest's signature does not verify with the given key.";
     IncompatibleFeatures = "incompatible_features", "The feature spec is not the one this engine computes.";
     ItemsInvalid = "items_invalid", "items.bin is malformed or disagrees with the manifest.";
+    NeighboursInvalid = "neighbours_invalid", "neighbours.bin is malformed or disagrees with the manifest.";
+    ContentInvalid = "content_invalid", "content.bin is malformed or disagrees with the manifest.";
     VocabularyInvalid = "vocabulary_invalid", "vocabulary.json is malformed or disagrees with the manifest.";
     BaselineInvalid = "baseline_invalid", "baseline.json is malformed or disagrees with the feature spec.";
     ModelInvalid = "model_invalid", "A model is malformed, uses what is not allowed, or has the wrong shapes.";

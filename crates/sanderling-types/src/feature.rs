@@ -10,7 +10,8 @@ use crate::{Code, FORMAT_VERSION, Result, Sha256Hash, decode_json};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FeatureKind {
-    /// Dot product of the query with the item vector.
+    /// Dot product of the query with the item vector; the neighbour score in a bundle without an
+    /// encoder.
     RetrievalScore,
     /// Cosine of the item vector with the vector of the last session item, -1 to 1.
     LastItemSimilarity,
@@ -30,6 +31,12 @@ pub enum FeatureKind {
     SessionLength,
     /// Hour of day of `now` in UTC over 24, 0 to 1; the same for every candidate of a request.
     HourOfDay,
+    /// `ln` of the candidate's share of the softmax over the retrieval scores of all candidates of the
+    /// request, at least -15.
+    RetrievalShare,
+    /// `ln(0.001 + share)` of the candidate's share of the sum of all candidates' neighbour scores above
+    /// 0: the weights that the session's items have for it. `ln 0.001` in a bundle without neighbours.
+    NeighbourShare,
 }
 
 /// One named ranker input.
@@ -79,6 +86,25 @@ impl FeatureSpec {
             .map(|(name, kind, decay)| Feature { name: name.to_owned(), kind, decay })
             .collect();
         Self { format_version: FORMAT_VERSION, features }
+    }
+
+    /// This spec with the score of a second retriever, for a bundle that has neighbours beside an
+    /// encoder.
+    #[must_use]
+    pub fn with_neighbours(mut self) -> Self {
+        let kinds = [
+            ("retrieval_share", FeatureKind::RetrievalShare),
+            ("neighbour_share", FeatureKind::NeighbourShare),
+        ];
+        self.features.extend(kinds.map(|(name, kind)| Feature { name: name.to_owned(), kind, decay: 1.0 }));
+        self
+    }
+
+    /// This spec without what item vectors are needed for.
+    #[must_use]
+    pub fn without_vectors(mut self) -> Self {
+        self.features.retain(|feature| feature.kind != FeatureKind::LastItemSimilarity);
+        self
     }
 
     /// Decodes and checks `features.json`.

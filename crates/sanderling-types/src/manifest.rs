@@ -15,12 +15,16 @@ pub enum FileRole {
     Baseline,
     /// The model card, for people.
     Card,
+    /// What attributes contribute to item vectors; for adding items to a bundle, not for devices.
+    Content,
     /// ONNX: item vectors `[1, len, dim]` to query `[1, dim]`.
     Encoder,
     /// The feature spec.
     Features,
     /// int8 item vectors and their scales.
     Items,
+    /// int8 weights from item to item.
+    Neighbours,
     /// ONNX: features `[num_candidates, num_features]` to scores `[num_candidates, 1]`.
     Ranker,
     /// A ranker of trees; a bundle that has one runs it, and `Ranker` is the same for other tools.
@@ -30,15 +34,17 @@ pub enum FileRole {
 }
 
 impl FileRole {
-    /// Every role that a manifest names; `Card` is for people, and `Trees` takes the place of `Ranker`.
-    pub const REQUIRED: &'static [FileRole] = &[
-        FileRole::Baseline,
-        FileRole::Encoder,
-        FileRole::Features,
-        FileRole::Items,
-        FileRole::Ranker,
-        FileRole::Vocabulary,
-    ];
+    /// Every role that an engine needs of any bundle. `Encoder` and `Items` come together or not at
+    /// all, `Neighbours` or not; without all three the fallback list is the recommender. `Trees` takes
+    /// the place of `Ranker`.
+    pub const REQUIRED: &'static [FileRole] =
+        &[FileRole::Baseline, FileRole::Features, FileRole::Ranker, FileRole::Vocabulary];
+
+    /// Whether a device loads the file.
+    #[must_use]
+    pub fn is_for_devices(self) -> bool {
+        !matches!(self, FileRole::Card | FileRole::Content)
+    }
 
     /// The file name that the exporter gives this role.
     #[must_use]
@@ -46,9 +52,11 @@ impl FileRole {
         match self {
             FileRole::Baseline => "baseline.json",
             FileRole::Card => "card.md",
+            FileRole::Content => "content.bin",
             FileRole::Encoder => "encoder.onnx",
             FileRole::Features => "features.json",
             FileRole::Items => "items.bin",
+            FileRole::Neighbours => "neighbours.bin",
             FileRole::Ranker => "ranker.onnx",
             FileRole::Trees => "trees.bin",
             FileRole::Vocabulary => "vocabulary.json",
@@ -77,7 +85,8 @@ pub struct Limits {
     pub max_candidates: u32,
     /// Most recommendations in one response.
     pub max_limit: u32,
-    /// Most session interactions that the encoder reads; older ones only count as seen.
+    /// Most session interactions that the encoder and the features read; older ones only count as
+    /// seen, and speak for their neighbours where the bundle has a table of them.
     pub max_session_len: u32,
 }
 
@@ -111,29 +120,74 @@ pub struct PolicyDefaults {
     pub exclude_seen: bool,
 }
 
-/// What packing cost: both values are of retrieval order (no ranker) on the same validation cases.
+/// What packing cost. Every NDCG@10 is of retrieval order (no ranker) on the same validation cases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantisation {
-    /// Bits of an item-vector element.
-    pub item_bits: u8,
-    /// Bits of an element of the encoder's matrices.
+    /// Bits of an element of the encoder's matrices; 0 without an encoder.
     pub encoder_bits: u8,
+    /// Bits of an item-vector element; 0 without an encoder.
+    pub item_bits: u8,
     /// NDCG@10 of the f32 weights.
     pub ndcg10_f32: f64,
-    /// NDCG@10 of the packed bundle.
+    /// NDCG@10 of the packed bundle, which is that after the last step.
     pub ndcg10_packed: f64,
+    /// What was done, in this order.
+    pub steps: Vec<PackingStep>,
+}
+
+/// One step of packing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackingStep {
+    /// What was done.
+    pub kind: PackingKind,
+    /// NDCG@10 after it. A case whose item was pruned counts as a miss.
+    pub ndcg10: f64,
+    /// What left the catalogue, for [`PackingKind::Prune`].
+    pub pruned: Option<Pruned>,
+    /// Bytes of item vectors, encoder matrices, neighbours and vocabulary that it saved.
+    pub saved_bytes: u64,
+}
+
+/// A kind of packing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PackingKind {
+    /// Item vectors from f32 to 8 bits.
+    Int8Items,
+    /// Encoder matrices from f32 to 8 bits.
+    Int8Encoder,
+    /// Weights of neighbours from f32 to 8 bits.
+    Int8Neighbours,
+    /// Item vectors from 8 to 4 bits.
+    Int4Items,
+    /// The last items of the fallback list left out.
+    Prune,
+}
+
+/// Items that a bundle leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pruned {
+    /// Their share of the training interactions, 0 to 1.
+    pub interaction_share: f64,
+    /// How many.
+    pub num_items: u32,
+    /// Share of the validation cases whose next item is one of them, 0 to 1.
+    pub target_share: f64,
 }
 
 /// Sizes that the files must agree with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shapes {
-    /// Elements of an item vector and of the query.
+    /// Elements of an item vector and of the query; 0 without an encoder.
     pub dim: u32,
     /// Columns of the ranker input.
     pub num_features: u32,
-    /// Rows of the item table.
+    /// Items of the vocabulary.
     pub num_items: u32,
 }
 
@@ -219,7 +273,8 @@ pub struct Manifest {
     pub policy: PolicyDefaults,
     /// What packing cost.
     pub quantisation: Quantisation,
-    /// Which recommender of the trainer made the models, such as `sequence`.
+    /// Which recommender of the trainer made the models, such as `sequence`, `ease` or
+    /// `sequence+vmis-knn`.
     pub recommender: String,
     /// Sizes.
     pub shapes: Shapes,
@@ -272,10 +327,18 @@ impl Manifest {
         Sha256Hash::of(&self.encode())
     }
 
-    /// Total length of all files and of the manifest.
+    /// What a device loads: the manifest and every file that is for devices.
     #[must_use]
     pub fn bundle_bytes(&self) -> u64 {
-        self.files.values().map(|file| file.bytes).sum::<u64>() + self.encode().len() as u64
+        self.device_files().map(|(_, file)| file.bytes).sum::<u64>() + self.encode().len() as u64
+    }
+
+    /// The files that a device loads: `ranker.onnx` is not one where there is `trees.bin`.
+    pub fn device_files(&self) -> impl Iterator<Item = (FileRole, &FileEntry)> {
+        let has_trees = self.files.contains_key(&FileRole::Trees);
+        let is_loaded =
+            move |role: FileRole| role.is_for_devices() && !(has_trees && role == FileRole::Ranker);
+        self.files.iter().map(|(role, file)| (*role, file)).filter(move |(role, _)| is_loaded(*role))
     }
 
     /// The entry of a role.
@@ -314,7 +377,14 @@ impl Manifest {
                     .found(value))
             }
         };
-        in_range("shapes.dim", dim, 1024)?;
+        match (self.files.contains_key(&FileRole::Encoder), self.files.contains_key(&FileRole::Items)) {
+            (true, true) => in_range("shapes.dim", dim, 1024)?,
+            (false, false) if dim == 0 => {}
+            (false, false) => {
+                return invalid("shapes.dim is not 0 in a bundle without an encoder".to_owned());
+            }
+            _ => return invalid("an encoder and item vectors must come together".to_owned()),
+        }
         in_range("shapes.num_features", num_features, 1024)?;
         in_range("shapes.num_items", num_items, 10_000_000)?;
         in_range("limits.max_session_len", self.limits.max_session_len, Limits::MAX_SESSION_LEN)?;
@@ -333,6 +403,11 @@ impl Manifest {
         let epsilon_ok = t.epsilon.is_finite() && t.epsilon > 0.0 && t.epsilon <= 10.0;
         if !epsilon_ok || t.window_seconds < 3600 {
             return invalid("telemetry constants are out of range".to_owned());
+        }
+        let pruned = self.quantisation.steps.iter().filter_map(|step| step.pruned);
+        let mut shares = pruned.flat_map(|pruned| [pruned.interaction_share, pruned.target_share]);
+        if !shares.all(|share| (0.0..=1.0).contains(&share)) {
+            return invalid("a share of what was pruned is out of range".to_owned());
         }
         if self.format_version != FORMAT_VERSION {
             return invalid("format_version changed while decoding".to_owned());

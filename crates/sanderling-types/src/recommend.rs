@@ -27,6 +27,8 @@ pub struct Filter {
 pub struct Rules {
     /// Items that must not appear.
     pub exclude: Vec<ItemId>,
+    /// The only items that may appear; empty allows all.
+    pub only: Vec<ItemId>,
     /// Whether items of the session are left out.
     pub exclude_seen: Option<bool>,
     /// Conditions that every item must meet.
@@ -108,7 +110,10 @@ fn null_as_default_limit<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::E
 pub enum Source {
     /// The scan of the item table with the encoder's query.
     Retrieval,
-    /// The popularity list that is served without a usable session or model.
+    /// The weights from the session's items to their neighbours.
+    Neighbours,
+    /// The popularity list that is served without a usable session or model, and what fills a list
+    /// when neighbours are too few.
     Fallback,
 }
 
@@ -123,6 +128,13 @@ pub enum Reason {
         item_id: ItemId,
         /// Cosine of the two item vectors, -1 to 1.
         similarity: f32,
+    },
+    /// Often chosen together with an item of the session: "because you viewed …".
+    ChosenWith {
+        /// The item of the session whose weight adds most to the neighbour score.
+        item_id: ItemId,
+        /// What it adds, above 0, in units of the neighbour score.
+        weight: f32,
     },
     /// Shares a category with the session.
     Category {

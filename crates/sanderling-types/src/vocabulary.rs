@@ -6,8 +6,9 @@ use crate::{Code, Error, ItemId, Result, decode_json};
 
 /// Columns of item facts, row `i` belonging to `ItemIndex(i)`.
 ///
-/// Rows are in descending order of training popularity, so a prefix is the popularity fallback and
-/// a tie between equal scores is broken towards the more popular item.
+/// Rows are in the order of the fallback list, so a prefix of them is that list and a tie between equal
+/// scores is broken towards the earlier row. That is descending training popularity, unless the
+/// recommender lets popularity fade with time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vocabulary {
@@ -19,7 +20,7 @@ pub struct Vocabulary {
     pub categories: Vec<String>,
     /// Per item: indices into `categories`, ascending, without repeats.
     pub item_categories: Vec<Vec<u16>>,
-    /// Per item: number of training interactions, descending.
+    /// Per item: number of training interactions.
     pub popularity: Vec<u32>,
     /// Per item price, or an empty list when no item has one; `None` where unknown.
     pub prices: Vec<Option<f32>>,
@@ -47,7 +48,7 @@ impl Vocabulary {
     ///
     /// # Errors
     /// [`Code::VocabularyInvalid`] when columns differ in length, an id repeats, a category index
-    /// is out of range, the popularity order is broken or a price is not a finite number ≥ 0.
+    /// is out of range or a price is not a finite number ≥ 0.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let vocabulary: Self =
             decode_json(bytes, Self::MAX_BYTES, "vocabulary.json", Code::VocabularyInvalid)?;
@@ -63,6 +64,34 @@ impl Vocabulary {
     pub fn encode(&self) -> Vec<u8> {
         // Unwrap safety: strings and finite numbers always encode.
         serde_json::to_vec(self).expect("vocabulary encodes")
+    }
+
+    /// The facts of some rows, in the given order, and the categories that they use.
+    ///
+    /// # Panics
+    /// When a row is out of range.
+    #[must_use]
+    pub fn subset(&self, rows: &[u32]) -> Self {
+        fn picked<T: Clone>(column: &[T], rows: &[u32]) -> Vec<T> {
+            rows.iter().map(|&row| column[row as usize].clone()).collect()
+        }
+        let facts = |len: usize| if len == 0 { &[][..] } else { rows };
+        let mut item_categories = picked(&self.item_categories, rows);
+        let mut used: Vec<u16> = item_categories.iter().flatten().copied().collect();
+        used.sort_unstable();
+        used.dedup();
+        for category in item_categories.iter_mut().flatten() {
+            *category = used.partition_point(|known| known < category) as u16;
+        }
+        Self {
+            format_version: self.format_version,
+            item_ids: picked(&self.item_ids, rows),
+            categories: used.iter().map(|&at| self.categories[usize::from(at)].clone()).collect(),
+            item_categories,
+            popularity: picked(&self.popularity, rows),
+            prices: picked(&self.prices, facts(self.prices.len())),
+            published_at: picked(&self.published_at, facts(self.published_at.len())),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -87,14 +116,36 @@ impl Vocabulary {
                 return invalid(format!("vocabulary.json row {row} has bad category indices"));
             }
         }
-        if self.popularity.windows(2).any(|pair| pair[0] < pair[1]) {
-            return invalid("vocabulary.json is not in descending order of popularity".to_owned());
-        }
         if self.prices.iter().flatten().any(|price| !price.is_finite() || *price < 0.0) {
             return invalid(
                 "vocabulary.json has a price that is not a finite number of at least 0".to_owned(),
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subset_keeps_the_facts_of_its_rows_and_names_no_unused_category() {
+        let all = Vocabulary {
+            format_version: crate::FORMAT_VERSION,
+            item_ids: ["a", "b", "c"].map(ItemId::from).to_vec(),
+            categories: ["x", "y", "z"].map(str::to_owned).to_vec(),
+            item_categories: vec![vec![0, 2], vec![1], vec![2]],
+            popularity: vec![5, 3, 1],
+            prices: vec![Some(1.0), None, Some(3.0)],
+            published_at: Vec::new(),
+        };
+        let subset = all.subset(&[0, 2]);
+        assert_eq!(Vocabulary::decode(&subset.encode()).expect("is valid"), subset);
+        assert_eq!(subset.item_ids, ["a", "c"].map(ItemId::from));
+        assert_eq!(subset.categories, ["x", "z"]);
+        assert_eq!(subset.item_categories, [vec![0, 1], vec![1]]);
+        assert_eq!((subset.popularity, subset.prices), (vec![5, 1], vec![Some(1.0), Some(3.0)]));
+        assert!(subset.published_at.is_empty());
     }
 }

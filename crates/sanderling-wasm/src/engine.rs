@@ -63,7 +63,7 @@ impl WasmEngine {
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.engine.bundle().items().len()
+        self.engine.bundle().vocabulary().len()
     }
 
     /// Recommends and counts what was shown. A request without `now` is one of this moment.

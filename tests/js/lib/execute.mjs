@@ -33,7 +33,8 @@ export function mutated(files, { file = 'manifest.json', flip_byte, truncate_to,
     return copy;
   }
   let bytes = copy[file]?.slice() ?? new Uint8Array();
-  if (flip_byte !== undefined) bytes[flip_byte] ^= 0x01;
+  // All bits: of one, a digit becomes another digit and the manifest stays a good one.
+  if (flip_byte !== undefined) bytes[flip_byte] ^= 0xff;
   if (truncate_to !== undefined) bytes = bytes.slice(0, truncate_to);
   if (replace_format_version !== undefined) {
     const text = new TextDecoder().decode(bytes);

@@ -164,6 +164,7 @@ function checkRules(value: unknown): WireRules {
   const from = record(value, 'rules');
   const rules: Rules = {};
   if (from['exclude'] !== undefined) rules.exclude = texts(from['exclude'], 'rules.exclude');
+  if (from['only'] !== undefined) rules.only = texts(from['only'], 'rules.only');
   if (from['excludeSeen'] !== undefined) {
     if (typeof from['excludeSeen'] !== 'boolean') throw wrongType('rules.excludeSeen', 'a boolean', from['excludeSeen']);
     rules.excludeSeen = from['excludeSeen'];

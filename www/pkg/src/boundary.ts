@@ -1,5 +1,6 @@
 /** The only place where camelCase meets the wasm boundary's snake_case. */
 
+import { filesForDevices } from './bundle.js';
 import type { WireManifest, WireInteraction, WireReason, WireRecommendation, WireResponse, WireRules } from './engine.js';
 import type {
   BundleInfo,
@@ -23,6 +24,7 @@ export function interactionFromWire({ item_id, kind, timestamp }: WireInteractio
 export function rulesToWire(rules: Rules): WireRules {
   const wire: WireRules = {};
   if (rules.exclude !== undefined) wire.exclude = [...rules.exclude];
+  if (rules.only !== undefined) wire.only = [...rules.only];
   if (rules.excludeSeen !== undefined) wire.exclude_seen = rules.excludeSeen;
   if (rules.categoryCap !== undefined) wire.category_cap = rules.categoryCap;
   if (rules.filter !== undefined) {
@@ -50,6 +52,8 @@ function reasonFromWire(wire: WireReason): Reason[] {
   switch (wire.kind) {
     case 'similar_to':
       return [{ kind: 'similar_to', itemId: wire.item_id ?? '', similarity: wire.similarity ?? 0 }];
+    case 'chosen_with':
+      return [{ kind: 'chosen_with', itemId: wire.item_id ?? '', weight: wire.weight ?? 0 }];
     case 'category':
       return [{ kind: 'category', category: wire.category ?? '' }];
     case 'popular':
@@ -69,9 +73,14 @@ export function recommendationToWire(recommendation: Recommendation): WireRecomm
 }
 
 function reasonToWire(reason: Reason): WireReason {
-  return reason.kind === 'similar_to'
-    ? { kind: reason.kind, item_id: reason.itemId, similarity: reason.similarity }
-    : reason;
+  switch (reason.kind) {
+    case 'similar_to':
+      return { kind: reason.kind, item_id: reason.itemId, similarity: reason.similarity };
+    case 'chosen_with':
+      return { kind: reason.kind, item_id: reason.itemId, weight: reason.weight };
+    default:
+      return reason;
+  }
 }
 
 export function bundleInfoFromWire(manifest: WireManifest, hash: string): BundleInfo {
@@ -82,7 +91,7 @@ export function bundleInfoFromWire(manifest: WireManifest, hash: string): Bundle
     version: manifest.version,
     recommender: manifest.recommender,
     numItems: shapes.num_items,
-    bytes: Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0),
+    bytes: filesForDevices(manifest.files).reduce((sum, file) => sum + file.bytes, 0),
     limits: {
       maxCandidates: limits.max_candidates,
       maxLimit: limits.max_limit,

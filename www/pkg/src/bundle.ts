@@ -7,8 +7,8 @@ import type { Fetch } from './types.js';
 const MAX_MANIFEST_BYTES = 256 * 1024;
 const MANIFEST = 'manifest.json';
 const SIGNATURE = 'manifest.sig';
-/** For people; the engine does not ask for it. */
-const CARD_ROLE = 'card';
+/** For people and for adding items; the engine does not ask for them. */
+const NOT_FOR_DEVICES = new Set(['card', 'content']);
 /** The ranker as ONNX, for other tools where the bundle has the same one as trees. */
 const RANKER_ROLE = 'ranker';
 const TREES_ROLE = 'trees';
@@ -65,13 +65,17 @@ async function fetchSignature(source: BundleSource, files: Record<string, Uint8A
   }
 }
 
+/** The files of a manifest that a device loads. */
+export function filesForDevices(files: WireManifest['files']): WireManifest['files'][string][] {
+  const isUnused = (role: string) => NOT_FOR_DEVICES.has(role) || (role === RANKER_ROLE && TREES_ROLE in files);
+  return Object.entries(files).flatMap(([role, file]) => (isUnused(role) ? [] : [file]));
+}
+
 /** The plainly named files that the engine needs; none of a manifest that it will refuse. */
 function namedFiles(manifest: Uint8Array): { path: string; bytes: number; sha256: string }[] {
   try {
     const decoded = JSON.parse(new TextDecoder().decode(manifest)) as Partial<WireManifest> | null;
-    const entries = decoded?.files ?? {};
-    const unused = TREES_ROLE in entries ? [CARD_ROLE, RANKER_ROLE] : [CARD_ROLE];
-    const files = Object.entries(entries).flatMap(([role, file]) => (unused.includes(role) ? [] : [file]));
+    const files = filesForDevices(decoded?.files ?? {});
     return decoded?.format_version === 1 && files.every(isPlain) ? files : [];
   } catch {
     return [];

@@ -14,6 +14,7 @@ export interface WireInteraction {
 
 export interface WireRules {
   exclude?: string[];
+  only?: string[];
   exclude_seen?: boolean;
   filter?: { categories?: string[]; min_price?: number; max_price?: number };
   category_cap?: number;
@@ -32,6 +33,7 @@ export interface WireReason {
   kind: string;
   item_id?: string;
   similarity?: number;
+  weight?: number;
   category?: string;
 }
 

@@ -12,6 +12,8 @@ export const ERROR_CODES = {
   signature_invalid: 'The manifest\'s signature does not verify with the given key.',
   incompatible_features: 'The feature spec is not the one this engine computes.',
   items_invalid: 'items.bin is malformed or disagrees with the manifest.',
+  neighbours_invalid: 'neighbours.bin is malformed or disagrees with the manifest.',
+  content_invalid: 'content.bin is malformed or disagrees with the manifest.',
   vocabulary_invalid: 'vocabulary.json is malformed or disagrees with the manifest.',
   baseline_invalid: 'baseline.json is malformed or disagrees with the feature spec.',
   model_invalid: 'A model is malformed, uses what is not allowed, or has the wrong shapes.',

@@ -2,7 +2,7 @@
 
 import type { Engine, WireManifest, WireRecommendation, WireRequest } from './engine.js';
 
-/** What the list needs of `vocabulary.json`; its rows are in descending order of popularity. */
+/** What the list needs of `vocabulary.json`; its rows are in the order of the fallback list. */
 interface Vocabulary {
   item_ids: string[];
   categories: string[];
@@ -31,12 +31,13 @@ export function popularList(engine: Engine, manifest: WireManifest, request: Wir
   if (rules.exclude_seen ?? manifest.policy?.exclude_seen ?? true) {
     for (const { item_id: seen } of request.session) excluded.add(seen);
   }
+  const only = rules.only?.length ? new Set(rules.only) : undefined;
   const matches = matcher(vocabulary, rules.filter ?? {});
   const numListed = new Map<number, number>();
   const listed: string[] = [];
   for (const [row, itemId] of vocabulary.item_ids.entries()) {
     if (listed.length >= limit) break;
-    if (excluded.has(itemId) || !matches(row)) continue;
+    if (excluded.has(itemId) || only?.has(itemId) === false || !matches(row)) continue;
     const category = vocabulary.item_categories[row]?.[0];
     if (category !== undefined) {
       const before = numListed.get(category) ?? 0;

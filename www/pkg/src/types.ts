@@ -44,6 +44,8 @@ export interface Filter {
 export interface Rules {
   /** Items that must not appear. */
   exclude?: readonly string[];
+  /** The only items that may appear; empty allows all. */
+  only?: readonly string[];
   /** Whether items of the session are left out. */
   excludeSeen?: boolean;
   filter?: Filter;
@@ -79,11 +81,13 @@ export interface OutcomeOptions {
 /** Why an item is in the list, in a form that a page can show. */
 export type Reason =
   | { kind: 'similar_to'; itemId: string; similarity: number }
+  /** Often chosen together with an item of the session. */
+  | { kind: 'chosen_with'; itemId: string; weight: number }
   | { kind: 'category'; category: string }
   | { kind: 'popular' };
 
 /** Which part of the engine proposed an item. */
-export type Source = 'retrieval' | 'fallback';
+export type Source = 'retrieval' | 'neighbours' | 'fallback';
 
 export interface Recommendation {
   itemId: string;

@@ -46,10 +46,12 @@ function decodeContext(value: unknown): Record<string, string> {
 }
 
 function decodeRules(value: unknown): Rules {
-  const from = strict(value, 'rules', ['exclude', 'exclude_seen', 'filter', 'category_cap']);
+  const from = strict(value, 'rules', ['exclude', 'only', 'exclude_seen', 'filter', 'category_cap']);
   const rules: Rules = {};
   const exclude = optional(from['exclude'], (ids) => texts(ids, 'rules.exclude'));
   if (exclude !== undefined) rules.exclude = exclude;
+  const only = optional(from['only'], (ids) => texts(ids, 'rules.only'));
+  if (only !== undefined) rules.only = only;
   const seen = optional(from['exclude_seen'], (flag) => {
     if (typeof flag !== 'boolean') throw wrongType('rules.exclude_seen', 'a boolean', flag);
     return flag;

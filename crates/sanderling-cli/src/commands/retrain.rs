@@ -9,13 +9,16 @@ use sanderling_sketch::noise::Channel;
 use sanderling_train::baseline::CATEGORY_FIELD;
 use sanderling_train::bundle;
 use sanderling_train::data::Dataset;
+use sanderling_train::recipe::Recipe;
 use sanderling_train::retrain::{Gate, inherit, retrain};
+use sanderling_train::train::Step;
 use sanderling_types::{FieldKind, Result};
 use serde::Serialize;
 
+use super::choice::CostMeter;
 use super::drift::{self, WindowArgs};
 use super::evaluate;
-use super::train::{self, TrainResult};
+use super::train::TrainResult;
 use crate::output::{Output, Verdict};
 use crate::progress::TrainingProgress;
 use crate::usage::Usage;
@@ -38,7 +41,7 @@ pub(crate) struct Retrain {
     store: Option<PathBuf>,
     #[command(flatten)]
     windows: WindowArgs,
-    /// Recipe file; without one the champion's name, split, telemetry constants, policy and limits stay.
+    /// Recipe file; without one the champion's name, recommender, split, telemetry constants, policy and limits stay.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     /// Most passes over the data; overrides the recipe.
@@ -100,7 +103,7 @@ fn text(result: &RetrainResult) -> String {
 pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
     let champion = super::load_engine(&args.champion, None)?;
-    let mut recipe = train::recipe(args.recipe.as_ref(), None, None)?;
+    let mut recipe = args.recipe.as_ref().map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
     if args.recipe.is_none() {
         inherit(&mut recipe, champion.bundle().manifest());
         recipe.split = evaluate::split_kind(&champion.bundle().manifest().training.split)?;
@@ -109,15 +112,19 @@ pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     let shares = category_shares(args)?;
     let dataset = Dataset::read(&args.data)?;
     let mut progress = TrainingProgress::after(0, 0);
-    let (challenger, gate) =
-        retrain(&champion, &dataset, &recipe, shares.clone(), &mut |step| progress.show(step))?;
+    let mut costs = CostMeter::new(start);
+    let mut watch = |step: Step<'_>| {
+        costs.note(step);
+        progress.show(step)
+    };
+    let (challenger, gate) = retrain(&champion, &dataset, &recipe, shares.clone(), &mut watch)?;
     let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
     if gate.promote {
         bundle::write(&challenger.files, &args.out)?;
     }
     let promote = gate.promote;
-    let challenger = TrainResult::new(&challenger, fit_wall_seconds, Usage::since(start));
+    let challenger = TrainResult::new(&challenger, &costs, fit_wall_seconds, Usage::since(start));
     let result = RetrainResult { gate, category_shares: shares, challenger };
     output.result(&result, &text(&result))?;
     Ok(Verdict::wanting_if(!promote))

@@ -56,7 +56,8 @@ pub fn manifest(version: u64, telemetry: TelemetryConstants, baseline: &[u8]) ->
         sha256: Sha256Hash::of(bytes),
     };
     let content = |role: FileRole| if role == FileRole::Baseline { baseline } else { b"not read" };
-    let files = FileRole::REQUIRED.iter().map(|role| (*role, entry(*role, content(*role))));
+    let roles = FileRole::REQUIRED.iter().chain(&[FileRole::Encoder, FileRole::Items]);
+    let files = roles.map(|role| (*role, entry(*role, content(*role))));
     Manifest {
         feature_spec_sha256: Sha256Hash::of(b"spec"),
         files: files.collect(),
@@ -66,7 +67,13 @@ pub fn manifest(version: u64, telemetry: TelemetryConstants, baseline: &[u8]) ->
         name: "shop".to_owned(),
         parent: None,
         policy: PolicyDefaults { category_cap: None, exclude_seen: true },
-        quantisation: Quantisation { item_bits: 8, encoder_bits: 32, ndcg10_f32: 0.2, ndcg10_packed: 0.2 },
+        quantisation: Quantisation {
+            encoder_bits: 32,
+            item_bits: 8,
+            ndcg10_f32: 0.2,
+            ndcg10_packed: 0.2,
+            steps: Vec::new(),
+        },
         recommender: "sequence".to_owned(),
         shapes: Shapes { dim: 8, num_features: 4, num_items: 10 },
         telemetry,

@@ -6,7 +6,9 @@ pub mod onnx;
 
 use std::collections::BTreeMap;
 
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, Runtime, Scorer};
+use sanderling_core::{
+    Bundle, BundleFiles, Combination, Engine, ItemBits, ItemTable, NeighbourTable, Runtime, Scorer,
+};
 use sanderling_types::{
     Baseline, BaselineField, Code, Error, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, FileEntry,
     FileRole, ItemId, Limits, Manifest, PolicyDefaults, Quantisation, Request, Result, SessionInteraction,
@@ -29,6 +31,15 @@ pub fn vectors() -> Vec<f32> {
         [-1.0, 0.0, 0.0, 0.0],
     ]
     .concat()
+}
+
+/// Neighbours of the six items: the boot goes with the cap and the gift, the beret with the gift and
+/// not with the pump.
+pub fn neighbours() -> NeighbourTable {
+    let mut rows = vec![Vec::new(); 6];
+    rows[0] = vec![(4, 1.0), (5, 0.25)];
+    rows[3] = vec![(5, 2.0), (2, -1.0)];
+    NeighbourTable::quantise(&rows, Combination { max_sources: 5, decay: 0.5 }).unwrap()
 }
 
 pub fn vocabulary() -> Vocabulary {
@@ -74,11 +85,12 @@ pub fn baseline() -> Baseline {
 
 /// The parts of a bundle; tests change them before they are packed.
 pub struct Fixture {
-    pub items: Vec<u8>,
+    pub items: Option<Vec<u8>>,
+    pub neighbours: Option<Vec<u8>>,
     pub vocabulary: Vec<u8>,
     pub features: Vec<u8>,
     pub baseline: Vec<u8>,
-    pub encoder: Vec<u8>,
+    pub encoder: Option<Vec<u8>>,
     pub ranker: Vec<u8>,
     pub trees: Option<Vec<u8>>,
     pub manifest: Manifest,
@@ -88,31 +100,60 @@ impl Fixture {
     pub fn new() -> Self {
         let spec = FeatureSpec::standard();
         Self {
-            items: ItemTable::quantise(&vectors(), DIM, ItemBits::Eight).unwrap().encode(),
+            items: Some(ItemTable::quantise(&vectors(), DIM, ItemBits::Eight).unwrap().encode()),
+            neighbours: None,
             vocabulary: vocabulary().encode(),
             features: spec.encode(),
             baseline: baseline().encode(),
-            encoder: onnx::last_row_encoder(DIM),
+            encoder: Some(onnx::last_row_encoder(DIM)),
             ranker: onnx::first_column_ranker(spec.features.len()),
             trees: None,
             manifest: manifest(&spec),
         }
     }
 
+    /// An encoder, and neighbours beside it.
+    pub fn with_neighbours() -> Self {
+        let spec = FeatureSpec::standard().with_neighbours();
+        Self { neighbours: Some(neighbours().encode()), ..Self::new().with_spec(&spec) }
+    }
+
+    /// Neighbours without an encoder.
+    pub fn neighbours_alone() -> Self {
+        let spec = FeatureSpec::standard().without_vectors();
+        let mut fixture = Self::new().with_spec(&spec);
+        fixture.manifest.shapes.dim = 0;
+        Self { neighbours: Some(neighbours().encode()), encoder: None, items: None, ..fixture }
+    }
+
+    /// Neither: the fallback list is all.
+    pub fn popular_alone() -> Self {
+        Self { neighbours: None, ..Self::neighbours_alone() }
+    }
+
+    fn with_spec(mut self, spec: &FeatureSpec) -> Self {
+        let known = |name: &str| spec.features.iter().any(|feature| feature.name == name);
+        let mut baseline = baseline();
+        baseline.fields.retain(|field| field.name.strip_prefix("feature.").is_none_or(known));
+        self.manifest.feature_spec_sha256 = spec.hash();
+        self.manifest.shapes.num_features = spec.features.len() as u32;
+        let ranker = onnx::first_column_ranker(spec.features.len());
+        Self { features: spec.encode(), baseline: baseline.encode(), ranker, ..self }
+    }
+
     pub fn files(mut self) -> BundleFiles {
         let mut files = BTreeMap::new();
-        let trees = self.trees.map(|bytes| (FileRole::Trees, bytes));
         for (role, bytes) in [
             (FileRole::Items, self.items),
-            (FileRole::Vocabulary, self.vocabulary),
-            (FileRole::Features, self.features),
-            (FileRole::Baseline, self.baseline),
+            (FileRole::Neighbours, self.neighbours),
+            (FileRole::Vocabulary, Some(self.vocabulary)),
+            (FileRole::Features, Some(self.features)),
+            (FileRole::Baseline, Some(self.baseline)),
             (FileRole::Encoder, self.encoder),
-            (FileRole::Ranker, self.ranker),
-        ]
-        .into_iter()
-        .chain(trees)
-        {
+            (FileRole::Ranker, Some(self.ranker)),
+            (FileRole::Trees, self.trees),
+        ] {
+            let Some(bytes) = bytes else { continue };
             let entry = FileEntry {
                 bytes: bytes.len() as u64,
                 path: role.file_name().to_owned(),
@@ -144,7 +185,13 @@ fn manifest(spec: &FeatureSpec) -> Manifest {
         name: "test".to_owned(),
         parent: None,
         policy: PolicyDefaults { category_cap: None, exclude_seen: true },
-        quantisation: Quantisation { item_bits: 8, encoder_bits: 32, ndcg10_f32: 0.5, ndcg10_packed: 0.5 },
+        quantisation: Quantisation {
+            encoder_bits: 32,
+            item_bits: 8,
+            ndcg10_f32: 0.5,
+            ndcg10_packed: 0.5,
+            steps: Vec::new(),
+        },
         recommender: "sequence".to_owned(),
         shapes: Shapes { dim: DIM as u32, num_features: spec.features.len() as u32, num_items: 6 },
         telemetry: TelemetryConstants::default(),

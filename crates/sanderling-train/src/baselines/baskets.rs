@@ -4,11 +4,11 @@ use super::distinct;
 use crate::split::Split;
 
 /// Newest interactions of a user that count, so that robots cost no quadratic time.
-pub(super) const MAX_HISTORY: usize = 500;
+pub(crate) const MAX_HISTORY: usize = 500;
 
 /// The binary user-item matrix of the training part, by rows and by columns.
 #[derive(Debug)]
-pub(super) struct Baskets {
+pub(crate) struct Baskets {
     /// Distinct items of each user, ascending.
     items_of: Vec<Vec<u32>>,
     /// Users of each item, ascending.
@@ -17,14 +17,14 @@ pub(super) struct Baskets {
 
 /// Working memory of [`Baskets::nearest`].
 #[derive(Debug)]
-pub(super) struct Together {
+pub(crate) struct Together {
     /// Of every item, how many users chose it together with the item at hand; zero between calls.
     counts: Vec<u32>,
 }
 
 impl Baskets {
     /// Reads the training part.
-    pub(super) fn new(split: &Split) -> Self {
+    pub(crate) fn new(split: &Split) -> Self {
         let items_of: Vec<Vec<u32>> = split
             .training()
             .map(|events| distinct(events.iter().rev().take(MAX_HISTORY).map(|event| event.item)))
@@ -37,34 +37,53 @@ impl Baskets {
     }
 
     /// Items of the catalogue, chosen by anyone or not.
-    pub(super) fn num_items(&self) -> usize {
+    pub(crate) fn num_items(&self) -> usize {
         self.users_of.len()
     }
 
     /// Users of an item, ascending.
-    pub(super) fn users(&self, item: u32) -> &[u32] {
+    pub(crate) fn users(&self, item: u32) -> &[u32] {
         &self.users_of[item as usize]
     }
 
     /// Distinct items of every user, ascending.
-    pub(super) fn baskets(&self) -> &[Vec<u32>] {
+    pub(crate) fn baskets(&self) -> &[Vec<u32>] {
         &self.items_of
     }
 
     /// Mean number of users of an item.
-    pub(super) fn mean_users(&self) -> f64 {
+    pub(crate) fn mean_users(&self) -> f64 {
         let pairs: usize = self.users_of.iter().map(Vec::len).sum();
         pairs as f64 / self.num_items().max(1) as f64
     }
 
     /// Working memory that one thread may use again and again.
-    pub(super) fn scratch(&self) -> Together {
+    pub(crate) fn scratch(&self) -> Together {
         Together { counts: vec![0; self.num_items()] }
     }
 
+    /// Whether at least `min` users chose both items.
+    pub(crate) fn together_at_least(&self, (a, b): (u32, u32), min: u32) -> bool {
+        let (mut left, mut right) = (self.users(a), self.users(b));
+        let mut together = 0;
+        while let ([a, left_rest @ ..], [b, right_rest @ ..]) = (left, right)
+            && together < min
+        {
+            together += u32::from(a == b);
+            (left, right) = (if a <= b { left_rest } else { left }, if b <= a { right_rest } else { right });
+        }
+        together >= min
+    }
+
     /// The `max` items nearest to `item` by cosine similarity over users, nearest first, each with
-    /// the number of users who chose both.
-    pub(super) fn nearest(&self, item: u32, max: usize, scratch: &mut Together) -> Vec<(u32, u32)> {
+    /// the number of users who chose both, which is at least `min_users`.
+    pub(crate) fn nearest(
+        &self,
+        item: u32,
+        max: usize,
+        min_users: u32,
+        scratch: &mut Together,
+    ) -> Vec<(u32, u32)> {
         let counts = &mut scratch.counts;
         let mut touched = Vec::new();
         for &user in self.users(item) {
@@ -77,7 +96,7 @@ impl Baskets {
         }
         let mut found: Vec<(u32, u32)> = touched
             .iter()
-            .filter(|&&other| other != item)
+            .filter(|&&other| other != item && counts[other as usize] >= min_users)
             .map(|&other| (other, counts[other as usize]))
             .collect();
         touched.iter().for_each(|&other| counts[other as usize] = 0);
@@ -93,7 +112,7 @@ impl Baskets {
     }
 
     /// Cosine similarity over users of `item` and an item that `together` users chose with it.
-    pub(super) fn cosine(&self, item: u32, (other, together): (u32, u32)) -> f32 {
+    pub(crate) fn cosine(&self, item: u32, (other, together): (u32, u32)) -> f32 {
         let norm = |i: u32| (self.users(i).len() as f32).sqrt();
         together as f32 / (norm(item) * norm(other))
     }
@@ -112,9 +131,12 @@ mod tests {
         let baskets = Baskets::new(&split);
         let mut scratch = baskets.scratch();
         // Item 1: 2 of 2 users with 0 (3 users), 1 with 2 (4 users).
-        assert_eq!(baskets.nearest(1, 9, &mut scratch), [(0, 2), (2, 1)]);
-        assert_eq!(baskets.nearest(1, 1, &mut scratch), [(0, 2)], "and the memory is clean again");
-        assert_eq!(baskets.nearest(3, 9, &mut scratch), []);
+        assert_eq!(baskets.nearest(1, 9, 1, &mut scratch), [(0, 2), (2, 1)]);
+        assert_eq!(baskets.nearest(1, 1, 1, &mut scratch), [(0, 2)], "and the memory is clean again");
+        assert_eq!(baskets.nearest(1, 9, 2, &mut scratch), [(0, 2)], "one user does not count");
+        assert_eq!(baskets.nearest(3, 9, 1, &mut scratch), []);
+        assert!(baskets.together_at_least((0, 2), 2) && !baskets.together_at_least((0, 2), 3));
+        assert!(baskets.together_at_least((1, 3), 0) && !baskets.together_at_least((1, 3), 1));
         assert!((baskets.cosine(1, (0, 2)) - 2.0 / 6.0f32.sqrt()).abs() < 1e-6);
         assert_eq!(baskets.mean_users(), 9.0 / 4.0);
     }

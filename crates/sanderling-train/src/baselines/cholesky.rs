@@ -8,7 +8,7 @@ const BLOCK: usize = 32;
 
 /// Upper triangular `U` with `A = Uᵀ U`.
 #[derive(Debug)]
-pub(super) struct Cholesky {
+pub(crate) struct Cholesky {
     /// `[n, n]`, row-major; what is below the diagonal means nothing.
     upper: Vec<f32>,
     n: usize,
@@ -17,7 +17,7 @@ pub(super) struct Cholesky {
 impl Cholesky {
     /// Factorises `a` `[n, n]`, of which only the upper triangle is read. `None` when `a` is not
     /// positive definite to working precision.
-    pub(super) fn factor(mut a: Vec<f32>, n: usize) -> Option<Self> {
+    pub(crate) fn factor(mut a: Vec<f32>, n: usize) -> Option<Self> {
         for start in (0..n).step_by(BLOCK) {
             let end = n.min(start + BLOCK);
             let (done, rest) = a.split_at_mut(start * n);
@@ -44,7 +44,7 @@ impl Cholesky {
     }
 
     /// Replaces the right-hand sides `x` `[n, width]`, row-major, by the solutions of `A x = b`.
-    pub(super) fn solve(&self, x: &mut [f32], width: usize) {
+    pub(crate) fn solve(&self, x: &mut [f32], width: usize) {
         self.solve_transposed(x, width);
         let n = self.n;
         for start in (0..n).step_by(BLOCK).rev() {
@@ -67,7 +67,7 @@ impl Cholesky {
     }
 
     /// Solves `Uᵀ y = b` in place.
-    fn solve_transposed(&self, x: &mut [f32], width: usize) {
+    pub(crate) fn solve_transposed(&self, x: &mut [f32], width: usize) {
         let n = self.n;
         for start in (0..n).step_by(BLOCK) {
             let end = n.min(start + BLOCK);

@@ -9,6 +9,17 @@ use crate::split::Split;
 /// Neighbours kept of an item.
 const NEIGHBOURS: usize = 50;
 
+/// Of every item its `max` nearest by cosine similarity over users, nearest first, where at least
+/// `min_users` chose both.
+pub(crate) fn cosine_rows(split: &Split, max: usize, min_users: u32) -> Vec<Vec<(u32, f32)>> {
+    let baskets = Baskets::new(split);
+    let row = |scratch: &mut _, item| {
+        let nearest = baskets.nearest(item, max, min_users, scratch);
+        nearest.into_iter().map(|pair| (pair.0, baskets.cosine(item, pair))).collect()
+    };
+    (0..baskets.num_items() as u32).into_par_iter().map_init(|| baskets.scratch(), row).collect()
+}
+
 /// Item-based nearest neighbours with cosine similarity over users (Sarwar et al. 2001): the score of
 /// an item is the sum of its similarities with the history's distinct items, each of which knows its
 /// 50 nearest.
@@ -21,18 +32,7 @@ impl ItemKnn {
     /// Counts co-occurrences in the training part.
     #[must_use]
     pub fn fit(split: &Split) -> Self {
-        let baskets = Baskets::new(split);
-        let neighbours = (0..baskets.num_items() as u32)
-            .into_par_iter()
-            .map_init(
-                || baskets.scratch(),
-                |scratch, item| {
-                    let nearest = baskets.nearest(item, NEIGHBOURS, scratch);
-                    nearest.into_iter().map(|pair| (pair.0, baskets.cosine(item, pair))).collect()
-                },
-            )
-            .collect();
-        Self { neighbours }
+        Self { neighbours: cosine_rows(split, NEIGHBOURS, 1) }
     }
 }
 

@@ -1,16 +1,20 @@
 //! Baselines that every report shows beside the candidate: `popular`, `recent`, `item-knn`, `vmis-knn`
-//! and `ease`.
+//! and `ease`; `category-knn` where items are held out.
 
-mod baskets;
-mod cholesky;
+pub(crate) mod baskets;
+mod category_knn;
+pub(crate) mod cholesky;
 mod ease;
 mod item_knn;
 mod popular;
 mod recent;
+pub(crate) mod transitions;
 mod vmis_knn;
 
+pub use category_knn::CategoryKnn;
 pub use ease::Ease;
 pub use item_knn::ItemKnn;
+pub(crate) use item_knn::cosine_rows;
 pub use popular::Popular;
 pub use recent::Recent;
 pub use vmis_knn::VmisKnn;
@@ -18,7 +22,7 @@ pub use vmis_knn::VmisKnn;
 use rayon::prelude::*;
 
 use crate::metrics::{CaseResult, LIST_LEN};
-use crate::split::{Case, Split};
+use crate::split::{Case, Split, SplitKind};
 
 /// Something that can order the catalogue for a history of vocabulary rows.
 pub trait Baseline: Sync {
@@ -41,14 +45,17 @@ fn distinct(items: impl Iterator<Item = u32>) -> Vec<u32> {
 /// is in memory.
 pub fn all(split: &Split) -> impl Iterator<Item = Box<dyn Baseline>> + '_ {
     type Fit = fn(&Split) -> Box<dyn Baseline>;
-    let fits: [Fit; 5] = [
+    let fits: [Fit; 6] = [
         |split| Box::new(Popular::fit(split)),
         |split| Box::new(Recent::fit(split)),
         |split| Box::new(ItemKnn::fit(split)),
         |split| Box::new(VmisKnn::fit(split)),
         |split| Box::new(Ease::fit(split)),
+        |split| Box::new(CategoryKnn::fit(split)),
     ];
-    fits.into_iter().map(move |fit| fit(split))
+    // What knows categories only is worth its place where nothing else is known.
+    let num_fits = if split.kind == SplitKind::HeldOutItems { fits.len() } else { fits.len() - 1 };
+    fits.into_iter().take(num_fits).map(move |fit| fit(split))
 }
 
 /// Answers every case by the full catalogue order of a baseline.
@@ -67,12 +74,23 @@ pub fn answer(baseline: &dyn Baseline, split: &Split, cases: &[Case]) -> Vec<Cas
                     let seen = history.iter().filter(|&&item| item != target);
                     seen.for_each(|&item| scores[item as usize] = f32::NEG_INFINITY);
                 }
+                if let Some(candidates) = split.candidates.of(case) {
+                    keep_only(scores, candidates, target);
+                }
                 let list = top(scores, LIST_LEN);
                 let rank = list.iter().position(|&item| item == target).map(|at| at as u32 + 1);
                 CaseResult { user: case.user, rank, list }
             },
         )
         .collect()
+}
+
+/// Leaves scores to `rows` and `target` alone.
+fn keep_only(scores: &mut [f32], rows: &[u32], target: u32) {
+    let kept: Vec<(u32, f32)> =
+        rows.iter().chain([&target]).filter_map(|&row| Some((row, *scores.get(row as usize)?))).collect();
+    scores.fill(f32::NEG_INFINITY);
+    kept.into_iter().for_each(|(row, score)| scores[row as usize] = score);
 }
 
 /// The `k` best rows by descending score, ties by ascending row; no score is NaN.
@@ -94,14 +112,15 @@ fn top(scores: &[f32], k: usize) -> Vec<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use sanderling_types::{FORMAT_VERSION, TimeKind, Vocabulary};
 
     use super::*;
+    use crate::candidates::Candidates;
     use crate::split::{Event, SplitKind};
 
     /// A split of `(row, timestamp)` sequences that are for training only.
-    pub(super) fn split_at(sequences: &[&[(u32, i64)]], num_items: usize, time: TimeKind) -> Split {
+    pub(crate) fn split_at(sequences: &[&[(u32, i64)]], num_items: usize, time: TimeKind) -> Split {
         let event = |&(item, timestamp): &(u32, i64)| Event { item, timestamp };
         let mut popularity = vec![0; num_items];
         sequences.iter().copied().flatten().for_each(|&(item, _)| popularity[item as usize] += 1);
@@ -123,11 +142,12 @@ mod tests {
             test: Vec::new(),
             exclude_seen: true,
             time,
+            candidates: Candidates::Catalogue,
         }
     }
 
     /// The same with positions for timestamps.
-    pub(super) fn split_of(sequences: &[&[u32]], num_items: usize, time: TimeKind) -> Split {
+    pub(crate) fn split_of(sequences: &[&[u32]], num_items: usize, time: TimeKind) -> Split {
         let timed: Vec<Vec<(u32, i64)>> =
             sequences.iter().map(|items| items.iter().copied().zip(0..).collect()).collect();
         split_at(&timed.iter().map(Vec::as_slice).collect::<Vec<_>>(), num_items, time)

@@ -21,6 +21,11 @@ impl Recent {
     /// Adds up the training part. Where everything happened at once this is [`super::Popular`].
     #[must_use]
     pub fn fit(split: &Split) -> Self {
+        Self::with_half_life(split, HALF_LIFE_SHARE)
+    }
+
+    /// The same with another half-life, as a share of the training span.
+    pub(crate) fn with_half_life(split: &Split, share: f64) -> Self {
         let log: Vec<(u32, f64)> = split
             .training()
             .flatten()
@@ -33,7 +38,7 @@ impl Recent {
         let first = log.iter().map(|&(_, time)| time).fold(f64::INFINITY, f64::min);
         let last = log.iter().map(|&(_, time)| time).fold(f64::NEG_INFINITY, f64::max);
         // At least one unit, so that a log of one moment does not divide by zero.
-        let half_life = ((last - first) * HALF_LIFE_SHARE).max(1.0);
+        let half_life = ((last - first) * share).max(1.0);
         let mut weights = vec![0.0f64; split.vocabulary.len()];
         for (item, time) in log {
             weights[item as usize] += ((time - last) / half_life).exp2();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use sanderling_types::TimeKind;
 
-use super::{Baseline, distinct};
+use super::Baseline;
 use crate::split::Split;
 
 /// Newest sessions that an item remembers.
@@ -27,7 +27,7 @@ const MAX_SESSION: usize = 500;
 /// Nothing is trained: [`Self::append`] makes a new session count at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmisKnn {
-    /// Distinct items of every session, one session after the other.
+    /// Distinct items of every session, each at its newest place, one session after the other.
     items: Vec<u32>,
     /// Where each session ends in `items`.
     ends: Vec<usize>,
@@ -68,7 +68,7 @@ impl VmisKnn {
     /// 500 count. Takes time in proportion to its length.
     pub fn append(&mut self, session: &[u32]) {
         let newest = &session[session.len().saturating_sub(MAX_SESSION)..];
-        let items = distinct(newest.iter().copied());
+        let items = newest_places(newest);
         if items.is_empty() {
             return;
         }
@@ -85,7 +85,27 @@ impl VmisKnn {
         self.ends.push(self.items.len());
     }
 
-    /// Distinct items of a session.
+    /// Items that have been in a session or may be in one.
+    pub(super) fn num_items(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Sessions so far.
+    pub(super) fn num_sessions(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Sessions that an item was in, forgotten ones included.
+    pub(super) fn count(&self, item: u32) -> u32 {
+        self.counts[item as usize]
+    }
+
+    /// The newest sessions of an item, oldest first, each as its distinct items in order.
+    pub(super) fn sessions_with(&self, item: u32) -> impl Iterator<Item = &[u32]> {
+        self.sessions_of[item as usize].iter().map(|&number| self.session(number))
+    }
+
+    /// Distinct items of a session, each at its newest place.
     fn session(&self, number: u32) -> &[u32] {
         let number = number as usize;
         let start = if number == 0 { 0 } else { self.ends[number - 1] };
@@ -123,6 +143,17 @@ impl VmisKnn {
         let vote = |place: u32| 1.0 - 0.1 * (len - place as f32 + 1.0);
         near.into_iter().map(|(session, sum, newest)| (session, sum * vote(newest))).collect()
     }
+}
+
+/// The distinct items of a session, oldest first, each at its newest place.
+fn newest_places(session: &[u32]) -> Vec<u32> {
+    let mut places: Vec<(u32, usize)> = session.iter().copied().zip(0..).collect();
+    places.sort_unstable();
+    let is_newest = |at: usize| places.get(at + 1).is_none_or(|next| next.0 != places[at].0);
+    let mut newest: Vec<(u32, usize)> =
+        (0..places.len()).filter(|&at| is_newest(at)).map(|at| places[at]).collect();
+    newest.sort_unstable_by_key(|&(_, place)| place);
+    newest.into_iter().map(|(item, _)| item).collect()
 }
 
 impl Baseline for VmisKnn {

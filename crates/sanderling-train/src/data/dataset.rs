@@ -311,7 +311,16 @@ pub(crate) fn read_interactions(
     Ok(interactions)
 }
 
-/// Reads a catalogue.
+/// Reads a table of items, as `items.csv` of a data folder.
+///
+/// # Errors
+/// [`Code::NotFound`], [`Code::ColumnMissing`], [`Code::DataInvalid`] with file and line for the first unusable
+/// row, [`Code::Io`].
+pub fn read_catalogue(path: &Path) -> Result<Vec<Item>> {
+    read_items(path, &ReadOptions::default())
+}
+
+/// Reads a catalogue with column names of its own.
 pub(crate) fn read_items(path: &Path, options: &ReadOptions) -> Result<Vec<Item>> {
     let mut reader = ItemReader::open(path, options)?;
     let mut items = Vec::new();

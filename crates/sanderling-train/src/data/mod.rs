@@ -20,7 +20,7 @@ mod time;
 pub mod validate;
 
 pub use columns::ColumnMap;
-pub use dataset::{DataCounts, DataInfo, Dataset};
+pub use dataset::{DataCounts, DataInfo, Dataset, read_catalogue};
 pub use import::{ImportOptions, ImportSummary, LAYOUTS, Progress, import};
 pub use synth::{DeviceDay, SynthConfig, World, synth};
 pub use time::TimeUnit;

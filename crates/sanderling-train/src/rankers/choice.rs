@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::lists::CandidateList;
 use super::options::RankerRecipe;
 use super::{Ranker, RankerKind, Rounds, gbdt, linear, mlp};
-use crate::importance::FeatureImportance;
 use crate::metrics::{self, CaseResult};
 
 /// Parts of the users; each is measured with rankers of the others.
@@ -43,11 +42,26 @@ pub struct RankerReport {
     pub num_with_item: usize,
     /// Every kind that was measured, simplest first.
     pub measured: Vec<Measured>,
-    /// What the ranker looks at, see [`crate::importance::permutation`]; empty in retrieval order.
-    pub importance: Vec<FeatureImportance>,
 }
 
 impl RankerReport {
+    /// Of a ranker that was given: its answers to validation cases beside those in retrieval order.
+    pub(crate) fn external(answers: &[CaseResult], retrieval: &[CaseResult], seed: u64) -> Self {
+        let measured = Measured {
+            kind: RankerKind::External,
+            ndcg10: metrics::ndcg10_and_hr10(&answers.iter().collect::<Vec<_>>(), seed).0,
+            gain_ndcg10: metrics::paired_ndcg10(answers, retrieval, seed),
+            rounds: 0,
+        };
+        Self {
+            kind: RankerKind::External,
+            reason: "it was given".to_owned(),
+            num_lists: answers.len(),
+            num_with_item: answers.iter().filter(|answer| answer.rank.is_some()).count(),
+            measured: vec![measured],
+        }
+    }
+
     /// NDCG@10 that the ranker adds to retrieval order on users that it was not fitted on.
     #[must_use]
     pub fn gain_ndcg10(&self) -> f64 {
@@ -86,7 +100,6 @@ pub fn choose(
         num_lists: lists.len(),
         num_with_item,
         measured: Vec::new(),
-        importance: Vec::new(),
     };
     let wanted = recipe.kind.kind();
     if wanted == Some(RankerKind::None) {
@@ -199,7 +212,7 @@ impl Chooser<'_> {
     fn fit(&self, kind: RankerKind, lists: &[&CandidateList], rounds: Rounds<'_>) -> (Ranker, usize) {
         let (n, recipe) = (self.spec.features.len(), self.recipe);
         let fitted = match kind {
-            RankerKind::None => None,
+            RankerKind::None | RankerKind::External => None,
             RankerKind::Linear => {
                 linear::fit(lists, n, recipe.linear.ridge).map(|weights| (Ranker::Linear(weights), 0))
             }

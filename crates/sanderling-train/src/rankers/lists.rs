@@ -43,22 +43,27 @@ impl CandidateList {
     }
 }
 
-/// Candidate lists of evenly spaced validation cases as the engine makes them.
+/// Candidate lists of `cases` as the engine makes them; none of a case without a known history, or of a
+/// bundle that retrieves nothing.
 #[must_use]
-pub fn candidate_lists(engine: &Engine, split: &Split) -> Vec<CandidateList> {
-    let max_candidates = engine.bundle().manifest().limits.max_candidates as usize;
-    let most = MAX_LISTS.min(MAX_CANDIDATES / max_candidates);
-    let cases = split.validation_cases(most);
+pub fn candidate_lists(engine: &Engine, split: &Split, cases: &[Case]) -> Vec<CandidateList> {
     cases.par_iter().filter_map(|&case| candidate_list(engine, split, case)).collect()
+}
+
+/// The evenly spaced validation cases that rankers are fitted and chosen on.
+pub(crate) fn ranker_cases(engine: &Engine, split: &Split) -> Vec<Case> {
+    let max_candidates = engine.bundle().manifest().limits.max_candidates as usize;
+    split.validation_cases(MAX_LISTS.min(MAX_CANDIDATES / max_candidates))
 }
 
 fn candidate_list(engine: &Engine, split: &Split, case: Case) -> Option<CandidateList> {
     let request = evaluate::request(split, case, 1, split.exclude_seen);
     let (session, _) = SessionView::resolve(&request.session, engine.bundle());
     let mask = policy::mask(engine.bundle(), &session, &request.rules);
-    let query = engine.encode(&session.item_indices()).ok()?;
-    let max_candidates = engine.bundle().manifest().limits.max_candidates as usize;
-    let candidates = engine.retrieve(&query, max_candidates, &mask);
+    if session.is_empty() {
+        return None;
+    }
+    let candidates = engine.candidates(&session, &mask).ok()?;
     let items = engine.bundle().items();
     let features = engine.feature_encoder().encode(&session, &candidates, items, request.now);
     let target = engine.bundle().item_index(split.item_id(split.target(case)));

@@ -33,10 +33,12 @@ pub enum RankerKind {
     Mlp,
     /// Gradient-boosted regression trees.
     Gbdt,
+    /// A model that was given.
+    External,
 }
 
 impl RankerKind {
-    /// Every kind, simplest first.
+    /// Every kind that is fitted here, simplest first.
     pub const ALL: [RankerKind; 4] = [Self::None, Self::Linear, Self::Mlp, Self::Gbdt];
 
     /// The name in recipes, results and cards.
@@ -47,6 +49,7 @@ impl RankerKind {
             RankerKind::Linear => "linear",
             RankerKind::Mlp => "mlp",
             RankerKind::Gbdt => "gbdt",
+            RankerKind::External => "external",
         }
     }
 }
@@ -106,6 +109,12 @@ impl Ranker {
 }
 
 impl RankerFiles {
+    /// A ranker that was given as ONNX.
+    #[must_use]
+    pub fn of_onnx(onnx: Vec<u8>) -> Self {
+        Self { onnx, trees: None }
+    }
+
     /// Length of the files together.
     #[must_use]
     pub fn bytes(&self) -> u64 {

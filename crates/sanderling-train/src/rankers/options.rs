@@ -145,23 +145,22 @@ impl Default for GbdtOptions {
 }
 
 impl RankerRecipe {
-    /// The standard features without the excluded ones.
-    ///
-    /// # Errors
-    /// [`Code::RecipeInvalid`] for a name that is no standard feature, and for `retrieval_score`.
-    pub fn features(&self) -> Result<FeatureSpec> {
-        let mut spec = FeatureSpec::standard();
-        let may_go = |name: &String| {
-            spec.features.iter().any(|f| f.name == *name && f.kind != FeatureKind::RetrievalScore)
-        };
-        if let Some(name) = self.exclude_features.iter().find(|name| !may_go(name)) {
-            let names: Vec<&str> = spec.features.iter().map(|feature| feature.name.as_str()).collect();
-            return Err(Error::new(Code::RecipeInvalid, "ranker.exclude_features names what cannot go")
-                .expected(format!("some of {}, but not retrieval_score", names.join(", ")))
-                .found(name));
-        }
+    /// `spec` without the excluded features.
+    #[must_use]
+    pub fn without_excluded(&self, mut spec: FeatureSpec) -> FeatureSpec {
         spec.features.retain(|feature| !self.exclude_features.contains(&feature.name));
-        Ok(spec)
+        spec
+    }
+
+    fn check_excluded(&self) -> Result<()> {
+        let all = FeatureSpec::standard().with_neighbours().features;
+        let may_go =
+            |name: &&String| all.iter().any(|f| f.name == **name && f.kind != FeatureKind::RetrievalScore);
+        let Some(name) = self.exclude_features.iter().find(|name| !may_go(name)) else { return Ok(()) };
+        let names: Vec<&str> = all.iter().map(|feature| feature.name.as_str()).collect();
+        Err(Error::new(Code::RecipeInvalid, "ranker.exclude_features names what cannot go")
+            .expected(format!("some of {}, but not retrieval_score", names.join(", ")))
+            .found(name))
     }
 
     /// Checks every range.
@@ -169,7 +168,7 @@ impl RankerRecipe {
     /// # Errors
     /// [`Code::RecipeInvalid`].
     pub fn check(&self) -> Result<()> {
-        self.features()?;
+        self.check_excluded()?;
         let up_to_one = |number: f64| (0.0..=1.0).contains(&number);
         let share = |number: f64| number > 0.0 && number <= 1.0;
         number("ranker.linear.ridge", self.linear.ridge, up_to_one, "0 to 1")?;
@@ -236,7 +235,7 @@ mod tests {
             "[ranker]\nkind = \"gbdt\"\nexclude_features = [\"age_days\"]\n[ranker.gbdt]\nmax_trees = 3\n";
         let ranker = Recipe::parse(text).expect("parses").ranker;
         assert_eq!((ranker.kind.kind(), ranker.gbdt.max_trees), (Some(RankerKind::Gbdt), 3));
-        let features = ranker.features().expect("a standard feature").features;
+        let features = ranker.without_excluded(FeatureSpec::standard()).features;
         assert_eq!(features.len(), FeatureSpec::standard().features.len() - 1);
         assert!(features.iter().all(|feature| feature.name != "age_days"));
     }

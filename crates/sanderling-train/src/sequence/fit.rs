@@ -10,6 +10,7 @@ use super::network::{self, Dropout, Pack, Workspace};
 use super::params::{Shape, Weights};
 use super::state::FitState;
 use super::step::{StepOptions, Trainer};
+use super::vectors::ItemContent;
 use crate::draw::below;
 
 /// How to fit.
@@ -21,6 +22,10 @@ pub struct FitOptions {
     pub learning_rate: f32,
     /// Dropout probability after embedding, attention and feed-forward.
     pub dropout: f32,
+    /// Whether item vectors have unit length.
+    pub unit_items: bool,
+    /// Probability that an item with content is seen without its own part.
+    pub id_dropout: f32,
     /// Shared negatives of a batch; the softmax is exact when the catalogue is not much larger.
     pub num_negatives: usize,
     /// Tokens of a batch.
@@ -71,8 +76,10 @@ pub struct Fitted {
 pub struct FitData<'a> {
     /// Training sequences in vocabulary rows.
     pub sequences: &'a [Vec<u32>],
-    /// Rows of the vocabulary.
+    /// Items to learn vectors of: the first rows of the vocabulary.
     pub num_items: usize,
+    /// What is known of the items beside who touched them.
+    pub content: &'a ItemContent,
     /// Factor of the loss of each item as a target (importance weights); empty for 1 throughout.
     pub target_weights: &'a [f32],
     /// Cases to stop by.
@@ -95,7 +102,7 @@ pub fn fit(
     resume: Option<FitState>,
     watch: &mut dyn FnMut(&Epoch, &FitState) -> bool,
 ) -> Result<Fitted> {
-    let FitData { sequences, num_items, validation, exclude_seen, .. } = *data;
+    let FitData { sequences, num_items, .. } = *data;
     if !sequences.iter().any(|sequence| sequence.len() >= 2) || num_items < 2 {
         return Err(Error::new(
             Code::EmptyData,
@@ -114,7 +121,7 @@ pub fn fit(
             return Err(Error::new(Code::TrainingFailed, format!("the loss of epoch {epoch} is not finite"))
                 .hint("lower training.learning_rate in the recipe"));
         }
-        let validation_ndcg10 = ndcg10(&state.weights, validation, exclude_seen);
+        let validation_ndcg10 = ndcg10(&state.weights, data);
         let tokens = state.curve.last().map_or(0, |last| last.tokens) + epoch_tokens;
         state.since_best += 1;
         if state.best.as_ref().is_none_or(|(value, _)| validation_ndcg10 > *value) {
@@ -146,6 +153,8 @@ fn pass(state: &mut FitState, trainer: &mut Trainer, data: &FitData<'_>, options
         let batch: Vec<&[u32]> = batch.iter().map(|&window| windows[window]).collect();
         let step = StepOptions {
             target_weights: data.target_weights,
+            content: data.content,
+            id_dropout: options.id_dropout,
             rate: schedule.rate(state.steps, before + at as f64 / batches.len() as f64),
             dropout: options.dropout,
             num_negatives: options.num_negatives,
@@ -234,37 +243,39 @@ fn cut_windows<'a>(sequences: &'a [Vec<u32>], max_len: usize, rng: &mut ChaCha20
     windows
 }
 
-/// Batches of windows of similar length, in random order.
+/// Batches of windows in random order. Lengths are mixed: nothing is padded, and windows of several lengths are
+/// easier to share out evenly.
 fn make_batches(windows: &[&[u32]], batch_tokens: usize, rng: &mut ChaCha20Rng) -> Vec<Vec<usize>> {
-    let mut order: Vec<(u64, usize)> = windows
-        .iter()
-        .enumerate()
-        .map(|(i, window)| {
-            let jitter = 900 + below(rng, 200) as u64; // lengths shuffled within about 10 %
-            ((window.len() as u64 * jitter) << 20 | below(rng, 1 << 20) as u64, i)
-        })
-        .collect();
-    order.sort_unstable();
-    let mut batches: Vec<Vec<usize>> = vec![Vec::new()];
-    let mut tokens = 0;
-    for (_, window) in order {
-        // Unwrap safety: the list starts with one batch and only grows.
-        batches.last_mut().expect("has a batch").push(window);
-        tokens += windows[window].len() - 1;
+    let mut order: Vec<usize> = (0..windows.len()).collect();
+    for i in (1..order.len()).rev() {
+        order.swap(i, below(rng, i + 1));
+    }
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = batch_tokens;
+    for window in order {
         if tokens >= batch_tokens {
             batches.push(Vec::new());
             tokens = 0;
         }
-    }
-    batches.retain(|batch| !batch.is_empty());
-    for i in (1..batches.len()).rev() {
-        batches.swap(i, below(rng, i + 1));
+        tokens += windows[window].len() - 1;
+        // Unwrap safety: a batch was pushed when there was none.
+        batches.last_mut().expect("has a batch").push(window);
     }
     batches
 }
 
-/// NDCG@10 of the f32 weights over the whole catalogue, one relevant item a case.
-pub(crate) fn ndcg10(weights: &Weights, cases: &[FitCase], exclude_seen: bool) -> f64 {
+/// NDCG@10 of the f32 weights over the whole catalogue on the validation cases, one relevant item a case.
+fn ndcg10(weights: &Weights, data: &FitData<'_>) -> f64 {
+    vectors_ndcg10(weights, &weights.vectors(data.content), data.validation, data.exclude_seen)
+}
+
+/// NDCG@10 of the encoder with item vectors `[items, dim]`, of which there may be more than were trained.
+pub(crate) fn vectors_ndcg10(
+    weights: &Weights,
+    vectors: &[f32],
+    cases: &[FitCase],
+    exclude_seen: bool,
+) -> f64 {
     if cases.is_empty() {
         return 0.0;
     }
@@ -272,20 +283,21 @@ pub(crate) fn ndcg10(weights: &Weights, cases: &[FitCase], exclude_seen: bool) -
         .par_chunks(64)
         .map(|chunk| {
             let histories: Vec<&[u32]> = chunk.iter().map(|case| case.history.as_slice()).collect();
-            let queries = encode(weights, &histories);
+            let queries = encode(weights, vectors, &histories);
             let dim = weights.shape.dim;
-            let mut scores = vec![0.0; chunk.len() * weights.num_items()];
+            let num_items = vectors.len() / dim;
+            let mut scores = vec![0.0; chunk.len() * num_items];
             super::linalg::product(
                 &mut scores,
-                weights.num_items(),
+                num_items,
                 super::linalg::View::dense(&queries, chunk.len(), dim),
-                super::linalg::View::dense(&weights.items, weights.num_items(), dim).t(),
+                super::linalg::View::dense(vectors, num_items, dim).t(),
                 false,
                 1.0,
             );
             chunk
                 .iter()
-                .zip(scores.chunks_exact_mut(weights.num_items()))
+                .zip(scores.chunks_exact_mut(num_items))
                 .map(|(case, scores)| gain_at_10(case, scores, exclude_seen))
                 .sum::<f64>()
         })
@@ -305,7 +317,7 @@ fn gain_at_10(case: &FitCase, scores: &mut [f32], exclude_seen: bool) -> f64 {
 }
 
 /// Queries `[histories, dim]` of the newest `max_len` items of each history (at least one item).
-fn encode(weights: &Weights, histories: &[&[u32]]) -> Vec<f32> {
+fn encode(weights: &Weights, vectors: &[f32], histories: &[&[u32]]) -> Vec<f32> {
     let (shape, layout) = (&weights.shape, weights.shape.layout());
     let mut pack = Pack::default();
     for history in histories {
@@ -313,7 +325,7 @@ fn encode(weights: &Weights, histories: &[&[u32]]) -> Vec<f32> {
         pack.push(newest.iter().copied());
     }
     let mut work = Workspace::default();
-    network::forward(shape, &layout, &weights.dense, &weights.items, &pack, Dropout::OFF, &mut work);
+    network::forward(shape, &layout, &weights.dense, vectors, &pack, Dropout::OFF, &mut work);
     pack.offsets[1..]
         .iter()
         .flat_map(|end| work.hidden[(end - 1) * shape.dim..end * shape.dim].iter().copied())
@@ -328,7 +340,7 @@ mod tests {
 
     #[test]
     fn windows_make_every_transition_a_target_exactly_once() {
-        let sequences = vec![(0..1003).collect::<Vec<u32>>(), vec![5, 6], vec![9]];
+        let sequences = [(0..1003).collect::<Vec<u32>>(), vec![5, 6], vec![9]];
         let mut rng = ChaCha20Rng::seed_from_u64(0);
         for _ in 0..20 {
             let windows = cut_windows(&sequences, 50, &mut rng);
@@ -367,6 +379,8 @@ mod tests {
             shape: Shape { dim: 16, layers: 1, heads: 2, hidden: 32, max_len: 16 },
             learning_rate: 1e-2,
             dropout: 0.1,
+            unit_items: false,
+            id_dropout: 0.0,
             num_negatives: 16,
             batch_tokens: 256,
             max_epochs: 30,
@@ -377,6 +391,7 @@ mod tests {
         let data = FitData {
             sequences: &sequences,
             num_items: 40,
+            content: &ItemContent::default(),
             target_weights: &[],
             validation: &validation,
             exclude_seen: true,
@@ -387,7 +402,7 @@ mod tests {
         })
         .expect("fits");
         assert_eq!(seen, fitted.curve.len());
-        let value = ndcg10(&fitted.weights, &validation, true);
+        let value = ndcg10(&fitted.weights, &data);
         assert!(value > 0.95, "NDCG@10 {value} after {} epochs", fitted.curve.len());
         let stopped = fit(&data, &options, None, &mut |_, _| false);
         assert_eq!(stopped.expect_err("stops").code(), Code::Cancelled);

@@ -10,9 +10,11 @@ mod network;
 mod params;
 mod state;
 mod step;
+mod vectors;
 
-pub(crate) use fit::ndcg10;
+pub(crate) use fit::vectors_ndcg10;
 pub use fit::{Epoch, FitCase, FitData, FitOptions, Fitted, fit};
 pub(crate) use params::BlockLayout;
 pub use params::{Shape, Weights};
 pub use state::FitState;
+pub use vectors::{ItemContent, content_vector};

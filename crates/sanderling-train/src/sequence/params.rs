@@ -85,14 +85,29 @@ pub struct Weights {
     pub shape: Shape,
     /// Dense weights in the order of [`Layout`].
     pub(crate) dense: Vec<f32>,
-    /// Item vectors `[num_items, dim]`.
-    pub items: Vec<f32>,
+    /// What items have of their own `[num_items, dim]`; see [`Weights::vectors`].
+    pub(crate) items: Vec<f32>,
+    /// What content features contribute `[num_features, dim]`.
+    pub content: Vec<f32>,
+    /// Whether item vectors have unit length.
+    pub(crate) unit_items: bool,
 }
 
+/// Gain of the last norm where item vectors have unit length: scores of about twice `sqrt(dim)` at most, which
+/// a softmax over many items needs to tell one of them from the rest (NISER's scale of 16 at 64 dimensions).
+const UNIT_GAIN: f32 = 2.0;
+
 impl Weights {
-    /// Draws initial weights: normal with deviation `1 / (2 sqrt(dim))` for matrices, 0.02 for item
-    /// vectors, norms at identity, no preference for any distance.
-    pub(crate) fn init(shape: Shape, num_items: usize, rng: &mut ChaCha20Rng) -> Self {
+    /// Draws initial weights: normal with deviation `1 / (2 sqrt(dim))` for matrices; for what items have of
+    /// their own 0.02, or `1 / sqrt(dim)` where vectors have unit length; half of that for content, norms at
+    /// identity, no preference for any distance.
+    pub(crate) fn init(
+        shape: Shape,
+        num_items: usize,
+        num_features: usize,
+        unit_items: bool,
+        rng: &mut ChaCha20Rng,
+    ) -> Self {
         let layout = shape.layout();
         let mut dense = vec![0.0; layout.len];
         let matrix = 0.5 / (shape.dim as f32).sqrt();
@@ -103,10 +118,13 @@ impl Weights {
             dense[block.norm1[0].clone()].fill(1.0);
             dense[block.norm2[0].clone()].fill(1.0);
         }
-        dense[layout.norm[0].clone()].fill(1.0);
+        dense[layout.norm[0].clone()].fill(if unit_items { UNIT_GAIN } else { 1.0 });
         let mut items = vec![0.0; num_items * shape.dim];
-        fill_normal(&mut items, 0.02, rng);
-        Self { shape, dense, items }
+        let deviation = if unit_items { 2.0 * matrix } else { 0.02 };
+        fill_normal(&mut items, deviation, rng);
+        let mut content = vec![0.0; num_features * shape.dim];
+        fill_normal(&mut content, 0.5 * deviation, rng);
+        Self { shape, dense, items, content, unit_items }
     }
 
     /// Number of items.

@@ -11,7 +11,7 @@ use super::params::Weights;
 use super::step::Optimiser;
 
 /// Version of the encoding; another release may keep other state.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Everything that the rest of a fit depends on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,7 +34,9 @@ impl FitState {
     /// Before the first epoch.
     pub(crate) fn new(data: &FitData<'_>, options: &FitOptions) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(options.seed);
-        let weights = Weights::init(options.shape, data.num_items, &mut rng);
+        let num_features = data.content.num_features;
+        let weights =
+            Weights::init(options.shape, data.num_items, num_features, options.unit_items, &mut rng);
         let tokens = data.sequences.iter().map(|sequence| sequence.len().saturating_sub(1)).sum();
         Self {
             version: VERSION,
@@ -119,6 +121,8 @@ fn hash_of(data: &FitData<'_>, options: &FitOptions) -> Sha256Hash {
     };
     // Unwrap safety: numbers always encode.
     add(&serde_json::to_vec(options).expect("options encode"));
+    // Unwrap safety: numbers always encode.
+    add(&postcard::to_allocvec(data.content).expect("content encodes"));
     add(&[u8::from(data.exclude_seen)]);
     add(&(data.num_items as u64).to_le_bytes());
     for sequence in data.sequences {
@@ -139,13 +143,15 @@ fn hash_of(data: &FitData<'_>, options: &FitOptions) -> Sha256Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::{FitCase, Shape, fit};
+    use crate::sequence::{FitCase, ItemContent, Shape, fit};
 
     fn options() -> FitOptions {
         FitOptions {
             shape: Shape { dim: 16, layers: 1, heads: 2, hidden: 32, max_len: 16 },
             learning_rate: 1e-2,
             dropout: 0.1,
+            unit_items: true,
+            id_dropout: 0.1,
             num_negatives: 16,
             batch_tokens: 256,
             max_epochs: 12,
@@ -161,9 +167,11 @@ mod tests {
             (0..60u32).map(|s| (0..9).map(|i| (s * 7 + i * i) % 90).collect()).collect();
         let validation =
             [FitCase { history: vec![1, 2], target: 5 }, FitCase { history: vec![8], target: 9 }];
+        let content = ItemContent::new(7, (0..90).map(|i| vec![i % 7]));
         let data = FitData {
             sequences: &sequences,
             num_items: 90,
+            content: &content,
             target_weights: &[],
             validation: &validation,
             exclude_seen: true,
@@ -181,6 +189,7 @@ mod tests {
             assert_eq!(resumed.curve, whole.curve);
             assert_eq!(resumed.weights.items, whole.weights.items);
             assert_eq!(resumed.weights.dense, whole.weights.dense);
+            assert_eq!(resumed.weights.content, whole.weights.content);
         }
         let state = || FitState::decode(&kept[0]).expect("decodes");
         let other = FitOptions { seed: 6, ..options() };

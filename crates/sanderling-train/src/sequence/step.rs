@@ -12,6 +12,7 @@ use super::kernels;
 use super::loss::{self, Negatives};
 use super::network::{self, Dropout, Pack, Workspace};
 use super::params::{Layout, Weights};
+use super::vectors::{Gathered, ItemContent};
 use crate::draw::below;
 
 /// Shards of a batch, each with gradients of its own.
@@ -20,6 +21,9 @@ const SHARDS: usize = 4;
 /// Tokens that go through the network together: few enough that what a pass keeps for the way back
 /// stays in a core's second-level cache.
 const PART_TOKENS: usize = 384;
+
+/// Elements that one thread adds up at once.
+const SUM_CHUNK: usize = 1 << 14;
 
 /// Sequences that go through the network together.
 #[derive(Debug, Default)]
@@ -60,6 +64,7 @@ impl Shard {
 pub(crate) struct Optimiser {
     moments_dense: [Vec<f32>; 2],
     moments_items: [Vec<f32>; 2],
+    moments_content: [Vec<f32>; 2],
     permutation: Vec<u32>,
     steps: u64,
 }
@@ -70,6 +75,7 @@ impl Optimiser {
         Self {
             moments_dense: zeros(weights.dense.len()),
             moments_items: zeros(weights.items.len()),
+            moments_content: zeros(weights.content.len()),
             permutation: (0..weights.num_items() as u32).collect(),
             steps: 0,
         }
@@ -85,7 +91,7 @@ pub(crate) struct Trainer {
     local_of: Vec<u32>,
     /// Item of each local row; negatives first.
     rows: Vec<u32>,
-    table: Vec<f32>,
+    gathered: Gathered,
 }
 
 /// What a step needs to know beside weights and sequences.
@@ -93,6 +99,9 @@ pub(crate) struct Trainer {
 pub(crate) struct StepOptions<'a> {
     /// Factor of the loss of each item as a target; empty for 1 throughout.
     pub(crate) target_weights: &'a [f32],
+    pub(crate) content: &'a ItemContent,
+    /// Probability that an item with content is seen without its own part.
+    pub(crate) id_dropout: f32,
     pub(crate) rate: f32,
     pub(crate) dropout: f32,
     pub(crate) num_negatives: usize,
@@ -105,7 +114,7 @@ impl Trainer {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             local_of: vec![u32::MAX; weights.num_items()],
             rows: Vec::new(),
-            table: Vec::new(),
+            gathered: Gathered::default(),
         }
     }
 
@@ -120,12 +129,15 @@ impl Trainer {
         rng: &mut ChaCha20Rng,
     ) -> f64 {
         let negatives = self.draw_negatives(&mut optimiser.permutation, options.num_negatives, rng);
-        self.gather(weights, batch);
+        self.collect(batch);
+        let threshold = below_one(options.id_dropout);
+        let drop = || threshold > 0 && rng.next_u32() < threshold;
+        self.gathered.gather(weights, options.content, &self.rows, drop);
         self.weigh(options.target_weights);
         let tokens: usize = batch.iter().map(|sequence| sequence.len() - 1).sum();
         let seed = rng.next_u32();
         self.gradients(weights, negatives, options.dropout, seed);
-        self.update(weights, optimiser, options.rate);
+        self.update(weights, optimiser, options.content, options.rate);
         for &item in &self.rows {
             self.local_of[item as usize] = u32::MAX;
         }
@@ -152,14 +164,17 @@ impl Trainer {
         Negatives { len, correction }
     }
 
-    /// Assigns local rows to the batch's items and cuts it into shards of similar token counts.
-    fn gather(&mut self, weights: &Weights, batch: &[&[u32]]) {
+    /// Assigns local rows to the batch's items and cuts it into shards of similar token counts: the longest
+    /// sequence first, each to the shard that has least (Graham 1969).
+    fn collect(&mut self, batch: &[&[u32]]) {
         for shard in &mut self.shards {
             shard.parts.clear();
             shard.tokens = 0;
         }
-        for sequence in batch {
-            for &item in *sequence {
+        let mut longest_first = batch.to_vec();
+        longest_first.sort_by_key(|sequence| std::cmp::Reverse(sequence.len()));
+        for sequence in longest_first {
+            for &item in sequence {
                 let local = &mut self.local_of[item as usize];
                 if *local == u32::MAX {
                     *local = self.rows.len() as u32;
@@ -174,11 +189,6 @@ impl Trainer {
             let part = shard.open_part();
             part.pack.push(sequence[..sequence.len() - 1].iter().map(local));
             part.targets.extend(sequence[1..].iter().map(local));
-        }
-        let dim = weights.shape.dim;
-        self.table.clear();
-        for &item in &self.rows {
-            self.table.extend_from_slice(&weights.items[item as usize * dim..][..dim]);
         }
     }
 
@@ -197,8 +207,8 @@ impl Trainer {
     }
 
     fn gradients(&mut self, weights: &Weights, negatives: Negatives, dropout: f32, seed: u32) {
-        let (layout, table, shape) = (&self.layout, &self.table, &weights.shape);
-        let threshold = (f64::from(dropout) * 4_294_967_296.0) as u32;
+        let (layout, table, shape) = (&self.layout, &self.gathered.table, &weights.shape);
+        let threshold = below_one(dropout);
         self.shards.par_iter_mut().enumerate().for_each(|(i, shard)| {
             let Shard { parts, work, grad_hidden, grad_dense, grad_table, logits, loss, .. } = shard;
             for (buffer, len) in [(&mut *grad_dense, weights.dense.len()), (&mut *grad_table, table.len())] {
@@ -237,7 +247,7 @@ impl Trainer {
     }
 
     /// Adds the shards' gradients into the first and applies Adam.
-    fn update(&mut self, weights: &mut Weights, optimiser: &mut Optimiser, rate: f32) {
+    fn update(&mut self, weights: &mut Weights, optimiser: &mut Optimiser, content: &ItemContent, rate: f32) {
         optimiser.steps += 1;
         let t = optimiser.steps as i32;
         let (correct1, correct2) = (1.0 - 0.9f64.powi(t), 1.0 - 0.98f64.powi(t));
@@ -245,34 +255,53 @@ impl Trainer {
         let epsilon = (1e-8 * correct2.sqrt()) as f32;
         // Unwrap safety: there is always at least one shard.
         let (first, others) = self.shards.split_first_mut().expect("has shards");
-        for shard in others {
-            kernels::add_scaled(&mut first.grad_dense, &shard.grad_dense, 1.0);
-            kernels::add_scaled(&mut first.grad_table, &shard.grad_table, 1.0);
-        }
+        let sum = |sum: &mut [f32], part: fn(&Shard) -> &[f32]| {
+            sum.par_chunks_mut(SUM_CHUNK).enumerate().for_each(|(at, sum)| {
+                for shard in &*others {
+                    kernels::add_scaled(sum, &part(shard)[at * SUM_CHUNK..][..sum.len()], 1.0);
+                }
+            });
+        };
+        sum(&mut first.grad_dense, |shard| &shard.grad_dense);
+        sum(&mut first.grad_table, |shard| &shard.grad_table);
         let [m, v] = &mut optimiser.moments_dense;
-        kernels::adam(&mut weights.dense, &first.grad_dense, m, v, rate, epsilon);
+        let dense = weights.dense.par_chunks_mut(SUM_CHUNK).zip(first.grad_dense.par_chunks(SUM_CHUNK));
+        dense.zip(m.par_chunks_mut(SUM_CHUNK)).zip(v.par_chunks_mut(SUM_CHUNK)).for_each(
+            |(((w, g), m), v)| {
+                kernels::adam(w, g, m, v, rate, epsilon);
+            },
+        );
         let dim = weights.shape.dim;
-        let [m, v] = &mut optimiser.moments_items;
-        for (&item, grad) in self.rows.iter().zip(first.grad_table.chunks_exact(dim)) {
-            let row = item as usize * dim..(item as usize + 1) * dim;
-            kernels::adam(
-                &mut weights.items[row.clone()],
-                grad,
-                &mut m[row.clone()],
-                &mut v[row],
-                rate,
-                epsilon,
-            );
+        self.gathered.backward(content, &self.rows, &mut first.grad_table, dim);
+        let adam = |table: &mut [f32], moments: &mut [Vec<f32>; 2], row: usize, grad: &[f32]| {
+            let row = row * dim..(row + 1) * dim;
+            let [m, v] = moments;
+            kernels::adam(&mut table[row.clone()], grad, &mut m[row.clone()], &mut v[row], rate, epsilon);
+        };
+        for (row, (&item, grad)) in self.rows.iter().zip(first.grad_table.chunks_exact(dim)).enumerate() {
+            if self.gathered.own(row) {
+                adam(&mut weights.items, &mut optimiser.moments_items, item as usize, grad);
+            }
+        }
+        for (feature, grad) in self.gathered.content_gradients(dim) {
+            adam(&mut weights.content, &mut optimiser.moments_content, feature, grad);
         }
     }
 
-    /// Gradients of one batch without an update, for tests against finite differences.
+    /// Gradients of one batch without an update, for tests against finite differences: dense weights, own
+    /// parts of items, content.
     #[cfg(test)]
-    pub(crate) fn probe(&mut self, weights: &Weights, batch: &[&[u32]]) -> (f64, Vec<f32>, Vec<f32>) {
+    pub(crate) fn probe(
+        &mut self,
+        weights: &Weights,
+        content: &ItemContent,
+        batch: &[&[u32]],
+    ) -> (f64, [Vec<f32>; 3]) {
         let num_items = weights.num_items();
         self.rows = (0..num_items as u32).collect();
         self.local_of = self.rows.clone();
-        self.gather(weights, batch);
+        self.collect(batch);
+        self.gathered.gather(weights, content, &self.rows, || false);
         let tokens: usize = batch.iter().map(|sequence| sequence.len() - 1).sum();
         let negatives = Negatives { len: num_items, correction: 0.0 };
         self.weigh(&[]);
@@ -285,8 +314,19 @@ impl Trainer {
             kernels::add_scaled(&mut items, &shard.grad_table, 1.0);
             loss += shard.loss;
         }
-        (loss / tokens as f64, dense, items)
+        let dim = weights.shape.dim;
+        self.gathered.backward(content, &self.rows, &mut items, dim);
+        let mut features = vec![0.0; weights.content.len()];
+        for (feature, grad) in self.gathered.content_gradients(dim) {
+            features[feature * dim..][..dim].copy_from_slice(grad);
+        }
+        (loss / tokens as f64, [dense, items, features])
     }
+}
+
+/// A probability in units of 2^-32.
+fn below_one(probability: f32) -> u32 {
+    (f64::from(probability) * 4_294_967_296.0) as u32
 }
 
 #[cfg(test)]
@@ -300,14 +340,21 @@ mod tests {
     /// length, more rows than one attention block.
     #[test]
     fn gradients_agree_with_finite_differences() {
+        check_gradients(false);
+        check_gradients(true);
+    }
+
+    fn check_gradients(unit_items: bool) {
         let shape = Shape { dim: 8, layers: 2, heads: 2, hidden: 12, max_len: 80 };
         let mut rng = ChaCha20Rng::seed_from_u64(3);
-        let mut weights = Weights::init(shape, 13, &mut rng);
-        weights.items.iter_mut().for_each(|w| *w *= 10.0);
+        let mut weights = Weights::init(shape, 13, 5, unit_items, &mut rng);
+        weights.items.iter_mut().for_each(|w| *w *= if unit_items { 2.0 } else { 10.0 });
+        weights.content.iter_mut().enumerate().for_each(|(i, w)| *w = (i as f32).sin() * 0.2);
+        let content = ItemContent::new(5, (0..13).map(|i| (0..i % 4).collect()));
         let long: Vec<u32> = (0..70).map(|i| (i * 7 + i / 3) % 13).collect();
         let batch: [&[u32]; 3] = [&long, &[1, 2, 3], &[5, 5]];
         let mut trainer = Trainer::new(&weights);
-        let (_, dense, items) = trainer.probe(&weights, &batch);
+        let (_, [dense, items, features]) = trainer.probe(&weights, &content, &batch);
         let layout = shape.layout();
         let block = &layout.blocks[1];
         let mut sites = vec![layout.norm[0].start + 1, layout.norm[1].start + 2];
@@ -334,7 +381,7 @@ mod tests {
             let mut loss_at = |delta: f32| {
                 let mut moved = weights.clone();
                 nudge(&mut moved, delta);
-                trainer.probe(&moved, &batch).0
+                trainer.probe(&moved, &content, &batch).0
             };
             let numeric = (loss_at(h) - loss_at(-h)) / (2.0 * f64::from(h));
             let error = (numeric - f64::from(analytic)).abs();
@@ -349,6 +396,10 @@ mod tests {
         for site in [0, 9, 40, 103] {
             check("items", site, items[site], &mut |w, delta| w.items[site] += delta);
         }
+        for site in [0, 9, 23] {
+            check("content", site, features[site], &mut |w, delta| w.content[site] += delta);
+        }
+        assert!(features[32..].iter().all(|grad| *grad == 0.0), "no item has feature 4");
     }
 
     #[test]
@@ -362,15 +413,22 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("pool");
             pool.install(|| {
                 let mut rng = ChaCha20Rng::seed_from_u64(1);
-                let mut weights = Weights::init(shape, 500, &mut rng);
+                let mut weights = Weights::init(shape, 500, 20, true, &mut rng);
+                let content = ItemContent::new(20, (0..500).map(|i| vec![i % 20]));
                 let mut trainer = Trainer::new(&weights);
                 let mut optimiser = Optimiser::new(&weights);
-                let options =
-                    StepOptions { target_weights: &[], rate: 1e-2, dropout: 0.2, num_negatives: 64 };
+                let options = StepOptions {
+                    target_weights: &[],
+                    content: &content,
+                    id_dropout: 0.2,
+                    rate: 1e-2,
+                    dropout: 0.2,
+                    num_negatives: 64,
+                };
                 for _ in 0..5 {
                     trainer.step(&mut weights, &mut optimiser, &batch, options, &mut rng);
                 }
-                (weights.dense, weights.items)
+                (weights.dense, weights.items, weights.content)
             })
         };
         assert_eq!(run(1), run(3));

@@ -1,0 +1,111 @@
+//! `encoder.onnx` of a matrix factorisation: the query is the ridge regression of a session on its item
+//! vectors, solved by a fixed number of conjugate gradient steps.
+
+use super::graph::{Builder, Dim, Value};
+use super::proto::{Attribute, Tensor};
+
+/// Keeps a quotient finite where the residual is zero already.
+const TINY: f32 = 1e-30;
+
+/// What [`fold_in`] solves: `(I + XᵀX + len · shrink) q = Xᵀ1` for the item vectors `X` `[len, dim]`.
+#[derive(Debug, Clone)]
+pub struct FoldIn {
+    /// Elements of an item vector.
+    pub dim: usize,
+    /// `[dim, dim]`, symmetric: the part of the penalty that grows with the session.
+    pub shrink: Vec<f32>,
+    /// Conjugate gradient steps.
+    pub steps: usize,
+}
+
+/// Writes the fold-in as a graph: conjugate gradients (Hestenes and Stiefel 1952) unrolled, as Takács,
+/// Pilászy and Tikk 2011 use them for alternating least squares.
+#[must_use]
+pub fn fold_in(problem: &FoldIn) -> Vec<u8> {
+    let dim = problem.dim;
+    let mut graph = Builder::new("sanderling_fold_in");
+    let items = graph.input("item_vectors", &[Dim::Fixed(1), Dim::Symbol("len"), Dim::Fixed(dim)]);
+    let turned = graph.node("Transpose", &[&items], vec![Attribute::ints("perm", &[0, 2, 1])]);
+    let axis = graph.ints("one", &[1]);
+    let sum = graph.node("ReduceSum", &[&items, &axis], vec![Attribute::int("keepdims", 1)]);
+    let column = graph.ints("column_shape", &[1, dim as i64, 1]);
+    let right = graph.node("Reshape", &[&sum, &column], vec![]);
+    let mut solver = Solver { length: length_of(&mut graph, &items), graph, items, turned, problem };
+    let solution = solver.solve(right);
+    let mut graph = solver.graph;
+    let flat = graph.ints("query_shape", &[1, dim as i64]);
+    let query = graph.node("Reshape", &[&solution, &flat], vec![]);
+    graph.finish(&query, "query", &[Dim::Fixed(1), Dim::Fixed(dim)])
+}
+
+/// The number of items as a float `[1]`.
+fn length_of(graph: &mut Builder, items: &str) -> Value {
+    let shape = graph.node("Shape", &[items], vec![]);
+    let one = graph.ints("one", &[1]);
+    let length = graph.node("Gather", &[&shape, &one], vec![Attribute::int("axis", 0)]);
+    graph.node("Cast", &[&length], vec![Attribute::int("to", i64::from(Tensor::FLOAT))])
+}
+
+struct Solver<'a> {
+    graph: Builder,
+    /// `[1, len, dim]`.
+    items: Value,
+    /// `[1, dim, len]`.
+    turned: Value,
+    length: Value,
+    problem: &'a FoldIn,
+}
+
+impl Solver<'_> {
+    /// From zero; every vector is `[1, dim, 1]`.
+    fn solve(&mut self, right: Value) -> Value {
+        let mut solution: Option<Value> = None;
+        let (mut residual, mut direction) = (right.clone(), right);
+        let mut squared = self.dot(&residual.clone(), &residual);
+        for step in 0..self.problem.steps {
+            let image = self.image(&direction);
+            let curvature = self.dot(&direction, &image);
+            let length = self.quotient(&squared, &curvature);
+            let moved = self.graph.node("Mul", &[&direction, &length], vec![]);
+            solution = Some(match solution {
+                Some(solution) => self.graph.node("Add", &[&solution, &moved], vec![]),
+                None => moved,
+            });
+            if step + 1 == self.problem.steps {
+                break;
+            }
+            let explained = self.graph.node("Mul", &[&image, &length], vec![]);
+            residual = self.graph.node("Sub", &[&residual, &explained], vec![]);
+            let next = self.dot(&residual, &residual);
+            let share = self.quotient(&next, &squared);
+            let kept = self.graph.node("Mul", &[&direction, &share], vec![]);
+            direction = self.graph.node("Add", &[&residual, &kept], vec![]);
+            squared = next;
+        }
+        solution.unwrap_or(residual)
+    }
+
+    /// The matrix of the problem times `x`.
+    fn image(&mut self, x: &str) -> Value {
+        let dim = self.problem.dim;
+        let seen = self.graph.node("MatMul", &[&self.items.clone(), x], vec![]);
+        let seen = self.graph.node("MatMul", &[&self.turned.clone(), &seen], vec![]);
+        let shrink = self.graph.floats("shrink", &[dim, dim], &self.problem.shrink);
+        let shrunk = self.graph.node("MatMul", &[&shrink, x], vec![]);
+        let shrunk = self.graph.node("Mul", &[&shrunk, &self.length.clone()], vec![]);
+        let sum = self.graph.node("Add", &[x, &seen], vec![]);
+        self.graph.node("Add", &[&sum, &shrunk], vec![])
+    }
+
+    fn dot(&mut self, a: &str, b: &str) -> Value {
+        let products = self.graph.node("Mul", &[a, b], vec![]);
+        let axis = self.graph.ints("one", &[1]);
+        self.graph.node("ReduceSum", &[&products, &axis], vec![Attribute::int("keepdims", 1)])
+    }
+
+    fn quotient(&mut self, a: &str, b: &str) -> Value {
+        let tiny = self.graph.floats("tiny", &[1], &[TINY]);
+        let b = self.graph.node("Add", &[b, &tiny], vec![]);
+        self.graph.node("Div", &[a, &b], vec![])
+    }
+}
