@@ -130,7 +130,7 @@ impl Default for ModelRecipe {
 #[serde(deny_unknown_fields, default)]
 pub struct RetrievalRecipe {
     /// Whether a sequence model carries neighbours as a second source of candidates; by default `auto`
-    /// where the recommender is `auto`, else `none`.
+    /// where the recommender is `auto`, `vmis-knn` for sessions (split `next-click`), else `none`.
     pub neighbours: Option<SecondSource>,
     /// Most weights an item, 8 to 1000; fewer where they cost next to nothing.
     pub max_neighbours: usize,
@@ -303,8 +303,10 @@ impl Recipe {
     /// The second source of candidates, its default filled in.
     #[must_use]
     pub fn second_source(&self) -> SecondSource {
-        self.retrieval.neighbours.unwrap_or(match self.recommender {
-            Recommender::Auto => SecondSource::Auto,
+        self.retrieval.neighbours.unwrap_or(match (self.recommender, self.split) {
+            (Recommender::Auto, _) => SecondSource::Auto,
+            // What other sessions went on with says something else than vectors do.
+            (Recommender::Sequence, SplitKind::NextClick) => SecondSource::VmisKnn,
             _ => SecondSource::None,
         })
     }
