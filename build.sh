@@ -399,7 +399,9 @@ check_onnx() {
       die "python3 cannot make a virtual environment; install python3-venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "onnxruntime==$ONNXRUNTIME" "numpy==$NUMPY"
   fi
-  "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -q -p sanderling-conformance --example ranker_scores
+  "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1 "$CARGO_TARGET_DIR/debug/examples/ranker_scores"
 }
 
 # bench: latency and download; bench quality: bundles on public data; bench training: against PyTorch and numpy.

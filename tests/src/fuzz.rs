@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{
-    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TractRuntime,
+    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TractRuntime, TreeEnsemble,
 };
 use sanderling_train::content::Content;
 use sanderling_train::data::{self, Dataset, ImportOptions};
@@ -25,7 +25,7 @@ use sanderling_types::{
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
@@ -41,6 +41,7 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("recipe", recipe),
     ("report", report),
     ("signature", signature),
+    ("trees", trees),
     ("vocabulary", vocabulary),
 ];
 
@@ -98,6 +99,18 @@ pub fn items(bytes: &[u8]) -> bool {
         let numbers = [table.norm(item), table.dot(&query, item), table.cosine(item, ItemIndex(0))];
         assert!(row.iter().chain(&numbers).all(|number| number.is_finite()), "row {item:?} is not finite");
     }
+    true
+}
+
+/// `trees.bin`: one encoding, and every row, whatever is in it, gets a finite score.
+#[must_use]
+pub fn trees(bytes: &[u8]) -> bool {
+    let Ok(trees) = TreeEnsemble::decode(bytes) else { return false };
+    assert_eq!(trees.encode(), bytes, "accepted trees have one encoding");
+    let rows = [f32::NEG_INFINITY, -1.0, 0.0, 1.0, f32::MAX, f32::INFINITY, f32::NAN];
+    let features: Vec<f32> = rows.iter().flat_map(|&value| vec![value; trees.num_features()]).collect();
+    let scores = trees.scores(&features);
+    assert!(scores.len() == rows.len() && scores.iter().all(|score| score.is_finite()), "{scores:?}");
     true
 }
 

@@ -27,6 +27,7 @@ impl TrainingProgress {
         match step {
             Step::Epoch(epoch, _) => self.epoch(epoch),
             Step::Doing(what) => self.line(&format!("{what} …")),
+            Step::Decided(what) => self.line(what),
             Step::Fitting(name) => self.line(&format!("fitting {name} …")),
             Step::Measured(contender) => {
                 let value = contender.validation_ndcg10.value;

@@ -2,15 +2,22 @@
 
 use std::fmt::Write;
 
-use sanderling_types::{PackingKind, PackingStep, Quantisation};
+use sanderling_types::{Metric, PackingKind, PackingStep, Quantisation};
 
 use crate::bundle::Facts;
 use crate::evaluate::Evaluation;
+use crate::rankers::choice::RankerReport;
 use crate::recommenders::Choice;
 
 /// Markdown for `card.md`.
 #[must_use]
-pub fn card(facts: &Facts, settings: &str, evaluation: &Evaluation, choice: Option<&Choice>) -> String {
+pub fn card(
+    facts: &Facts,
+    settings: &str,
+    evaluation: &Evaluation,
+    choice: Option<&Choice>,
+    ranker: &RankerReport,
+) -> String {
     let mut out = String::new();
     let t = &facts.training;
     // Writing to a string cannot fail.
@@ -44,6 +51,7 @@ pub fn card(facts: &Facts, settings: &str, evaluation: &Evaluation, choice: Opti
     }
     line(packing(&facts.quantisation));
     choice.into_iter().flat_map(choice_lines).for_each(&mut line);
+    ranker_lines(ranker).into_iter().for_each(&mut line);
     line("## Limits\n".to_owned());
     line(format!(
         "Reads the newest {} interactions of a history. Items without training interactions are listed only where \
@@ -109,6 +117,24 @@ fn choice_lines(choice: &Choice) -> Vec<String> {
             contender.name, metric.value, metric.low, metric.high, contender.bundle_bytes, contender.settings
         )
     }));
+    lines.push(String::new());
+    lines
+}
+fn ranker_lines(ranker: &RankerReport) -> Vec<String> {
+    let mut lines =
+        vec!["## Ranker\n".to_owned(), format!("`{}`: {}.\n", ranker.kind.as_str(), ranker.reason)];
+    if !ranker.measured.is_empty() {
+        lines.push(format!(
+            "Measured on {} validation lists, each by a ranker that was fitted without its user:\n\n\
+             | ranker | NDCG@10 (95 % interval) | gain on retrieval order |\n|---|---|---|",
+            ranker.num_lists
+        ));
+    }
+    for measured in &ranker.measured {
+        let words = |m: &Metric| format!("{:.4} ({:.4} to {:.4})", m.value, m.low, m.high);
+        let kind = measured.kind.as_str();
+        lines.push(format!("| {kind} | {} | {} |", words(&measured.ndcg10), words(&measured.gain_ndcg10)));
+    }
     lines.push(String::new());
     lines
 }

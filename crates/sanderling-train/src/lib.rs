@@ -3,7 +3,7 @@
 //! ```text
 //! Dataset ─ split ─> Split ─ sequence::fit ─> Weights ─ onnx, ItemTable ─> draft bundle
 //!                      │                                                       │ engine
-//!                      └────── ranker::fit, baseline::measure, evaluate <──────┘
+//!                      └──── rankers::choice, baseline::measure, evaluate <────┘
 //! ```
 //! [`train::train`] runs the whole chain; every metric comes from the packed bundle run by
 //! `sanderling-core`, never from the trainer's own weights.
@@ -30,7 +30,7 @@ pub mod importance;
 pub mod metrics;
 pub mod onnx;
 mod pack;
-pub mod ranker;
+pub mod rankers;
 pub mod recipe;
 pub mod recommenders;
 pub mod retrain;

@@ -136,8 +136,14 @@ impl Split {
     /// At most 2,000 evenly spaced validation cases: enough to choose between models by.
     #[must_use]
     pub fn choosing_cases(&self) -> Vec<Case> {
+        self.validation_cases(MAX_CHOOSING_CASES)
+    }
+
+    /// At most `most` evenly spaced validation cases.
+    #[must_use]
+    pub fn validation_cases(&self, most: usize) -> Vec<Case> {
         let len = self.validation.len();
-        let kept = len.min(MAX_CHOOSING_CASES);
+        let kept = len.min(most);
         (0..kept).map(|i| self.validation[i * len / kept]).collect()
     }
 

@@ -14,12 +14,14 @@ use crate::data::Dataset;
 use crate::details::{self, Details};
 use crate::evaluate::{self, Evaluation};
 use crate::metrics::{CaseResult, mean_ndcg10, round};
-use crate::ranker::{self, CandidateList, LinearRanker};
+use crate::rankers::choice::{self, RankerReport};
+use crate::rankers::lists::{self, CandidateList};
+use crate::rankers::{Ranker, leaks, linear};
 use crate::recipe::Recipe;
 use crate::recommenders::{self, Choice, Contender, Job, Model};
 use crate::sequence::{self, Epoch, FitCase, FitData, FitState, ItemContent};
 use crate::split::{self, Case, Split};
-use crate::{baseline, card, onnx, pack};
+use crate::{baseline, card, pack};
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
 const MIN_STOPPING_CASES: usize = 500;
@@ -52,6 +54,8 @@ pub enum Step<'a> {
     Measured(&'a Contender),
     /// What is being done now.
     Doing(&'static str),
+    /// What was decided, and why.
+    Decided(&'a str),
 }
 
 /// A finished bundle with what was measured on the way.
@@ -67,8 +71,8 @@ pub struct Trained {
     pub details: Details,
     /// Every epoch.
     pub curve: Vec<Epoch>,
-    /// NDCG@10 that the ranker adds to retrieval order on held-out validation users.
-    pub ranker_gain_ndcg10: f64,
+    /// Which ranker the bundle has, and why.
+    pub ranker: RankerReport,
     /// What was chosen on the validation part on the way, for people.
     pub settings: String,
     /// What else was tried, and why it was not taken; `None` where there was nothing to choose between.
@@ -79,7 +83,7 @@ pub struct Trained {
 ///
 /// # Errors
 /// [`Code::EmptyData`], [`Code::SplitUnsupported`], [`Code::RecipeInvalid`],
-/// [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`]; [`Code::InvalidArgument`] when
+/// [`Code::FeatureLeaks`], [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`]; [`Code::InvalidArgument`] when
 /// `resume` is of other data or another recipe.
 pub fn train(
     dataset: &Dataset,
@@ -97,18 +101,18 @@ pub fn train(
         recommenders::choose(&mut job, resume)?;
     pack::check(&packer, &split)?;
     job.tell(Step::Doing("fitting the ranker"))?;
-    let ranker = packer.fit_ranker(&split)?;
+    let ranker = packer.fit_ranker(&split, recipe)?;
+    job.tell(Step::Decided(&format!("ranker {}: {}", ranker.kind.as_str(), ranker.reason)))?;
     job.tell(Step::Doing("measuring the baseline"))?;
     packer.measure_baseline(&split, recipe)?;
     job.tell(Step::Doing("evaluating on the test part"))?;
-    let story = Story { curve, ranker_gain_ndcg10: ranker.gain_ndcg10, settings, choice };
-    packer.finish(&split, recipe, story)
+    packer.finish(&split, recipe, Story { curve, ranker, settings, choice })
 }
 
 /// How a bundle came to be what it is.
 pub(crate) struct Story {
     pub(crate) curve: Vec<Epoch>,
-    pub(crate) ranker_gain_ndcg10: f64,
+    pub(crate) ranker: RankerReport,
     pub(crate) settings: String,
     pub(crate) choice: Option<Choice>,
 }
@@ -195,9 +199,10 @@ impl Packer {
     /// Takes a fitted model with item vectors of eight bits and a ranker that keeps retrieval order.
     ///
     /// # Errors
-    /// As [`ItemTable::quantise`].
+    /// As [`ItemTable::quantise`]; [`Code::FeatureLeaks`].
     pub(crate) fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, model: &Model) -> Result<Self> {
-        let features = model.features();
+        let features = recipe.ranker.without_excluded(model.features());
+        leaks::check_sources(split, &features)?;
         let names = baseline::numeric_names(&features);
         let vocabulary = model
             .order
@@ -213,7 +218,7 @@ impl Packer {
             items: items.as_ref().map(ItemTable::encode),
             neighbours: model.neighbours.as_ref().map(NeighbourTable::encode),
             content: model.content.clone(),
-            ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
+            ranker: Ranker::retrieval_order(&features).files(),
             baseline: baseline::draft(&names, &vocabulary),
             vocabulary,
             features,
@@ -303,7 +308,7 @@ impl Packer {
     ///
     /// # Errors
     /// As [`Bundle::open`] and [`Engine::new`].
-    pub(crate) fn cross_fitted_answers(&mut self, split: &Split) -> Result<Vec<CaseResult>> {
+    pub(crate) fn cross_fitted_answers(&mut self, split: &Split, recipe: &Recipe) -> Result<Vec<CaseResult>> {
         let engine = self.engine()?;
         let halves = in_halves(&split.choosing_cases());
         let answers =
@@ -314,8 +319,8 @@ impl Packer {
         let before = self.contents.ranker.clone();
         let mut out = Vec::new();
         for (half, other) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
-            let lists = ranker::candidate_lists(&engine, split, other, split.exclude_seen);
-            self.set_ranker(&lists);
+            let lists = lists::candidate_lists(&engine, split, other);
+            self.contents.ranker = self.linear_ranker(&lists, recipe).files();
             out.extend(answers(&self.engine()?, half));
         }
         self.contents.ranker = before;
@@ -328,16 +333,24 @@ impl Packer {
         Engine::new(Bundle::open(files, None)?, &TractRuntime)
     }
 
-    pub(crate) fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {
+    pub(crate) fn fit_ranker(&mut self, split: &Split, recipe: &Recipe) -> Result<RankerReport> {
         let engine = self.engine()?;
-        let lists = ranker::candidate_lists(&engine, split, &split.choosing_cases(), split.exclude_seen);
-        Ok(self.set_ranker(&lists))
+        let lists = lists::candidate_lists(&engine, split, &lists::ranker_cases(&engine, split));
+        leaks::check_lists(&lists, &self.contents.features)?;
+        // Every ranker but the smallest comes out of the budget.
+        let max_bytes = recipe.max_bundle_bytes.map(|max| max.saturating_sub(self.estimated_bytes()));
+        let (ranker, report) =
+            choice::choose(&lists, &self.contents.features, &recipe.ranker, max_bytes, recipe.seed);
+        self.contents.ranker = ranker.files();
+        Ok(report)
     }
 
-    fn set_ranker(&mut self, lists: &[CandidateList]) -> LinearRanker {
-        let ranker = ranker::fit(lists, &self.contents.features);
-        self.contents.ranker = onnx::linear_ranker(&ranker.weights, 0.0);
-        ranker
+    /// The linear ranker of `lists`; retrieval order where they teach nothing.
+    fn linear_ranker(&self, lists: &[CandidateList], recipe: &Recipe) -> Ranker {
+        let features = &self.contents.features;
+        let lists: Vec<&CandidateList> = lists.iter().collect();
+        linear::fit(&lists, features.features.len(), recipe.ranker.linear.ridge)
+            .map_or_else(|| Ranker::retrieval_order(features), Ranker::Linear)
     }
 
     pub(crate) fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
@@ -356,9 +369,9 @@ impl Packer {
         let engine = self.engine()?;
         let evaluation = evaluate::beside_baselines(&engine, split);
         let details = details::details(&engine, split)?;
-        let Story { curve, ranker_gain_ndcg10, settings, choice } = story;
+        let Story { curve, ranker, settings, choice } = story;
         self.facts.metrics = evaluation.metrics.clone();
-        self.contents.card = card::card(&self.facts, &settings, &evaluation, choice.as_ref());
+        self.contents.card = card::card(&self.facts, &settings, &evaluation, choice.as_ref(), &ranker);
         let (files, manifest) = bundle::assemble(&self.contents, &self.facts);
         if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
             return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
@@ -367,7 +380,7 @@ impl Packer {
                 .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
         }
         Bundle::open(files.clone(), None)?;
-        Ok(Trained { files, manifest, evaluation, details, curve, ranker_gain_ndcg10, settings, choice })
+        Ok(Trained { files, manifest, evaluation, details, curve, ranker, settings, choice })
     }
 }
 

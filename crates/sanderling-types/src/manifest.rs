@@ -27,13 +27,16 @@ pub enum FileRole {
     Neighbours,
     /// ONNX: features `[num_candidates, num_features]` to scores `[num_candidates, 1]`.
     Ranker,
+    /// A ranker of trees; a bundle that has one runs it, and `Ranker` is the same for other tools.
+    Trees,
     /// Ids, categories and item facts.
     Vocabulary,
 }
 
 impl FileRole {
     /// Every role that an engine needs of any bundle. `Encoder` and `Items` come together or not at
-    /// all, `Neighbours` or not; without all three the fallback list is the recommender.
+    /// all, `Neighbours` or not; without all three the fallback list is the recommender. `Trees` takes
+    /// the place of `Ranker`.
     pub const REQUIRED: &'static [FileRole] =
         &[FileRole::Baseline, FileRole::Features, FileRole::Ranker, FileRole::Vocabulary];
 
@@ -55,6 +58,7 @@ impl FileRole {
             FileRole::Items => "items.bin",
             FileRole::Neighbours => "neighbours.bin",
             FileRole::Ranker => "ranker.onnx",
+            FileRole::Trees => "trees.bin",
             FileRole::Vocabulary => "vocabulary.json",
         }
     }
@@ -326,8 +330,15 @@ impl Manifest {
     /// What a device loads: the manifest and every file that is for devices.
     #[must_use]
     pub fn bundle_bytes(&self) -> u64 {
-        let for_devices = self.files.iter().filter(|(role, _)| role.is_for_devices());
-        for_devices.map(|(_, file)| file.bytes).sum::<u64>() + self.encode().len() as u64
+        self.device_files().map(|(_, file)| file.bytes).sum::<u64>() + self.encode().len() as u64
+    }
+
+    /// The files that a device loads: `ranker.onnx` is not one where there is `trees.bin`.
+    pub fn device_files(&self) -> impl Iterator<Item = (FileRole, &FileEntry)> {
+        let has_trees = self.files.contains_key(&FileRole::Trees);
+        let is_loaded =
+            move |role: FileRole| role.is_for_devices() && !(has_trees && role == FileRole::Ranker);
+        self.files.iter().map(|(role, file)| (*role, file)).filter(move |(role, _)| is_loaded(*role))
     }
 
     /// The entry of a role.

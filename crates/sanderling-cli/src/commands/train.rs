@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use sanderling_train::data::Dataset;
 use sanderling_train::details::Details;
+use sanderling_train::rankers::choice::RankerReport;
 use sanderling_train::recommenders::Recommender;
 use sanderling_train::sequence::Epoch;
 use sanderling_train::slices::Slices;
@@ -108,7 +109,7 @@ pub(crate) struct TrainResult {
     pub(crate) bundle_hash: String,
     pub(crate) file_bytes: BTreeMap<String, u64>,
     pub(crate) quantisation: Quantisation,
-    pub(crate) ranker_gain_ndcg10: f64,
+    pub(crate) ranker: RankerReport,
     /// What was chosen on the validation part on the way, for people.
     pub(crate) settings: String,
     /// What else was tried, and why it was not taken; `null` where there was nothing to choose between.
@@ -144,7 +145,7 @@ impl TrainResult {
             bundle_hash: trained.manifest.bundle_hash().to_string(),
             file_bytes: file_bytes(&trained.manifest),
             quantisation: quantisation.clone(),
-            ranker_gain_ndcg10: trained.ranker_gain_ndcg10,
+            ranker: trained.ranker.clone(),
             settings: trained.settings.clone(),
             choice: trained.choice.as_ref().map(|choice| ChoiceResult::new(choice, costs)),
             epochs: trained.curve.len(),
@@ -163,11 +164,13 @@ impl TrainResult {
         let choice = self.choice.as_ref().map_or_else(String::new, |choice| format!("{}\n\n", choice.text()));
         format!(
             "{choice}{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
-             bundle {} ({})\n{}\n\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
+             ranker {}: {}\n\nbundle {} ({})\n{}\n\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
             self.num_cases,
             self.split,
             self.seed,
             table::metrics(&self.recommender, &self.metrics, &self.baselines),
+            self.ranker.kind.as_str(),
+            self.ranker.reason,
             self.bundle_hash,
             table::bytes(self.bundle_bytes),
             files.join("\n"),

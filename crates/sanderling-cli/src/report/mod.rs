@@ -12,7 +12,7 @@ use sanderling_train::card::step_words;
 use sanderling_train::data::Dataset;
 use sanderling_train::details::Details;
 use sanderling_train::evaluate::Evaluation;
-use sanderling_train::importance::FeatureWeight;
+use sanderling_train::importance::{FeatureImportance, FeatureWeight};
 use sanderling_train::metrics::Metrics;
 use sanderling_train::sequence::Epoch;
 use sanderling_train::slices::Segments;
@@ -46,7 +46,7 @@ pub(crate) fn write(
         slices(evaluation)?,
         learning(curve)?,
         calibration(&details.calibration)?,
-        ranker(details.feature_weights.as_deref())?,
+        ranker(details.feature_weights.as_deref(), &details.importance)?,
         size(manifest)?,
         notes(manifest),
     ];
@@ -210,10 +210,24 @@ fn learning(curve: &[Epoch]) -> Result<String> {
     ))
 }
 
-fn ranker(weights: Option<&[FeatureWeight]>) -> Result<String> {
-    let Some(weights) = weights else {
-        return Ok("<h2>Ranker</h2>\n<p>Not linear: it has no weights to show.</p>\n".to_owned());
+fn ranker(weights: Option<&[FeatureWeight]>, importance: &[FeatureImportance]) -> Result<String> {
+    let bar = |feature: &FeatureImportance| Row {
+        label: feature.name.clone(),
+        span: (feature.loss_ndcg10.min(0.0), feature.loss_ndcg10.max(0.0)),
+        dot: None,
+        strong: true,
     };
+    let bars: Vec<Row> = importance.iter().map(bar).collect();
+    let caption = "NDCG@10 lost without the feature";
+    Ok(format!(
+        "<h2>Ranker</h2>\n<p class=\"soft\">What NDCG@10 on candidate lists of the validation part loses when the values of \
+         one feature are exchanged at random.</p>\n{}\n{}",
+        html::figures(&[html::figure(caption, &charts::rows(caption, &bars)?)]),
+        weights.map_or_else(|| Ok("<p>It is not linear.</p>\n".to_owned()), linear)?
+    ))
+}
+
+fn linear(weights: &[FeatureWeight]) -> Result<String> {
     let row = |feature: &FeatureWeight| Row {
         label: feature.name.clone(),
         span: (0.0, feature.effect),
@@ -227,7 +241,7 @@ fn ranker(weights: Option<&[FeatureWeight]>) -> Result<String> {
         .collect();
     let caption = "Effect: |weight| times deviation";
     Ok(format!(
-        "<h2>Ranker</h2>\n<p class=\"soft\">The effect of a feature is the size of its weight times its standard \
+        "<p class=\"soft\">It is linear. The effect of a feature is the size of its weight times its standard \
          deviation within a list of candidates: how far it moves their scores apart.</p>\n{}\n{}\n",
         html::figures(&[html::figure(caption, &charts::rows(caption, &marks)?)]),
         html::table(&["feature", "weight", "effect"], &rows)
@@ -276,8 +290,8 @@ fn calibration(calibration: &Calibration) -> Result<String> {
 }
 
 fn size(manifest: &Manifest) -> Result<String> {
-    let for_devices = manifest.files.iter().filter(|(role, _)| role.is_for_devices());
-    let mut files: Vec<(&str, u64)> = for_devices.map(|(_, file)| (file.path.as_str(), file.bytes)).collect();
+    let mut files: Vec<(&str, u64)> =
+        manifest.device_files().map(|(_, file)| (file.path.as_str(), file.bytes)).collect();
     let listed: u64 = files.iter().map(|(_, bytes)| bytes).sum();
     files.push(("manifest.json", manifest.bundle_bytes() - listed));
     files.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));

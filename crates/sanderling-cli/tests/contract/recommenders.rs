@@ -89,7 +89,7 @@ fn a_sequence_model_may_carry_neighbours() {
     assert_eq!(trained["recommender"], "sequence+vmis-knn");
     assert!(files(&bundle).is_superset(&["encoder.onnx", "neighbours.bin"].map(str::to_owned).into()));
     let features = fs::read_to_string(bundle.join("features.json")).unwrap();
-    assert!(features.contains("neighbour_score"), "{features}");
+    assert!(features.contains("neighbour_share"), "{features}");
     run!("verify", &bundle, "--json").expect_json(0);
     let retrained = run!(
         "retrain",

@@ -92,6 +92,7 @@ pub struct Fixture {
     pub baseline: Vec<u8>,
     pub encoder: Option<Vec<u8>>,
     pub ranker: Vec<u8>,
+    pub trees: Option<Vec<u8>>,
     pub manifest: Manifest,
 }
 
@@ -106,6 +107,7 @@ impl Fixture {
             baseline: baseline().encode(),
             encoder: Some(onnx::last_row_encoder(DIM)),
             ranker: onnx::first_column_ranker(spec.features.len()),
+            trees: None,
             manifest: manifest(&spec),
         }
     }
@@ -149,6 +151,7 @@ impl Fixture {
             (FileRole::Baseline, Some(self.baseline)),
             (FileRole::Encoder, self.encoder),
             (FileRole::Ranker, Some(self.ranker)),
+            (FileRole::Trees, self.trees),
         ] {
             let Some(bytes) = bytes else { continue };
             let entry = FileEntry {

@@ -15,6 +15,8 @@ use crate::data::Dataset;
 use crate::folder::io_error;
 use crate::metrics::{gain_at_10, round};
 use crate::pack;
+use crate::rankers::RankerFiles;
+use crate::rankers::choice::RankerReport;
 use crate::recipe::Recipe;
 use crate::recommenders::{Model, Vectors};
 use crate::split::{self, Case, Split};
@@ -171,18 +173,19 @@ pub fn pack(
     let mut packer = pack::pack(&split, recipe, &Lineage::default(), &fitted)?;
     pack::check(&packer, &split)?;
     doing("measuring the ranker");
-    let ranker_gain_ndcg10 = match &model.ranker {
+    let ranker = match &model.ranker {
         Some(ranker) => {
-            packer.contents.ranker.clone_from(ranker);
-            packer.ndcg10(&split)? - packer.facts.quantisation.ndcg10_packed
+            let retrieval = packer.answers(&split)?;
+            packer.contents.ranker = RankerFiles::of_onnx(ranker.clone());
+            RankerReport::external(&packer.answers(&split)?, &retrieval, recipe.seed)
         }
-        None => packer.fit_ranker(&split)?.gain_ndcg10,
+        None => packer.fit_ranker(&split, recipe)?,
     };
     doing("measuring the baseline");
     packer.measure_baseline(&split, recipe)?;
     doing("evaluating on the test part");
     let settings = fitted.settings;
-    let story = Story { curve: Vec::new(), ranker_gain_ndcg10, settings, choice: None };
+    let story = Story { curve: Vec::new(), ranker, settings, choice: None };
     Ok((packer.finish(&split, recipe, story)?, known.left_out))
 }
 

@@ -22,7 +22,7 @@ pub struct Contender {
     /// As in the manifest.
     pub name: String,
     /// NDCG@10 of the packed bundle run by the engine on the validation cases that models are chosen by,
-    /// half of them at a time with a ranker that was fitted on the other half of the users.
+    /// half of them at a time with a linear ranker that was fitted on the other half of the users.
     pub validation_ndcg10: Metric,
     /// Length of the bundle, its small files estimated.
     pub bundle_bytes: u64,
@@ -159,7 +159,7 @@ fn second_source(second: SecondSource, tables: &[Model]) -> Option<&Model> {
 
 fn attempt(job: &mut Job<'_>, model: &Model) -> Result<Tried> {
     let mut packer = pack::pack(job.split, job.recipe, job.lineage, model)?;
-    let answers = packer.cross_fitted_answers(job.split)?;
+    let answers = packer.cross_fitted_answers(job.split, job.recipe)?;
     let results: Vec<&CaseResult> = answers.iter().collect();
     let bundle_bytes = packer.estimated_bytes();
     let contender = Contender {
