@@ -66,7 +66,9 @@ pub fn check_sources(split: &Split, spec: &FeatureSpec) -> Result<()> {
             .found(last));
     }
     let Some(name) = named(FeatureKind::AgeDays) else { return Ok(()) };
-    let dates: Vec<i64> = split.vocabulary.published_at.iter().copied().flatten().collect();
+    let vocabulary = &split.vocabulary;
+    let used = vocabulary.published_at.iter().zip(&vocabulary.popularity).filter(|(_, count)| **count > 0);
+    let dates: Vec<i64> = used.filter_map(|(date, _)| *date).collect();
     let late = dates.iter().filter(|date| **date > last).count();
     if late as f64 <= MAX_LATE_SHARE * dates.len() as f64 {
         return Ok(());
@@ -183,11 +185,16 @@ mod tests {
 
     #[test]
     fn a_single_wrong_date_among_many_is_no_leak() {
+        let mut spec = FeatureSpec::standard();
+        spec.features.retain(|feature| feature.kind != FeatureKind::Popularity);
         let mut split = world(1000);
+        split.vocabulary.popularity = vec![1; 200];
         split.vocabulary.published_at = (0..200).map(|i| Some(if i < 2 { 2000 } else { 0 })).collect();
-        assert!(check_sources(&split, &FeatureSpec::standard()).is_ok());
+        assert!(check_sources(&split, &spec).is_ok());
         split.vocabulary.published_at[2] = Some(2000);
-        refused(check_sources(&split, &FeatureSpec::standard()), "age_days");
+        refused(check_sources(&split, &spec), "age_days");
+        split.vocabulary.popularity[2] = 0;
+        assert!(check_sources(&split, &spec).is_ok(), "items nobody has touched may be new");
     }
 
     #[test]
