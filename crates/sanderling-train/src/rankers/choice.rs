@@ -229,6 +229,9 @@ impl Chooser<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+
     use super::super::options::WantedRanker;
     use super::*;
 
@@ -236,11 +239,12 @@ pub(super) mod tests {
     /// the noise, while feature 0 (retrieval) is noise and feature 2 a constant.
     pub(crate) fn lists(num_lists: u32, signal: f32) -> Vec<CandidateList> {
         let list = |user: u32| {
-            let noise = |i: u32| ((user * 7919 + i * 104_729) % 1000) as f32 / 1000.0;
-            let other = |i: u32| ((user * 15_485_863 + i * 32_452_843) % 1000) as f32 / 1000.0;
+            let mut rng = ChaCha20Rng::seed_from_u64(u64::from(user));
+            let mut noise = || rng.next_u32() as f32 / u32::MAX as f32;
             let relevant = user % 20;
-            let right = |i: u32| other(i) * (1.0 - signal) + if i == relevant { signal } else { 0.0 };
-            let features = (0..20u32).flat_map(|i| [noise(i), right(i), 5.0]).collect();
+            let right = |i: u32| if i == relevant { signal } else { 0.0 };
+            let features =
+                (0..20u32).flat_map(|i| [noise(), noise() * (1.0 - signal) + right(i), 5.0]).collect();
             CandidateList { user, features, relevant: Some(relevant as usize) }
         };
         (0..num_lists).map(list).collect()

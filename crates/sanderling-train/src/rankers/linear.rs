@@ -3,7 +3,9 @@
 
 use rayon::prelude::*;
 
-use super::lists::{self, CandidateList};
+use super::lists::{self, CandidateList, Example};
+use crate::sequence::kernels;
+use crate::sequence::linalg::{View, product};
 
 const ITERATIONS: usize = 200;
 const RATE: f64 = 0.05;
@@ -18,14 +20,15 @@ pub fn fit(lists: &[&CandidateList], num_features: usize, ridge: f64) -> Option<
     if useful.is_empty() {
         return None;
     }
-    // The gradient of a feature that never varies in a list is zero, whatever it is divided by.
-    let divisor = |d| if d > MIN_DEVIATION { d } else { 1.0 };
-    let deviations: Vec<f64> =
+    // A feature that never varies in a list becomes 0, and so do its gradient and its weight.
+    let divisor = |d| if d > MIN_DEVIATION { (0.0, d) } else { (0.0, f64::INFINITY) };
+    let scales: Vec<(f64, f64)> =
         lists::deviations(useful.iter().copied(), num_features).into_iter().map(divisor).collect();
+    let examples = lists::examples(&useful, &scales);
     let mut weights = vec![0.0f64; num_features];
     let (mut first, mut second) = (vec![0.0; num_features], vec![0.0; num_features]);
     for step in 1..=ITERATIONS {
-        let gradient = gradient(&useful, &weights, &deviations);
+        let gradient = gradient(&examples, &weights);
         let (correct1, correct2) = (1.0 - 0.9f64.powi(step as i32), 1.0 - 0.99f64.powi(step as i32));
         for i in 0..num_features {
             let g = gradient[i] + ridge * weights[i];
@@ -34,46 +37,40 @@ pub fn fit(lists: &[&CandidateList], num_features: usize, ridge: f64) -> Option<
             weights[i] -= RATE * (first[i] / correct1) / ((second[i] / correct2).sqrt() + 1e-12);
         }
     }
-    Some(weights.iter().zip(&deviations).map(|(w, d)| (w / d) as f32).collect())
+    Some(weights.iter().zip(&scales).map(|(w, (_, d))| (w / d) as f32).collect())
 }
 
-fn gradient(lists: &[&CandidateList], weights: &[f64], deviations: &[f64]) -> Vec<f64> {
+/// Gradient of the mean loss, added up in the order of the lists.
+fn gradient(examples: &[Example], weights: &[f64]) -> Vec<f64> {
     let n = weights.len();
-    let scaled: Vec<f64> = weights.iter().zip(deviations).map(|(w, d)| w / d).collect();
-    let parts: Vec<Vec<f64>> = lists
-        .par_chunks(32)
-        .map(|chunk| {
-            let mut sum = vec![0.0; n];
-            for list in chunk {
-                let Some(relevant) = list.relevant else { continue };
-                let rows = || list.features.chunks_exact(n);
-                let logits: Vec<f64> =
-                    rows().map(|row| row.iter().zip(&scaled).map(|(&x, w)| f64::from(x) * w).sum()).collect();
-                let (_, errors) = softmax_loss(&logits, relevant);
-                for (row, error) in rows().zip(errors) {
-                    for i in 0..n {
-                        sum[i] += error * f64::from(row[i]) / deviations[i];
-                    }
-                }
-            }
-            sum
-        })
-        .collect();
+    let weights: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
+    let part = |chunk: &[Example]| {
+        let mut sum = vec![0.0; n];
+        for Example { features, relevant } in chunk {
+            let rows = features.len() / n;
+            let features = View::dense(features, rows, n);
+            let mut logits = vec![0.0; rows];
+            product(&mut logits, 1, features, View::dense(&weights, n, 1), false, 1.0);
+            let (_, errors) = softmax_loss(logits, *relevant);
+            product(&mut sum, 1, features.t(), View::dense(&errors, rows, 1), true, 1.0);
+        }
+        sum
+    };
+    let parts: Vec<Vec<f32>> = examples.par_chunks(32).map(part).collect();
     let mut total = vec![0.0; n];
     for part in parts {
-        total.iter_mut().zip(part).for_each(|(total, part)| *total += part / lists.len() as f64);
+        total.iter_mut().zip(part).for_each(|(total, g)| *total += f64::from(g) / examples.len() as f64);
     }
     total
 }
 
 /// Cross entropy of the softmax of `logits` against the relevant row, and its gradient.
-pub(super) fn softmax_loss(logits: &[f64], relevant: usize) -> (f64, Vec<f64>) {
-    let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mut errors: Vec<f64> = logits.iter().map(|logit| (logit - top).exp()).collect();
-    let total: f64 = errors.iter().sum();
-    errors.iter_mut().for_each(|mass| *mass /= total);
-    errors[relevant] -= 1.0;
-    (total.ln() - (logits[relevant] - top), errors)
+pub(super) fn softmax_loss(mut logits: Vec<f32>, relevant: usize) -> (f64, Vec<f32>) {
+    let right = logits[relevant];
+    let (top, total) = kernels::exp_row(&mut logits);
+    kernels::scale(&mut logits, 1.0 / total);
+    logits[relevant] -= 1.0;
+    (f64::from(total.ln() - (right - top)), logits)
 }
 
 #[cfg(test)]
@@ -85,7 +82,7 @@ mod tests {
         let lists = super::super::choice::tests::lists(200, 1.0);
         let weights = fit(&lists.iter().collect::<Vec<_>>(), 3, 1e-3).expect("lists hold their items");
         assert!(weights[1] > 5.0 * weights[0].abs(), "{weights:?}");
-        assert!(weights[2].abs() < 1e-4, "a constant feature decides nothing: {weights:?}");
+        assert_eq!(weights[2], 0.0, "a constant feature decides nothing: {weights:?}");
     }
 
     #[test]

@@ -97,3 +97,26 @@ pub(crate) fn deviations<'a>(
 pub(crate) fn with_item<'a>(lists: &[&'a CandidateList]) -> Vec<&'a CandidateList> {
     lists.iter().copied().filter(|list| list.relevant.is_some()).collect()
 }
+
+/// A list that holds its item, in the scales of a fit.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Example {
+    /// `[num_candidates, num_features]`.
+    pub(crate) features: Vec<f32>,
+    pub(crate) relevant: usize,
+}
+
+/// `(x - mean) / deviation` of every feature, by the scales `(mean, deviation)`.
+pub(crate) fn standardised(features: &[f32], scales: &[(f64, f64)]) -> Vec<f32> {
+    let scaled = |(x, (mean, deviation)): (&f32, &(f64, f64))| ((f64::from(*x) - mean) / deviation) as f32;
+    features.iter().zip(scales.iter().cycle()).map(scaled).collect()
+}
+
+/// The lists that hold their item.
+pub(crate) fn examples(lists: &[&CandidateList], scales: &[(f64, f64)]) -> Vec<Example> {
+    let example = |list: &&CandidateList| {
+        let relevant = list.relevant?;
+        Some(Example { features: standardised(&list.features, scales), relevant })
+    };
+    lists.par_iter().filter_map(example).collect()
+}
