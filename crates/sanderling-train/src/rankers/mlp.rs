@@ -350,7 +350,7 @@ mod tests {
             let batch = lists::examples(&refs(&lists[..3]), &mlp.scales);
             let gradient = mlp.gradient(&batch.iter().collect::<Vec<_>>());
             let step = 1e-2;
-            for i in 0..mlp.params.len() {
+            for (i, found) in gradient.into_iter().enumerate() {
                 let kept = mlp.params[i];
                 mlp.params[i] = kept + step;
                 let above = mlp.loss(&batch);
@@ -358,7 +358,7 @@ mod tests {
                 let slope = (above - mlp.loss(&batch)) / f64::from(2.0 * step);
                 mlp.params[i] = kept;
                 let bound = 1e-4 + 2e-3 * slope.abs();
-                assert!((gradient[i] - slope).abs() < bound, "{layers} layers, {i}: {} {slope}", gradient[i]);
+                assert!((found - slope).abs() < bound, "{layers} layers, {i}: {found} {slope}");
             }
         }
     }
@@ -370,7 +370,7 @@ mod tests {
             let value = |i: usize| {
                 if i == relevant {
                     0.0
-                } else if i % 2 == 0 {
+                } else if i.is_multiple_of(2) {
                     -1.0
                 } else {
                     1.0
