@@ -59,7 +59,7 @@ pub(crate) fn write(
 /// Writes the report of a bundle that was just made of `dataset`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub(crate) fn write_of_bundle(
     path: &Path,
     bundle: &Path,

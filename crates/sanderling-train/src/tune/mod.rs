@@ -1,7 +1,7 @@
 //! Tuning by successive halving (Jamieson & Talwalkar 2016): many models are trained a ninth of the way,
 //! the best third of them a third of the way, and the best third of those to the end.
 //!
-//! Trials are drawn from [`space`] before anything is measured, so they depend on the seed alone; the
+//! Trials are drawn from `space.rs` before anything is measured, so they depend on the seed alone; the
 //! test part is removed before the first of them begins.
 
 mod log;
