@@ -37,8 +37,8 @@ help() {
   test     lint, then every test: native, wasmtime, Node, Chromium, workerd
   lint     rustfmt, clippy, rustdoc, shellcheck, cargo-deny
   bench    sizes of the downloads and latency in a browser; bench quality: what bundles reach on the data of
-           SANDERLING_DATA; bench training: against PyTorch (SANDERLING_PEER_PYTHON); bench pipeline: time and
-           memory of reading many interactions
+           SANDERLING_DATA; bench training: against PyTorch and numpy (SANDERLING_PEER_PYTHON);
+           bench pipeline: time and memory of reading many interactions
   all      setup, wasm, npm, test, bench
   clean    remove what the steps made in this clone, except www/node_modules; --cache: also the folder
            of compiled dependencies and tools that all clones share, if build.sh made it
@@ -400,10 +400,12 @@ check_onnx() {
       die "python3 cannot make a virtual environment; install python3-venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "onnxruntime==$ONNXRUNTIME" "numpy==$NUMPY"
   fi
-  "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -q -p sanderling-conformance --example ranker_scores
+  "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1 "$CARGO_TARGET_DIR/debug/examples/ranker_scores"
 }
 
-# bench: latency and download; bench quality: bundles on public data; bench training: against PyTorch;
+# bench: latency and download; bench quality: bundles on public data; bench training: against PyTorch and numpy;
 # bench pipeline: import, validation and division of made-up interactions.
 step_bench() {
   local what=${1:-}

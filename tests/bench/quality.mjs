@@ -1,19 +1,24 @@
 // Quality of exported bundles on public data: `node quality.mjs [--data ml-1m,amazon-beauty] [--seeds 1,2,3] [--out DIR]`.
 // Reads the folders of SANDERLING_DATA, trains with the defaults and a byte budget, and prints what the packed bundle
 // reaches on the test part, seed by seed, beside the floor that this repository promises. Exits 1 below a floor.
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 
 import { sanderling } from '../../www/demo/cli.mjs';
 
-/** Protocol, byte budget and floor (mean over the seeds) of each data set. */
+/** Protocol, byte budget, floors (mean over the seeds) and, where a protocol has them, the file of candidates of each data set. */
 const DATA_SETS = [
   { name: 'ml-1m', split: 'leave-one-out', maxBytes: 500_000, floors: { 'ndcg@10': 0.183, 'hr@10': 0.316 } },
   { name: 'amazon-beauty', split: 'leave-one-out', maxBytes: 1_000_000, floors: { 'ndcg@10': 0.051, 'hr@10': 0.084 } },
   { name: 'diginetica', split: 'next-click', maxBytes: 4_000_000, floors: { 'precision@20': 0.53, 'mrr@20': 0.185 } },
+  {
+    name: 'ml-1m-ncf100', split: 'leave-one-out', maxBytes: 500_000, floors: { 'hr@10': 0.715, 'ndcg@10': 0.449 },
+    negatives: 'ml-1m.test.negative.xz',
+  },
   { name: 'ml-100k', split: 'time', maxBytes: 500_000, floors: {} },
 ];
 
@@ -30,11 +35,27 @@ const wanted = flags.data.split(',');
 const source = process.env.SANDERLING_DATA;
 const four = (value) => value.toFixed(4);
 
+/** Writes the `(user,item)<tab>negative<tab>…` lines of the NCF protocol as `user_id,item_id` rows. */
+async function writeCandidates(from, to) {
+  const { stdout } = await promisify(execFile)('xz', ['-dc', from], { maxBuffer: 1 << 26 });
+  const rows = stdout.trim().split('\n').flatMap((line) => {
+    const [pair, ...negatives] = line.split('\t');
+    const [user] = pair.slice(1, -1).split(',');
+    return negatives.map((item) => `${user},${item}`);
+  });
+  await writeFile(to, `user_id,item_id\n${rows.join('\n')}\n`);
+}
+
 /** Trains one bundle; the numbers are those of the packed bundle run by the engine. */
-async function train({ name, split, maxBytes }, seed) {
+async function train({ name, split, maxBytes, negatives }, seed) {
   const data = join(flags.out, name);
   const bundle = join(flags.out, `${name}-${seed}`);
-  return sanderling('train', data, '--split', split, '--seed', seed, '--max-bundle-bytes', maxBytes, '--out', bundle);
+  const trained = await sanderling('train', data, '--split', split, '--seed', seed, '--max-bundle-bytes', maxBytes, '--out', bundle);
+  if (negatives === undefined) return trained;
+  const candidates = join(flags.out, `${name}-candidates.csv`);
+  await writeCandidates(join(source, name, negatives), candidates);
+  const { metrics, baselines } = await sanderling('evaluate', bundle, data, '--split', split, '--among', candidates);
+  return { ...trained, metrics, baselines };
 }
 
 function show(seed, result, keys) {

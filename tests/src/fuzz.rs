@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{
-    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TractRuntime,
+    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TractRuntime, TreeEnsemble,
 };
 use sanderling_train::content::Content;
 use sanderling_train::data::{self, Dataset, ImportOptions};
@@ -25,7 +25,7 @@ use sanderling_types::{
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
@@ -37,9 +37,11 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("jsonl", jsonl),
     ("manifest", manifest),
     ("neighbours", neighbours),
+    ("npy", npy),
     ("recipe", recipe),
     ("report", report),
     ("signature", signature),
+    ("trees", trees),
     ("vocabulary", vocabulary),
 ];
 
@@ -100,6 +102,18 @@ pub fn items(bytes: &[u8]) -> bool {
     true
 }
 
+/// `trees.bin`: one encoding, and every row, whatever is in it, gets a finite score.
+#[must_use]
+pub fn trees(bytes: &[u8]) -> bool {
+    let Ok(trees) = TreeEnsemble::decode(bytes) else { return false };
+    assert_eq!(trees.encode(), bytes, "accepted trees have one encoding");
+    let rows = [f32::NEG_INFINITY, -1.0, 0.0, 1.0, f32::MAX, f32::INFINITY, f32::NAN];
+    let features: Vec<f32> = rows.iter().flat_map(|&value| vec![value; trees.num_features()]).collect();
+    let scores = trees.scores(&features);
+    assert!(scores.len() == rows.len() && scores.iter().all(|score| score.is_finite()), "{scores:?}");
+    true
+}
+
 /// `neighbours.bin`: one encoding, and scores of any session are finite and have a reason where they are
 /// above 0.
 #[must_use]
@@ -114,6 +128,14 @@ pub fn neighbours(bytes: &[u8]) -> bool {
     for item in newest_first {
         assert!(scores[item.row()] <= 0.0 || table.strongest(&sources, item).is_some());
     }
+    true
+}
+
+/// A matrix of item vectors in NumPy's format: as many elements as its shape says.
+#[must_use]
+pub fn npy(bytes: &[u8]) -> bool {
+    let Ok(matrix) = sanderling_train::external::npy::decode(bytes) else { return false };
+    assert_eq!(Some(matrix.elements.len()), matrix.rows.checked_mul(matrix.cols));
     true
 }
 

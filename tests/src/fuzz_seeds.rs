@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use sanderling_core::{BundleFiles, Combination, NeighbourTable};
+use sanderling_train::onnx::linear_ranker;
 use sanderling_types::{FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, pack_files};
 
 use crate::fuzz::right_signature;
@@ -18,7 +19,8 @@ const RECIPE: &str = "name = \"shop\"\nseed = 7\nsplit = \"leave-one-out\"\nexcl
     max_bundle_bytes = 1000000\n[model]\ndim = 32\nlayers = 1\nheads = 2\nmax_session_len = 20\ndropout = 0.1\n\
     learning_rate = 1e-3\nnum_negatives = 64\nmax_epochs = 3\npatience = 2\n[limits]\nmax_candidates = 50\nmax_limit = 20\n\
     [telemetry]\nepsilon = 2.0\nfields_per_report = 1\nwindow_seconds = 86400\n\
-    [gate]\nmin_gain = 0.0\nmin_coverage_ratio = 0.5\nmax_size_ratio = 1.5\n";
+    [ranker]\nkind = \"gbdt\"\nexclude_features = [\"recency\"]\n[ranker.linear]\nridge = 0.01\n[ranker.mlp]\nhidden = 8\n\
+    [ranker.gbdt]\nmax_trees = 5\n[gate]\nmin_gain = 0.0\nmin_coverage_ratio = 0.5\nmax_size_ratio = 1.5\n";
 
 fn files() -> BundleFiles {
     sanderling_train::bundle::read(&crate::golden_bundle()).expect("the golden bundle can be read")
@@ -28,6 +30,11 @@ fn file(files: &BundleFiles, role: FileRole) -> Vec<u8> {
     let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).expect("a manifest")).expect("it decodes");
     let entry = manifest.file(role).expect("the golden bundle has every role");
     files.get(&entry.path).expect("the golden bundle has every file").to_vec()
+}
+
+fn num_features(files: &BundleFiles) -> usize {
+    let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).expect("a manifest")).expect("it decodes");
+    manifest.shapes.num_features as usize
 }
 
 fn gzip(text: &str) -> Vec<u8> {
@@ -88,7 +95,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "csv" => vec![text(CSV), text(SEMICOLONS), gzip(CSV), zstd(SEMICOLONS), xz(CSV)],
         "encoder" => vec![
             [&[0], of(FileRole::Encoder).as_slice()].concat(),
-            [&[1], of(FileRole::Ranker).as_slice()].concat(),
+            [&[1], linear_ranker(&vec![0.5; num_features(&files)], 0.0).as_slice()].concat(),
         ],
         "content" => vec![of(FileRole::Content)],
         "features" => vec![of(FileRole::Features)],
@@ -104,6 +111,16 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             vec![table.encode(), none.encode()]
         }
         "manifest" => vec![files.get(Manifest::FILE_NAME).expect("a manifest").to_vec()],
+        "npy" => {
+            let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }";
+            let padded = format!("{header:<117}\n");
+            let magic = |version: &[u8], len: &[u8]| [b"\x93NUMPY", version, len].concat();
+            let behind = [padded.as_bytes(), &[0; 16]].concat();
+            vec![
+                [magic(&[1, 0], &118u16.to_le_bytes()), behind.clone()].concat(),
+                [magic(&[2, 0], &118u32.to_le_bytes()), behind].concat(),
+            ]
+        }
         "recipe" => vec![
             text(RECIPE),
             text(""),
@@ -114,6 +131,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             let (key, signature) = right_signature();
             vec![[key.as_slice(), &signature].concat(), [[1; 32].as_slice(), &signature].concat()]
         }
+        "trees" => vec![of(FileRole::Trees)],
         "vocabulary" => vec![of(FileRole::Vocabulary)],
         other => panic!("{other} is not a target"),
     }

@@ -192,4 +192,4 @@ macro_rules! replays {
     };
 }
 
-replays! { baseline bundle container content csv encoder features items jsonl manifest neighbours recipe report signature vocabulary }
+replays! { baseline bundle container content csv encoder features items jsonl manifest neighbours npy recipe report signature trees vocabulary }

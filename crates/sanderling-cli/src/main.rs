@@ -14,7 +14,8 @@ mod report;
 mod usage;
 
 use commands::{
-    bundle, collect, compare, data, drift, evaluate, golden, items, recommend, retrain, train, verify,
+    bundle, collect, compare, data, drift, evaluate, golden, items, pack, recommend, retrain, train, tune,
+    verify,
 };
 use output::{Output, Verdict};
 
@@ -35,6 +36,8 @@ enum Command {
     Validate(data::Validate),
     Synth(data::Synth),
     Train(train::Train),
+    Pack(pack::Pack),
+    Tune(tune::Tune),
     Evaluate(evaluate::Evaluate),
     Compare(compare::Compare),
     Items(items::Items),
@@ -57,6 +60,8 @@ fn main() -> ExitCode {
         Command::Validate(args) => data::validate(&args, &output),
         Command::Synth(args) => data::synth(&args, &output),
         Command::Train(args) => train::run(&args, &output),
+        Command::Pack(args) => pack::run(&args, &output),
+        Command::Tune(args) => tune::run(&args, &output),
         Command::Evaluate(args) => evaluate::run(&args, &output),
         Command::Compare(args) => compare::run(&args, &output),
         Command::Items(args) => items::run(&args, &output),

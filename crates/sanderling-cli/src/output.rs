@@ -1,8 +1,9 @@
 //! Printing: results on standard output, everything else on standard error.
 
 use std::io::{self, Write};
+use std::path::Path;
 
-use sanderling_types::Error;
+use sanderling_types::{Code, Error};
 use serde::Serialize;
 
 /// How a command ended when it did not fail.
@@ -35,8 +36,7 @@ impl Output {
     pub(crate) fn result(&self, json: &impl Serialize, text: &str) -> Result<(), Error> {
         let line = if self.json {
             serde_json::to_string(json).map_err(|error| {
-                Error::new(sanderling_types::Code::Internal, "the result cannot be printed")
-                    .source_error(error)
+                Error::new(Code::Internal, "the result cannot be printed").source_error(error)
             })?
         } else {
             text.trim_end().to_owned()
@@ -65,11 +65,22 @@ impl Output {
     }
 }
 
+/// Refuses a path that nothing can be written to, before the work whose result it is for.
+pub(crate) fn check_path(path: Option<&Path>) -> Result<(), Error> {
+    let Some(path) = path else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if path.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(Error::new(Code::Io, format!("{} cannot be written", path.display()))
+            .expected("a file in a folder that exists"));
+    }
+    Ok(())
+}
+
 /// Writes a line; a closed pipe ends quietly.
 fn write_line(to: &mut impl Write, line: &str) -> Result<(), Error> {
     match writeln!(to, "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(sanderling_types::Code::Io, "the result cannot be written").source_error(error))
+            Err(Error::new(Code::Io, "the result cannot be written").source_error(error))
         }
         _ => Ok(()),
     }

@@ -30,6 +30,7 @@ impl TrainingProgress {
         match step {
             Step::Epoch(epoch, _) => self.epoch(epoch),
             Step::Doing(what) => self.line(&format!("{what} …")),
+            Step::Decided(what) => self.line(what),
             Step::Fitting(name) => self.line(&format!("fitting {name} …")),
             Step::Measured(contender) => {
                 let value = contender.validation_ndcg10.value;
@@ -162,7 +163,8 @@ pub(crate) fn bar(len: u64, template: &str) -> ProgressBar {
     ProgressBar::new(len).with_style(style)
 }
 
-fn minutes(duration: Duration) -> String {
+/// Minutes and seconds.
+pub(crate) fn minutes(duration: Duration) -> String {
     let seconds = duration.as_secs();
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }

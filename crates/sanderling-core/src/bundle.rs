@@ -8,7 +8,7 @@ use sanderling_types::{
     Vocabulary,
 };
 
-use crate::{ItemTable, NeighbourTable};
+use crate::{ItemTable, NeighbourTable, TreeEnsemble};
 
 /// The bytes of a bundle folder by file name, with `manifest.json` and, if signed, `manifest.sig`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,6 +57,15 @@ impl From<BTreeMap<String, Vec<u8>>> for BundleFiles {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey(pub [u8; 32]);
 
+/// The ranker that a bundle runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RankerModel {
+    /// `ranker.onnx`: checked bytes, not yet parsed.
+    Onnx(Vec<u8>),
+    /// `trees.bin`, in place of the `ranker.onnx` beside it.
+    Trees(TreeEnsemble),
+}
+
 /// A bundle whose files are what its manifest says and agree with each other. The models are
 /// checked bytes, not yet parsed.
 #[derive(Debug, Clone)]
@@ -69,7 +78,7 @@ pub struct Bundle {
     items: ItemTable,
     encoder: Option<Vec<u8>>,
     neighbours: Option<NeighbourTable>,
-    ranker: Vec<u8>,
+    ranker: RankerModel,
     /// Rows in ascending order of their item ids.
     rows_by_id: Vec<u32>,
 }
@@ -77,14 +86,15 @@ pub struct Bundle {
 impl Bundle {
     /// Opens a bundle: the signature if `key` is given, then length and SHA-256 of every file that
     /// the manifest names, and only then the decoding of each and the checks across them. The
-    /// model card may be left out, as it is for people; files that the manifest does not name are
-    /// not looked at.
+    /// model card may be left out, as it is for people, and `ranker.onnx` beside `trees.bin`, as it is
+    /// for other tools; files that the manifest does not name are not looked at.
     ///
     /// # Errors
     /// [`Code::FileMissing`], [`Code::SignatureMissing`], [`Code::SignatureInvalid`],
     /// [`Code::ManifestInvalid`], [`Code::UnsupportedFormatVersion`], [`Code::LimitExceeded`],
     /// [`Code::FileTruncated`], [`Code::HashMismatch`], [`Code::ItemsInvalid`],
-    /// [`Code::NeighboursInvalid`], [`Code::VocabularyInvalid`], [`Code::IncompatibleFeatures`], [`Code::BaselineInvalid`].
+    /// [`Code::NeighboursInvalid`], [`Code::VocabularyInvalid`], [`Code::IncompatibleFeatures`],
+    /// [`Code::BaselineInvalid`], [`Code::ModelInvalid`].
     pub fn open(mut files: BundleFiles, key: Option<&PublicKey>) -> Result<Self> {
         let manifest_bytes = files.take(Manifest::FILE_NAME)?;
         if let Some(key) = key {
@@ -107,7 +117,11 @@ impl Bundle {
             neighbours: has(FileRole::Neighbours)
                 .then(|| NeighbourTable::decode(&part(FileRole::Neighbours)?))
                 .transpose()?,
-            ranker: part(FileRole::Ranker)?,
+            ranker: if has(FileRole::Trees) {
+                RankerModel::Trees(TreeEnsemble::decode(&part(FileRole::Trees)?)?)
+            } else {
+                RankerModel::Onnx(part(FileRole::Ranker)?)
+            },
             rows_by_id: Vec::new(),
             manifest,
         };
@@ -155,6 +169,13 @@ impl Bundle {
             return Err(Error::new(Code::IncompatibleFeatures, "features.json disagrees with the manifest")
                 .expected(format!("{} features", shapes.num_features))
                 .found(format!("{} features", self.features.features.len())));
+        }
+        if let RankerModel::Trees(trees) = &self.ranker
+            && trees.num_features() != shapes.num_features as usize
+        {
+            return Err(Error::new(Code::ModelInvalid, "trees.bin disagrees with the manifest")
+                .expected(format!("{} features", shapes.num_features))
+                .found(format!("{} features", trees.num_features())));
         }
         let known = |name: &str| self.features.features.iter().any(|feature| feature.name == name);
         let undeclared = |name: &str| name.strip_prefix("feature.").is_some_and(|name| !known(name));
@@ -223,9 +244,9 @@ impl Bundle {
         self.encoder.is_some() || self.neighbours.is_some()
     }
 
-    /// The ONNX bytes of the ranker.
+    /// The ranker.
     #[must_use]
-    pub fn ranker(&self) -> &[u8] {
+    pub fn ranker(&self) -> &RankerModel {
         &self.ranker
     }
 
@@ -272,7 +293,7 @@ fn verify_signature(manifest: &[u8], signature: Option<&[u8]>, key: &PublicKey) 
 fn check_files(manifest: &Manifest, files: &BundleFiles) -> Result<()> {
     for (role, entry) in &manifest.files {
         let Some(bytes) = files.get(&entry.path) else {
-            if !role.is_for_devices() {
+            if manifest.device_files().all(|(used, _)| used != *role) {
                 continue;
             }
             return Err(missing(&entry.path));

@@ -9,7 +9,7 @@ use crate::features::FeatureEncoder;
 use crate::observe::{Observed, Observer};
 use crate::order::score_descending;
 use crate::reasons::Explainer;
-use crate::{Bundle, Candidate, Mask, Runtime, Scorer, SessionView, policy};
+use crate::{Bundle, Candidate, Mask, RankerModel, Runtime, Scorer, SessionView, policy};
 
 /// Decay with which session categories are weighed for [`Reason::Category`].
 const REASON_DECAY: f32 = 0.8;
@@ -73,7 +73,10 @@ impl Engine {
         }
         Ok(Self {
             encoder,
-            ranker: runtime.scorer(bundle.ranker(), FileRole::Ranker, shapes)?,
+            ranker: match bundle.ranker() {
+                RankerModel::Onnx(onnx) => runtime.scorer(onnx, FileRole::Ranker, shapes)?,
+                RankerModel::Trees(trees) => Box::new(trees.clone()),
+            },
             features: FeatureEncoder::new(bundle.features(), bundle.vocabulary())?,
             observer: Observer::new(&bundle),
             bundle,

@@ -6,6 +6,10 @@ use sanderling_types::{Code, Error, FeatureKind, FeatureSpec, ItemIndex, Result,
 
 use crate::{Candidate, ItemTable, SessionView};
 
+/// A softmax share below this says nothing more: logarithms of smaller ones would stretch the column.
+const MIN_LN_SHARE: f64 = -15.0;
+/// Added to shares of neighbours, of which most are 0.
+const MIN_SHARE: f64 = 1e-3;
 const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Computes the feature matrix of a request. Holds what it needs of the vocabulary, already
@@ -31,8 +35,42 @@ struct Shared<'a> {
     mean_log_price: Option<f32>,
     /// Session items ascending, each with the steps since it was last in the session.
     steps_since: Vec<(ItemIndex, u32)>,
+    retrieval: Softmax,
+    neighbours: Sum,
     session_length: f32,
     hour_of_day: f32,
+}
+
+/// The softmax over the retrieval scores of all candidates.
+struct Softmax {
+    most: f64,
+    ln_sum: f64,
+}
+
+impl Softmax {
+    fn new(candidates: &[Candidate]) -> Self {
+        let scores = || candidates.iter().map(|candidate| f64::from(candidate.score));
+        let most = scores().fold(f64::NEG_INFINITY, f64::max);
+        Self { most, ln_sum: libm::log(scores().map(|score| libm::exp(score - most)).sum()) }
+    }
+
+    fn share(&self, score: f32) -> f32 {
+        (f64::from(score) - self.most - self.ln_sum).max(MIN_LN_SHARE) as f32
+    }
+}
+
+/// The neighbour scores above 0 of all candidates together.
+struct Sum(f64);
+
+impl Sum {
+    fn new(candidates: &[Candidate]) -> Self {
+        Self(candidates.iter().map(|candidate| f64::from(candidate.neighbour_score).max(0.0)).sum())
+    }
+
+    fn share(&self, score: f32) -> f32 {
+        let share = if self.0 > 0.0 { f64::from(score).max(0.0) / self.0 } else { 0.0 };
+        libm::log(MIN_SHARE + share) as f32
+    }
 }
 
 impl FeatureEncoder {
@@ -55,7 +93,8 @@ impl FeatureEncoder {
                     | K::Recency
                     | K::SessionLength
                     | K::HourOfDay
-                    | K::NeighbourScore
+                    | K::RetrievalShare
+                    | K::NeighbourShare
             ) {
                 return Err(Error::new(
                     Code::IncompatibleFeatures,
@@ -96,7 +135,7 @@ impl FeatureEncoder {
         items: &ItemTable,
         now: i64,
     ) -> Vec<f32> {
-        let shared = self.shared(session, items, now);
+        let shared = self.shared(session, candidates, items, now);
         let mut out = Vec::with_capacity(candidates.len() * self.columns.len());
         for candidate in candidates {
             let mut affinities = shared.category_weights.iter();
@@ -113,7 +152,13 @@ impl FeatureEncoder {
         out
     }
 
-    fn shared<'a>(&self, session: &SessionView, items: &'a ItemTable, now: i64) -> Shared<'a> {
+    fn shared<'a>(
+        &self,
+        session: &SessionView,
+        candidates: &[Candidate],
+        items: &'a ItemTable,
+        now: i64,
+    ) -> Shared<'a> {
         let affinities = self.columns.iter().filter(|(kind, _)| *kind == FeatureKind::CategoryAffinity);
         let mut steps_since: Vec<(ItemIndex, u32)> =
             session.items().iter().rev().zip(0..).map(|(known, steps)| (known.item, steps)).collect();
@@ -127,6 +172,8 @@ impl FeatureEncoder {
             category_weights: affinities.map(|(_, decay)| self.category_weights(session, *decay)).collect(),
             mean_log_price: self.mean_log_price(session),
             steps_since,
+            retrieval: Softmax::new(candidates),
+            neighbours: Sum::new(candidates),
             session_length: ln_1p(session.len() as f64) as f32,
             hour_of_day: (seconds_of_day / 3600) as f32 / 24.0,
         }
@@ -136,7 +183,8 @@ impl FeatureEncoder {
         let item = candidate.item;
         match kind {
             FeatureKind::RetrievalScore => candidate.score,
-            FeatureKind::NeighbourScore => candidate.neighbour_score,
+            FeatureKind::RetrievalShare => shared.retrieval.share(candidate.score),
+            FeatureKind::NeighbourShare => shared.neighbours.share(candidate.neighbour_score),
             FeatureKind::LastItemSimilarity => {
                 shared.last.map_or(0.0, |last| shared.items.cosine(item, last))
             }

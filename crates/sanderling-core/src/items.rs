@@ -30,7 +30,8 @@ impl ItemBits {
     }
 
     /// The largest magnitude of an element.
-    fn largest(self) -> i8 {
+    #[must_use]
+    pub fn largest(self) -> i8 {
         match self {
             Self::Four => 7,
             Self::Eight => 127,
@@ -97,6 +98,33 @@ impl ItemTable {
                 .extend(row.iter().map(|element| if zero { 0 } else { to_integer(*element, scale, bits) }));
         }
         Ok(Self::from_parts(dim, bits, scales, quantised))
+    }
+
+    /// A table of integers that were chosen elsewhere: row-major `rows` `[num_items, dim]` and `scales`
+    /// `[num_items]`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] when the shapes disagree, else as [`ItemTable::decode`].
+    pub fn from_integers(dim: usize, bits: ItemBits, scales: Vec<f32>, rows: Vec<i8>) -> Result<Self> {
+        let in_range = (1..=Self::MAX_DIM).contains(&dim) && scales.len() <= Self::MAX_ITEMS;
+        if !in_range || scales.len().checked_mul(dim) != Some(rows.len()) {
+            return Err(Error::new(Code::InvalidArgument, "item rows have the wrong shape")
+                .expected(format!("{} rows of dim elements, dim 1 to {}", scales.len(), Self::MAX_DIM))
+                .found(format!("{} elements, dim {dim}", rows.len())));
+        }
+        Self::checked(dim, bits, scales, rows)
+    }
+
+    /// The first `num_items` items, or all of them.
+    #[must_use]
+    pub fn first(&self, num_items: usize) -> Self {
+        let kept = num_items.min(self.len());
+        Self::from_parts(
+            self.dim,
+            self.bits,
+            self.scales[..kept].to_vec(),
+            self.rows[..kept * self.dim].to_vec(),
+        )
     }
 
     /// The table of a bundle without an encoder: every item is out of its range.
@@ -168,14 +196,18 @@ impl ItemTable {
             return Err(wrong_length(expected, bytes.len()));
         }
         let (scales, rows) = bytes[HEADER_BYTES..].split_at(4 * num_items);
-        Self::check_and_build(dim, bits, scales, rows)
-    }
-
-    fn check_and_build(dim: usize, bits: ItemBits, scales: &[u8], rows: &[u8]) -> Result<Self> {
-        let scales: Vec<f32> = scales
+        let scales = scales
             .chunks_exact(4)
             .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
             .collect();
+        let rows = match bits {
+            ItemBits::Eight => rows.iter().map(|byte| *byte as i8).collect(),
+            ItemBits::Four => unpack_nibbles(rows, dim)?,
+        };
+        Self::checked(dim, bits, scales, rows)
+    }
+
+    fn checked(dim: usize, bits: ItemBits, scales: Vec<f32>, rows: Vec<i8>) -> Result<Self> {
         // A scale of 2^100 would make scores of finite vectors infinite.
         let scale_ok =
             |scale: &f32| scale.is_sign_positive() && (*scale == 0.0 || scale.is_normal()) && *scale < 1e30;
@@ -184,12 +216,8 @@ impl ItemTable {
                 .expected("0 or a normal number under 1e30")
                 .found(scales[row]));
         }
-        let rows: Vec<i8> = match bits {
-            ItemBits::Eight => rows.iter().map(|byte| *byte as i8).collect(),
-            ItemBits::Four => unpack_nibbles(rows, dim)?,
-        };
         let largest = bits.largest();
-        if let Some(at) = rows.iter().position(|element| *element < -largest) {
+        if let Some(at) = rows.iter().position(|element| !(-largest..=largest).contains(element)) {
             return Err(invalid(format!("items.bin row {} has an element out of range", at / dim))
                 .expected(format!("-{largest} to {largest}"))
                 .found(rows[at]));
@@ -248,6 +276,17 @@ impl ItemTable {
                 *out = f32::from(*element) * scale;
             }
         }
+    }
+
+    /// All item vectors, dequantised, row-major `[num_items, dim]`.
+    #[must_use]
+    pub fn vectors(&self) -> Vec<f32> {
+        let scaled = |(row, scale): (&[i8], &f32)| row.iter().map(|&x| f32::from(x) * scale).collect();
+        self.rows
+            .chunks_exact(self.dim)
+            .zip(&self.scales)
+            .flat_map(|row| -> Vec<f32> { scaled(row) })
+            .collect()
     }
 
     /// Euclidean norm of the item vector; 0 for an item out of range.

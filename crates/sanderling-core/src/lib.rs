@@ -41,8 +41,9 @@ mod scorer;
 mod session;
 pub mod telemetry;
 mod tract_runtime;
+mod trees;
 
-pub use bundle::{Bundle, BundleFiles, PublicKey};
+pub use bundle::{Bundle, BundleFiles, PublicKey, RankerModel};
 pub use engine::{Engine, Outcome, Ranking};
 pub use features::FeatureEncoder;
 pub use items::{ItemBits, ItemTable};
@@ -55,3 +56,4 @@ pub use scorer::{Runtime, Scorer};
 pub use session::{SessionItem, SessionView};
 pub use telemetry::{Telemetry, TelemetryState};
 pub use tract_runtime::TractRuntime;
+pub use trees::{TreeEnsemble, TreeNode};

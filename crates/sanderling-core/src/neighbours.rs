@@ -142,6 +142,26 @@ impl NeighbourTable {
         Ok(())
     }
 
+    /// The first `num_items` rows, or all of them, with the weights that they have for one another.
+    #[must_use]
+    pub fn first(&self, num_items: usize) -> Self {
+        let mut out = Self {
+            combination: self.combination,
+            scales: Vec::new(),
+            ends: Vec::new(),
+            items: Vec::new(),
+            weights: Vec::new(),
+        };
+        for ((items, weights), &scale) in self.rows().zip(&self.scales).take(num_items) {
+            let kept = items.partition_point(|&item| (item as usize) < num_items);
+            out.items.extend(&items[..kept]);
+            out.weights.extend(&weights[..kept]);
+            out.scales.push(if kept == 0 { 0.0 } else { scale });
+            out.ends.push(out.items.len() as u32);
+        }
+        out
+    }
+
     /// The bytes of `neighbours.bin`.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

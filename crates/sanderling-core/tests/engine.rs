@@ -106,8 +106,13 @@ fn neighbours_beside_an_encoder_take_turns_with_the_scan() {
     let near: Vec<f32> = candidates.iter().map(|candidate| candidate.neighbour_score).collect();
     assert!(near[0] == 0.0 && near[1] < 0.0 && near[2] > 0.9 && near[3] > 1.2, "{near:?}");
     let outcome = engine.recommend(&request(&["beret", "boot"], 4));
-    assert_eq!(outcome.features.len(), 4 * 11);
-    assert!(outcome.features.chunks_exact(11).zip(&near).all(|(row, near)| row[10] == *near));
+    assert_eq!(outcome.features.len(), 4 * 12);
+    let sum: f32 = near.iter().map(|near| near.max(0.0)).sum();
+    let exp: f32 = candidates.iter().map(|candidate| candidate.score.exp()).sum();
+    for (row, (candidate, near)) in outcome.features.chunks_exact(12).zip(candidates.iter().zip(&near)) {
+        let expected = [(candidate.score.exp() / exp).ln(), (near.max(0.0) / sum + 1e-3).ln()];
+        assert!(row[10..].iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
+    }
     let gift = outcome.response.recommendations.last().unwrap();
     assert_eq!((gift.item_id.as_str(), gift.source), ("gift", Source::Neighbours));
     assert!(matches!(&gift.reasons[0], Reason::ChosenWith { item_id, .. } if item_id.as_str() == "beret"));

@@ -70,6 +70,25 @@ proptest! {
 }
 
 #[test]
+fn integers_that_were_chosen_elsewhere_are_checked() {
+    let table =
+        |bits, scales: &[f32], rows: &[i8]| ItemTable::from_integers(2, bits, scales.to_vec(), rows.to_vec());
+    let made = table(ItemBits::Four, &[0.5, 0.0], &[7, -7, 0, 1]).unwrap();
+    assert_eq!(ItemTable::decode(&made.encode()).unwrap(), made);
+    assert_eq!(made.first(1), table(ItemBits::Four, &[0.5], &[7, -7]).unwrap());
+    assert_eq!(made.first(9), made);
+    for (bits, scales, rows, code) in [
+        (ItemBits::Four, &[0.5][..], &[8, 0][..], Code::ItemsInvalid),
+        (ItemBits::Four, &[0.5], &[-8, 0], Code::ItemsInvalid),
+        (ItemBits::Eight, &[0.5], &[-128, 0], Code::ItemsInvalid),
+        (ItemBits::Eight, &[f32::NAN], &[1, 0], Code::ItemsInvalid),
+        (ItemBits::Eight, &[0.5, 0.5], &[1, 0], Code::InvalidArgument),
+    ] {
+        assert_eq!(table(bits, scales, rows).unwrap_err().code(), code, "{scales:?} {rows:?}");
+    }
+}
+
+#[test]
 fn the_bytes_are_those_of_the_format_page() {
     let table = ItemTable::quantise(&[1.27, -0.635, 0.0, 0.0], 2, ItemBits::Eight).unwrap();
     let mut expected = b"SNDI\x01\0\x08\0\x02\0\0\0\x02\0\0\0".to_vec();

@@ -32,6 +32,18 @@ proptest! {
     }
 
     #[test]
+    fn the_first_rows_keep_the_weights_that_they_have_for_one_another(rows in rows(), kept in 0usize..500) {
+        let table = NeighbourTable::quantise(&rows, WHOLE).unwrap();
+        let first = table.first(kept);
+        prop_assert_eq!(NeighbourTable::decode(&first.encode()).unwrap(), first.clone());
+        prop_assert_eq!(first.len(), rows.len().min(kept));
+        for source in (0..first.len() as u32).map(ItemIndex) {
+            let inside: Vec<_> = table.row(source).filter(|(item, _)| item.row() < kept).collect();
+            prop_assert_eq!(first.row(source).collect::<Vec<_>>(), inside);
+        }
+    }
+
+    #[test]
     fn a_weight_is_within_half_a_scale(rows in rows()) {
         let table = NeighbourTable::quantise(&rows, WHOLE).unwrap();
         for (source, row) in rows.iter().enumerate() {

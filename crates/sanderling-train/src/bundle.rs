@@ -12,6 +12,7 @@ use sanderling_types::{
 };
 
 use crate::folder::{write_file, write_folder};
+use crate::rankers::RankerFiles;
 
 /// Everything that a manifest states beside its files.
 #[derive(Debug, Clone)]
@@ -51,8 +52,8 @@ pub struct Contents {
     pub neighbours: Option<Vec<u8>>,
     /// `content.bin`, where attributes contribute to item vectors.
     pub content: Option<Vec<u8>>,
-    /// `ranker.onnx`.
-    pub ranker: Vec<u8>,
+    /// `ranker.onnx`, and `trees.bin` where the ranker is trees.
+    pub ranker: RankerFiles,
     /// Ids and item facts.
     pub vocabulary: Vocabulary,
     /// Ranker inputs.
@@ -76,7 +77,8 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
         (FileRole::Features, Some(contents.features.encode())),
         (FileRole::Items, contents.items.clone()),
         (FileRole::Neighbours, contents.neighbours.clone()),
-        (FileRole::Ranker, Some(contents.ranker.clone())),
+        (FileRole::Ranker, Some(contents.ranker.onnx.clone())),
+        (FileRole::Trees, contents.ranker.trees.clone()),
         (FileRole::Vocabulary, Some(contents.vocabulary.encode())),
     ];
     for (role, bytes) in contents_by_role {
@@ -109,7 +111,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
 }
 
 /// Files that a bundle folder may hold.
-const FILE_NAMES: [&str; 11] = [
+const FILE_NAMES: [&str; 12] = [
     Manifest::FILE_NAME,
     Manifest::SIGNATURE_FILE_NAME,
     "baseline.json",
@@ -120,6 +122,7 @@ const FILE_NAMES: [&str; 11] = [
     "items.bin",
     "neighbours.bin",
     "ranker.onnx",
+    "trees.bin",
     "vocabulary.json",
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use sanderling_core::Engine;
-use sanderling_types::{Context, Request, Rules, SessionInteraction, TimeKind};
+use sanderling_types::{Context, ItemId, Request, Rules, SessionInteraction, TimeKind};
 
 use crate::baselines::{self, Baseline};
 use crate::metrics::{self, CaseResult, LIST_LEN, Metrics};
@@ -34,10 +34,11 @@ pub struct Evaluation {
 #[must_use]
 pub fn alone(engine: &Engine, split: &Split) -> Evaluation {
     let seed = engine.bundle().manifest().training.seed;
-    let results = answer(engine, split, &split.test, split.exclude_seen);
+    let mut results = answer(engine, split, &split.test, split.exclude_seen);
+    let popularity = to_catalogue(engine, split, &mut results);
     Evaluation {
         num_cases: results.len(),
-        metrics: metrics::metrics(&results, &engine.bundle().vocabulary().popularity, seed),
+        metrics: metrics::metrics(&results, popularity, seed),
         slices: slices::slices(split, &split.test, &results, seed),
         baselines: BTreeMap::new(),
         results,
@@ -53,6 +54,22 @@ pub fn beside_baselines(engine: &Engine, split: &Split) -> Evaluation {
         (baseline.name().to_owned(), metrics::metrics(&results, &split.vocabulary.popularity, seed))
     };
     Evaluation { baselines: baselines::all(split).map(measure).collect(), ..alone(engine, split) }
+}
+
+/// Turns listed rows into rows of the split's catalogue and gives its popularity, so that items that a
+/// bundle was made without count as never listed. The catalogue of a bundle that knows other items than
+/// the split is its own.
+fn to_catalogue<'a>(engine: &'a Engine, split: &'a Split, results: &mut [CaseResult]) -> &'a [u32] {
+    let ids = split.vocabulary.item_ids.iter().zip(0u32..);
+    let rows: BTreeMap<&ItemId, u32> = ids.collect();
+    let of = engine.bundle().vocabulary();
+    let Some(rows) = of.item_ids.iter().map(|id| rows.get(id).copied()).collect::<Option<Vec<u32>>>() else {
+        return &of.popularity;
+    };
+    for row in results.iter_mut().flat_map(|result| &mut result.list) {
+        *row = rows[*row as usize];
+    }
+    &split.vocabulary.popularity
 }
 
 /// The request that a device would make in `case`.

@@ -3,7 +3,7 @@
 //! ```text
 //! Dataset ─ split ─> Split ─ sequence::fit ─> Weights ─ onnx, ItemTable ─> draft bundle
 //!                      │                                                       │ engine
-//!                      └────── ranker::fit, baseline::measure, evaluate <──────┘
+//!                      └──── rankers::choice, baseline::measure, evaluate <────┘
 //! ```
 //! [`train::train`] runs the whole chain; every metric comes from the packed bundle run by
 //! `sanderling-core`, never from the trainer's own weights.
@@ -13,6 +13,7 @@ pub mod additions;
 pub mod baseline;
 pub mod baselines;
 pub mod bundle;
+pub mod calibration;
 pub mod candidates;
 pub mod card;
 mod catalogue;
@@ -20,13 +21,16 @@ pub mod checkpoint;
 pub mod compare;
 pub mod content;
 pub mod data;
+pub mod details;
 mod draw;
 pub mod evaluate;
+pub mod external;
 mod folder;
 pub mod importance;
 pub mod metrics;
 pub mod onnx;
-pub mod ranker;
+mod pack;
+pub mod rankers;
 pub mod recipe;
 pub mod recommenders;
 pub mod retrain;
@@ -34,3 +38,4 @@ pub mod sequence;
 pub mod slices;
 pub mod split;
 pub mod train;
+pub mod tune;

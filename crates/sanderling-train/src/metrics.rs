@@ -50,6 +50,11 @@ pub fn gain_at_10(rank: Option<u32>) -> f64 {
     rank.filter(|rank| *rank <= 10).map_or(0.0, |rank| 1.0 / f64::from(rank + 1).log2())
 }
 
+/// Six digits, as every metric is stated.
+pub(crate) fn round(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
 /// Mean NDCG@10 of `results`; 0 of none.
 #[must_use]
 pub fn mean_ndcg10(results: &[CaseResult]) -> f64 {
@@ -208,13 +213,13 @@ fn gini(ascending: &[u32]) -> f64 {
     if total > 0.0 && n > 1.0 { weighted / ((n - 1.0) * total) } else { 0.0 }
 }
 
-fn interval(value: f64, mut samples: Vec<f64>) -> Metric {
+/// 95 % percentile interval of bootstrap samples.
+pub(crate) fn interval(value: f64, mut samples: Vec<f64>) -> Metric {
     samples.sort_unstable_by(f64::total_cmp);
     let at = |q: f64| {
         let last = samples.len().saturating_sub(1);
         samples.get((q * last as f64).round() as usize).copied().unwrap_or(value)
     };
-    let round = |v: f64| (v * 1e6).round() / 1e6;
     Metric { low: round(at(0.025)), high: round(at(0.975)), value: round(value) }
 }
 

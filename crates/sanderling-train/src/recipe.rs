@@ -5,6 +5,7 @@ use std::path::Path;
 use sanderling_types::{Code, Error, Result, Sha256Hash, TelemetryConstants};
 use serde::{Deserialize, Serialize};
 
+use crate::rankers::options::RankerRecipe;
 use crate::recommenders::{Recommender, SecondSource};
 use crate::sequence::{FitOptions, Shape};
 use crate::split::{Split, SplitKind};
@@ -34,6 +35,8 @@ pub struct Recipe {
     pub recommender: Recommender,
     /// The sequence model.
     pub model: ModelRecipe,
+    /// What orders the candidates.
+    pub ranker: RankerRecipe,
     /// Tables of neighbours.
     pub retrieval: RetrievalRecipe,
     /// Bounds on requests.
@@ -55,6 +58,7 @@ impl Default for Recipe {
             max_bundle_bytes: None,
             recommender: Recommender::default(),
             model: ModelRecipe::default(),
+            ranker: RankerRecipe::default(),
             retrieval: RetrievalRecipe::default(),
             limits: LimitsRecipe::default(),
             telemetry: TelemetryRecipe::default(),
@@ -126,7 +130,7 @@ impl Default for ModelRecipe {
 #[serde(deny_unknown_fields, default)]
 pub struct RetrievalRecipe {
     /// Whether a sequence model carries neighbours as a second source of candidates; by default `auto`
-    /// where the recommender is `auto`, else `none`.
+    /// where the recommender is `auto`, `vmis-knn` for sessions (split `next-click`), else `none`.
     pub neighbours: Option<SecondSource>,
     /// Most weights an item, 8 to 1000; fewer where they cost next to nothing.
     pub max_neighbours: usize,
@@ -254,6 +258,7 @@ impl Recipe {
         range("model.max_session_len", (1..=1024).contains(&len), "1 to 1024", len.to_string())?;
         let epochs = m.max_epochs.unwrap_or(1);
         range("model.max_epochs", (1..=10_000).contains(&epochs), "1 to 10000", epochs.to_string())?;
+        self.ranker.check()?;
         let r = &self.retrieval;
         let neighbours_ok = (8..=1000).contains(&r.max_neighbours);
         range("retrieval.max_neighbours", neighbours_ok, "8 to 1000", r.max_neighbours.to_string())?;
@@ -298,8 +303,10 @@ impl Recipe {
     /// The second source of candidates, its default filled in.
     #[must_use]
     pub fn second_source(&self) -> SecondSource {
-        self.retrieval.neighbours.unwrap_or(match self.recommender {
-            Recommender::Auto => SecondSource::Auto,
+        self.retrieval.neighbours.unwrap_or(match (self.recommender, self.split) {
+            (Recommender::Auto, _) => SecondSource::Auto,
+            // What other sessions went on with says something else than vectors do.
+            (Recommender::Sequence, SplitKind::NextClick) => SecondSource::VmisKnn,
             _ => SecondSource::None,
         })
     }

@@ -136,8 +136,14 @@ impl Split {
     /// At most 2,000 evenly spaced validation cases: enough to choose between models by.
     #[must_use]
     pub fn choosing_cases(&self) -> Vec<Case> {
+        self.validation_cases(MAX_CHOOSING_CASES)
+    }
+
+    /// At most `most` evenly spaced validation cases.
+    #[must_use]
+    pub fn validation_cases(&self, most: usize) -> Vec<Case> {
         let len = self.validation.len();
-        let kept = len.min(MAX_CHOOSING_CASES);
+        let kept = len.min(most);
         (0..kept).map(|i| self.validation[i * len / kept]).collect()
     }
 
@@ -363,9 +369,7 @@ fn divide_sessions(logs: &mut [UserLog], interactions: &Interactions) -> Result<
         let mut open: Vec<usize> =
             (0..logs.len()).filter(|&i| logs[i].events.iter().all(|e| e.part == SplitPart::Train)).collect();
         open.sort_by_key(|&i| (start(&logs[i]), i));
-        let newest = &open[open.len() - open.len() / 10..];
-        let kept = newest.len().min(most);
-        for i in (0..kept).map(|at| newest[at * newest.len() / kept]) {
+        for &i in &open[open.len() - (open.len() / 10).min(most)..] {
             logs[i].events.iter_mut().for_each(|event| event.part = part);
         }
     };

@@ -5,29 +5,32 @@ use std::collections::BTreeMap;
 use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, NeighbourTable, TractRuntime};
 use sanderling_types::{
     Baseline, Code, Error, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result, Sha256Hash,
-    Shapes, TrainingWindow, Vocabulary,
+    Shapes, TrainingWindow,
 };
 
 use crate::bundle::{self, Contents, Facts};
 use crate::catalogue::Catalogue;
 use crate::data::Dataset;
+use crate::details::{self, Details};
 use crate::evaluate::{self, Evaluation};
-use crate::metrics::{CaseResult, mean_ndcg10};
-use crate::ranker::{self, CandidateList, LinearRanker};
+use crate::metrics::{CaseResult, mean_ndcg10, round};
+use crate::rankers::choice::{self, RankerReport};
+use crate::rankers::lists::{self, CandidateList};
+use crate::rankers::{Ranker, leaks, linear};
 use crate::recipe::Recipe;
 use crate::recommenders::{self, Choice, Contender, Job, Model};
 use crate::sequence::{self, Epoch, FitCase, FitData, FitState, ItemContent};
 use crate::split::{self, Case, Split};
-use crate::{baseline, card, onnx};
+use crate::{baseline, card, pack};
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
 const MIN_STOPPING_CASES: usize = 500;
 
-/// Largest share of validation NDCG@10 that packing may cost; more is a defect of the exporter.
-const MAX_PACKING_LOSS: f64 = 0.05;
-
-/// Bytes of a bundle beside encoder, item table and vocabulary: baseline, card, features, manifest, ranker.
+/// Bytes of a bundle beside encoder, item table, neighbours and vocabulary: baseline, features, manifest, ranker.
 pub(crate) const SMALL_FILES_BYTES: u64 = 12 * 1024;
+
+/// Bytes of a bundle that are still to come after packing: metrics in the manifest, shares of the baseline.
+const LATER_BYTES: u64 = 3 * 1024;
 
 /// Where the new bundle comes from.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +54,8 @@ pub enum Step<'a> {
     Measured(&'a Contender),
     /// What is being done now.
     Doing(&'static str),
+    /// What was decided, and why.
+    Decided(&'a str),
 }
 
 /// A finished bundle with what was measured on the way.
@@ -62,10 +67,12 @@ pub struct Trained {
     pub manifest: Manifest,
     /// Test metrics.
     pub evaluation: Evaluation,
+    /// What explains them.
+    pub details: Details,
     /// Every epoch.
     pub curve: Vec<Epoch>,
-    /// NDCG@10 that the ranker adds to retrieval order on held-out validation users.
-    pub ranker_gain_ndcg10: f64,
+    /// Which ranker the bundle has, and why.
+    pub ranker: RankerReport,
     /// What was chosen on the validation part on the way, for people.
     pub settings: String,
     /// What else was tried, and why it was not taken; `None` where there was nothing to choose between.
@@ -76,7 +83,7 @@ pub struct Trained {
 ///
 /// # Errors
 /// [`Code::EmptyData`], [`Code::SplitUnsupported`], [`Code::RecipeInvalid`],
-/// [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`]; [`Code::InvalidArgument`] when
+/// [`Code::FeatureLeaks`], [`Code::TrainingFailed`], [`Code::Cancelled`], [`Code::BudgetExceeded`]; [`Code::InvalidArgument`] when
 /// `resume` is of other data or another recipe.
 pub fn train(
     dataset: &Dataset,
@@ -92,31 +99,22 @@ pub fn train(
     let mut job = Job { split: &split, catalogue: &catalogue, recipe, lineage, watch };
     let recommenders::Chosen { mut packer, settings, curve, choice } =
         recommenders::choose(&mut job, resume)?;
-    job.tell(Step::Doing("packing the bundle"))?;
-    packer.measure_packing(&split)?;
+    pack::check(&packer, &split)?;
     job.tell(Step::Doing("fitting the ranker"))?;
-    let ranker = packer.fit_ranker(&split)?;
+    let ranker = packer.fit_ranker(&split, recipe)?;
+    job.tell(Step::Decided(&format!("ranker {}: {}", ranker.kind.as_str(), ranker.reason)))?;
     job.tell(Step::Doing("measuring the baseline"))?;
     packer.measure_baseline(&split, recipe)?;
     job.tell(Step::Doing("evaluating on the test part"))?;
-    let engine = packer.engine()?;
-    let evaluation = evaluate::beside_baselines(&engine, &split);
-    packer.facts.metrics = evaluation.metrics.clone();
-    packer.contents.card = card::card(&packer.facts, &settings, &evaluation, choice.as_ref());
-    let (files, manifest) = bundle::assemble(&packer.contents, &packer.facts);
-    if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
-        return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
-            .expected(format!("at most {max} bytes"))
-            .found(format!("{} bytes", manifest.bundle_bytes()))
-            .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
-    }
-    Bundle::open(files.clone(), None)?;
-    let ranker_gain_ndcg10 = ranker.gain_ndcg10;
-    Ok(Trained { files, manifest, evaluation, curve, ranker_gain_ndcg10, settings, choice })
+    packer.finish(&split, recipe, Story { curve, ranker, settings, choice })
 }
 
-fn round(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
+/// How a bundle came to be what it is.
+pub(crate) struct Story {
+    pub(crate) curve: Vec<Epoch>,
+    pub(crate) ranker: RankerReport,
+    pub(crate) settings: String,
+    pub(crate) choice: Option<Choice>,
 }
 
 /// Trains the sequence model.
@@ -191,37 +189,45 @@ fn target_weights(split: &Split, shares: &BTreeMap<String, f64>) -> Vec<f32> {
 }
 
 /// A bundle in the making: contents and facts that later steps replace one by one.
+#[derive(Debug, Clone)]
 pub(crate) struct Packer {
-    contents: Contents,
-    facts: Facts,
+    pub(crate) contents: Contents,
+    pub(crate) facts: Facts,
 }
 
 impl Packer {
-    /// Packs a fitted model with a ranker that keeps retrieval order.
+    /// Takes a fitted model with item vectors of eight bits and a ranker that keeps retrieval order.
     ///
     /// # Errors
-    /// As [`ItemTable::quantise`].
+    /// As [`ItemTable::quantise`]; [`Code::FeatureLeaks`].
     pub(crate) fn new(split: &Split, recipe: &Recipe, lineage: &Lineage, model: &Model) -> Result<Self> {
-        let features = model.features();
+        let features = recipe.ranker.without_excluded(model.features());
+        leaks::check_sources(split, &features)?;
         let names = baseline::numeric_names(&features);
+        let vocabulary = model
+            .order
+            .as_ref()
+            .map_or_else(|| split.vocabulary.clone(), |order| split.vocabulary.subset(order));
+        let items = model
+            .vectors
+            .as_ref()
+            .map(|vectors| ItemTable::quantise(&vectors.rows, vectors.dim, ItemBits::Eight))
+            .transpose()?;
         let contents = Contents {
             encoder: model.vectors.as_ref().map(|vectors| vectors.encoder.clone()),
-            items: None,
+            items: items.as_ref().map(ItemTable::encode),
             neighbours: model.neighbours.as_ref().map(NeighbourTable::encode),
             content: model.content.clone(),
-            ranker: onnx::linear_ranker(&ranker::retrieval_order(&features).weights, 0.0),
-            vocabulary: model
-                .order
-                .as_ref()
-                .map_or_else(|| split.vocabulary.clone(), |order| in_order(&split.vocabulary, order)),
-            baseline: baseline::draft(&names, &split.vocabulary),
+            ranker: Ranker::retrieval_order(&features).files(),
+            baseline: baseline::draft(&names, &vocabulary),
+            vocabulary,
             features,
             card: String::new(),
         };
         let shapes = Shapes {
             dim: model.vectors.as_ref().map_or(0, |vectors| vectors.dim as u32),
             num_features: contents.features.features.len() as u32,
-            num_items: split.vocabulary.len() as u32,
+            num_items: contents.vocabulary.len() as u32,
         };
         let facts = Facts {
             name: recipe.name.clone(),
@@ -238,36 +244,63 @@ impl Packer {
             telemetry: recipe.telemetry_constants(),
             training: training_window(split, recipe),
             quantisation: Quantisation {
-                item_bits: 0,
                 encoder_bits: model.vectors.as_ref().map_or(0, |vectors| vectors.encoder_bits),
+                item_bits: items.map_or(0, |items| items.bits().count()),
                 ndcg10_f32: round(model.ndcg10_f32),
-                ndcg10_packed: 0.0,
+                ndcg10_packed: round(model.ndcg10_f32),
+                steps: Vec::new(),
             },
             metrics: BTreeMap::<String, Metric>::new(),
         };
-        let mut packer = Self { contents, facts };
-        packer.pack_items(model, recipe)?;
-        Ok(packer)
+        Ok(Self { contents, facts })
     }
 
-    /// Packs item vectors to eight bits, or to four where the budget asks for it.
-    fn pack_items(&mut self, model: &Model, recipe: &Recipe) -> Result<()> {
-        let Some(vectors) = &model.vectors else { return Ok(()) };
-        for bits in [ItemBits::Eight, ItemBits::Four] {
-            self.contents.items = Some(ItemTable::quantise(&vectors.rows, vectors.dim, bits)?.encode());
-            self.facts.quantisation.item_bits = bits.count();
-            if recipe.max_bundle_bytes.is_none_or(|max| self.estimated_bytes() <= max) {
-                break;
-            }
+    /// Length of the bundle, with [`LATER_BYTES`] for what later steps write.
+    pub(crate) fn estimated_bytes(&self) -> u64 {
+        bundle::assemble(&self.contents, &self.facts).1.bundle_bytes() + LATER_BYTES
+    }
+
+    /// Length of the files that packing works on.
+    pub(crate) fn large_bytes(&self) -> u64 {
+        let Contents { encoder, items, neighbours, vocabulary, .. } = &self.contents;
+        let models: usize = [encoder, items, neighbours].into_iter().flatten().map(Vec::len).sum();
+        (models + vocabulary.encode().len()) as u64
+    }
+
+    /// Replaces the catalogue by its first `num_items` items.
+    ///
+    /// # Errors
+    /// As [`ItemTable::decode`] and [`NeighbourTable::decode`].
+    pub(crate) fn keep_first(&mut self, num_items: usize) -> Result<()> {
+        let Contents { items, neighbours, vocabulary, .. } = &mut self.contents;
+        if let Some(items) = items {
+            *items = ItemTable::decode(items)?.first(num_items).encode();
         }
+        if let Some(neighbours) = neighbours {
+            *neighbours = NeighbourTable::decode(neighbours)?.first(num_items).encode();
+        }
+        let kept: Vec<u32> = (0..num_items as u32).collect();
+        *vocabulary = vocabulary.subset(&kept);
+        let names = baseline::numeric_names(&self.contents.features);
+        self.contents.baseline = baseline::draft(&names, &self.contents.vocabulary);
+        self.facts.shapes.num_items = num_items as u32;
         Ok(())
     }
 
-    /// Length of the bundle, with [`SMALL_FILES_BYTES`] for what later steps write.
-    pub(crate) fn estimated_bytes(&self) -> u64 {
-        let Contents { encoder, items, neighbours, vocabulary, .. } = &self.contents;
-        let models: usize = [encoder, items, neighbours].into_iter().flatten().map(Vec::len).sum();
-        (models + vocabulary.encode().len()) as u64 + SMALL_FILES_BYTES
+    /// Validation NDCG@10 of the bundle as it is now, run by the engine.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn ndcg10(&self, split: &Split) -> Result<f64> {
+        Ok(round(mean_ndcg10(&self.answers(split)?)))
+    }
+
+    /// Answers of the bundle as it is now to the choosing cases.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn answers(&self, split: &Split) -> Result<Vec<CaseResult>> {
+        Ok(evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen))
     }
 
     /// Answers to the choosing cases in the order of [`in_halves`], each half with a ranker that was
@@ -275,7 +308,7 @@ impl Packer {
     ///
     /// # Errors
     /// As [`Bundle::open`] and [`Engine::new`].
-    pub(crate) fn cross_fitted_answers(&mut self, split: &Split) -> Result<Vec<CaseResult>> {
+    pub(crate) fn cross_fitted_answers(&mut self, split: &Split, recipe: &Recipe) -> Result<Vec<CaseResult>> {
         let engine = self.engine()?;
         let halves = in_halves(&split.choosing_cases());
         let answers =
@@ -286,8 +319,8 @@ impl Packer {
         let before = self.contents.ranker.clone();
         let mut out = Vec::new();
         for (half, other) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
-            let lists = ranker::candidate_lists(&engine, split, other, split.exclude_seen);
-            self.set_ranker(&lists);
+            let lists = lists::candidate_lists(&engine, split, other);
+            self.contents.ranker = self.linear_ranker(&lists, recipe).files();
             out.extend(answers(&self.engine()?, half));
         }
         self.contents.ranker = before;
@@ -295,44 +328,59 @@ impl Packer {
     }
 
     /// The bundle as it is now, opened and loaded the way a device does it.
-    fn engine(&self) -> Result<Engine> {
+    pub(crate) fn engine(&self) -> Result<Engine> {
         let (files, _) = bundle::assemble(&self.contents, &self.facts);
         Engine::new(Bundle::open(files, None)?, &TractRuntime)
     }
 
-    /// Compares the packed models, run by the engine in retrieval order, with the weights they were
-    /// made from, on the same cases.
-    fn measure_packing(&mut self, split: &Split) -> Result<()> {
-        let results = evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen);
-        let quantisation = &mut self.facts.quantisation;
-        quantisation.ndcg10_packed = round(mean_ndcg10(&results));
-        // Few cases say little: about twice the standard error of a paired difference.
-        let slack = 0.005 + 0.1 / (results.len().max(1) as f64).sqrt();
-        if quantisation.ndcg10_packed < quantisation.ndcg10_f32 * (1.0 - MAX_PACKING_LOSS) - slack {
-            return Err(Error::new(Code::TrainingFailed, "the packed bundle ranks worse than the weights")
-                .expected(format!("NDCG@10 near {}", quantisation.ndcg10_f32))
-                .found(quantisation.ndcg10_packed));
-        }
-        Ok(())
-    }
-
-    fn fit_ranker(&mut self, split: &Split) -> Result<LinearRanker> {
+    pub(crate) fn fit_ranker(&mut self, split: &Split, recipe: &Recipe) -> Result<RankerReport> {
         let engine = self.engine()?;
-        let lists = ranker::candidate_lists(&engine, split, &split.choosing_cases(), split.exclude_seen);
-        Ok(self.set_ranker(&lists))
+        let lists = lists::candidate_lists(&engine, split, &lists::ranker_cases(&engine, split));
+        leaks::check_lists(&lists, &self.contents.features)?;
+        // Every ranker but the smallest comes out of the budget.
+        let max_bytes = recipe.max_bundle_bytes.map(|max| max.saturating_sub(self.estimated_bytes()));
+        let (ranker, report) =
+            choice::choose(&lists, &self.contents.features, &recipe.ranker, max_bytes, recipe.seed);
+        self.contents.ranker = ranker.files();
+        Ok(report)
     }
 
-    fn set_ranker(&mut self, lists: &[CandidateList]) -> LinearRanker {
-        let ranker = ranker::fit(lists, &self.contents.features);
-        self.contents.ranker = onnx::linear_ranker(&ranker.weights, 0.0);
-        ranker
+    /// The linear ranker of `lists`; retrieval order where they teach nothing.
+    fn linear_ranker(&self, lists: &[CandidateList], recipe: &Recipe) -> Ranker {
+        let features = &self.contents.features;
+        let lists: Vec<&CandidateList> = lists.iter().collect();
+        linear::fit(&lists, features.features.len(), recipe.ranker.linear.ridge)
+            .map_or_else(|| Ranker::retrieval_order(features), Ranker::Linear)
     }
 
-    fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
+    pub(crate) fn measure_baseline(&mut self, split: &Split, recipe: &Recipe) -> Result<()> {
         let engine = self.engine()?;
         let measured: Baseline = baseline::measure(&engine, split, recipe.telemetry.window_seconds);
         self.contents.baseline = measured;
         Ok(())
+    }
+
+    /// Measures the bundle on the test part beside the baselines, writes its card and opens it once more
+    /// as a whole.
+    ///
+    /// # Errors
+    /// [`Code::BudgetExceeded`], and as [`Bundle::open`] and [`Engine::new`].
+    pub(crate) fn finish(mut self, split: &Split, recipe: &Recipe, story: Story) -> Result<Trained> {
+        let engine = self.engine()?;
+        let evaluation = evaluate::beside_baselines(&engine, split);
+        let details = details::details(&engine, split)?;
+        let Story { curve, ranker, settings, choice } = story;
+        self.facts.metrics = evaluation.metrics.clone();
+        self.contents.card = card::card(&self.facts, &settings, &evaluation, choice.as_ref(), &ranker);
+        let (files, manifest) = bundle::assemble(&self.contents, &self.facts);
+        if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
+            return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
+                .expected(format!("at most {max} bytes"))
+                .found(format!("{} bytes", manifest.bundle_bytes()))
+                .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
+        }
+        Bundle::open(files.clone(), None)?;
+        Ok(Trained { files, manifest, evaluation, details, curve, ranker, settings, choice })
     }
 }
 
@@ -341,22 +389,6 @@ impl Packer {
 fn in_halves(cases: &[Case]) -> [Vec<Case>; 2] {
     let (first, second) = cases.iter().partition(|case| case.user / 2 % 2 == 0);
     [first, second]
-}
-
-/// The vocabulary with its rows in another order.
-fn in_order(vocabulary: &Vocabulary, order: &[u32]) -> Vocabulary {
-    fn picked<T: Clone>(column: &[T], order: &[u32]) -> Vec<T> {
-        order.iter().filter_map(|&row| column.get(row as usize).cloned()).collect()
-    }
-    Vocabulary {
-        format_version: vocabulary.format_version,
-        item_ids: picked(&vocabulary.item_ids, order),
-        categories: vocabulary.categories.clone(),
-        item_categories: picked(&vocabulary.item_categories, order),
-        popularity: picked(&vocabulary.popularity, order),
-        prices: picked(&vocabulary.prices, order),
-        published_at: picked(&vocabulary.published_at, order),
-    }
 }
 
 fn training_window(split: &Split, recipe: &Recipe) -> TrainingWindow {

@@ -47,7 +47,7 @@ codes! {
     ContentInvalid = "content_invalid", "content.bin is malformed or disagrees with the manifest.";
     VocabularyInvalid = "vocabulary_invalid", "vocabulary.json is malformed or disagrees with the manifest.";
     BaselineInvalid = "baseline_invalid", "baseline.json is malformed or disagrees with the feature spec.";
-    ModelInvalid = "model_invalid", "An ONNX model is malformed, uses what is not allowed, or has the wrong shapes.";
+    ModelInvalid = "model_invalid", "A model is malformed, uses what is not allowed, or has the wrong shapes.";
     LimitExceeded = "limit_exceeded", "An input is larger than the declared limit.";
     InferenceFailed = "inference_failed", "A model failed while running.";
     InvalidArgument = "invalid_argument", "An argument has the wrong type or is out of range.";
@@ -57,6 +57,7 @@ codes! {
     DataInvalid = "data_invalid", "A row cannot be read as an interaction or an item.";
     EmptyData = "empty_data", "There is nothing to work on after reading the data.";
     SplitUnsupported = "split_unsupported", "The data does not support the requested split.";
+    FeatureLeaks = "feature_leaks", "A feature knows what happened after the case that it is to predict.";
     RecipeInvalid = "recipe_invalid", "The recipe has an unknown key or a value out of range.";
     BudgetExceeded = "budget_exceeded", "The bundle is larger than the recipe's byte budget.";
     TrainingFailed = "training_failed", "Training produced a value that is not finite.";

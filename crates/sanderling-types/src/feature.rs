@@ -31,9 +31,12 @@ pub enum FeatureKind {
     SessionLength,
     /// Hour of day of `now` in UTC over 24, 0 to 1; the same for every candidate of a request.
     HourOfDay,
-    /// Sum of the weights that the session's items have for the item; 0 in a bundle without
-    /// neighbours.
-    NeighbourScore,
+    /// `ln` of the candidate's share of the softmax over the retrieval scores of all candidates of the
+    /// request, at least -15.
+    RetrievalShare,
+    /// `ln(0.001 + share)` of the candidate's share of the sum of all candidates' neighbour scores above
+    /// 0: the weights that the session's items have for it. `ln 0.001` in a bundle without neighbours.
+    NeighbourShare,
 }
 
 /// One named ranker input.
@@ -89,8 +92,11 @@ impl FeatureSpec {
     /// encoder.
     #[must_use]
     pub fn with_neighbours(mut self) -> Self {
-        let (name, kind) = ("neighbour_score".to_owned(), FeatureKind::NeighbourScore);
-        self.features.push(Feature { name, kind, decay: 1.0 });
+        let kinds = [
+            ("retrieval_share", FeatureKind::RetrievalShare),
+            ("neighbour_share", FeatureKind::NeighbourShare),
+        ];
+        self.features.extend(kinds.map(|(name, kind)| Feature { name: name.to_owned(), kind, decay: 1.0 }));
         self
     }
 

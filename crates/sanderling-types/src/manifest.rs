@@ -27,13 +27,16 @@ pub enum FileRole {
     Neighbours,
     /// ONNX: features `[num_candidates, num_features]` to scores `[num_candidates, 1]`.
     Ranker,
+    /// A ranker of trees; a bundle that has one runs it, and `Ranker` is the same for other tools.
+    Trees,
     /// Ids, categories and item facts.
     Vocabulary,
 }
 
 impl FileRole {
     /// Every role that an engine needs of any bundle. `Encoder` and `Items` come together or not at
-    /// all, `Neighbours` or not; without all three the fallback list is the recommender.
+    /// all, `Neighbours` or not; without all three the fallback list is the recommender. `Trees` takes
+    /// the place of `Ranker`.
     pub const REQUIRED: &'static [FileRole] =
         &[FileRole::Baseline, FileRole::Features, FileRole::Ranker, FileRole::Vocabulary];
 
@@ -55,6 +58,7 @@ impl FileRole {
             FileRole::Items => "items.bin",
             FileRole::Neighbours => "neighbours.bin",
             FileRole::Ranker => "ranker.onnx",
+            FileRole::Trees => "trees.bin",
             FileRole::Vocabulary => "vocabulary.json",
         }
     }
@@ -116,18 +120,63 @@ pub struct PolicyDefaults {
     pub exclude_seen: bool,
 }
 
-/// What packing cost: both values are of retrieval order (no ranker) on the same validation cases.
+/// What packing cost. Every NDCG@10 is of retrieval order (no ranker) on the same validation cases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantisation {
-    /// Bits of an item-vector element; 0 without an encoder.
-    pub item_bits: u8,
     /// Bits of an element of the encoder's matrices; 0 without an encoder.
     pub encoder_bits: u8,
+    /// Bits of an item-vector element; 0 without an encoder.
+    pub item_bits: u8,
     /// NDCG@10 of the f32 weights.
     pub ndcg10_f32: f64,
-    /// NDCG@10 of the packed bundle.
+    /// NDCG@10 of the packed bundle, which is that after the last step.
     pub ndcg10_packed: f64,
+    /// What was done, in this order.
+    pub steps: Vec<PackingStep>,
+}
+
+/// One step of packing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackingStep {
+    /// What was done.
+    pub kind: PackingKind,
+    /// NDCG@10 after it. A case whose item was pruned counts as a miss.
+    pub ndcg10: f64,
+    /// What left the catalogue, for [`PackingKind::Prune`].
+    pub pruned: Option<Pruned>,
+    /// Bytes of item vectors, encoder matrices, neighbours and vocabulary that it saved.
+    pub saved_bytes: u64,
+}
+
+/// A kind of packing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PackingKind {
+    /// Item vectors from f32 to 8 bits.
+    Int8Items,
+    /// Encoder matrices from f32 to 8 bits.
+    Int8Encoder,
+    /// Weights of neighbours from f32 to 8 bits.
+    Int8Neighbours,
+    /// Item vectors from 8 to 4 bits.
+    Int4Items,
+    /// The last items of the fallback list left out.
+    Prune,
+}
+
+/// Items that a bundle leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pruned {
+    /// Their share of the training interactions, 0 to 1.
+    pub interaction_share: f64,
+    /// How many.
+    pub num_items: u32,
+    /// Share of the validation cases whose next item is one of them, 0 to 1.
+    pub target_share: f64,
 }
 
 /// Sizes that the files must agree with.
@@ -281,8 +330,15 @@ impl Manifest {
     /// What a device loads: the manifest and every file that is for devices.
     #[must_use]
     pub fn bundle_bytes(&self) -> u64 {
-        let for_devices = self.files.iter().filter(|(role, _)| role.is_for_devices());
-        for_devices.map(|(_, file)| file.bytes).sum::<u64>() + self.encode().len() as u64
+        self.device_files().map(|(_, file)| file.bytes).sum::<u64>() + self.encode().len() as u64
+    }
+
+    /// The files that a device loads: `ranker.onnx` is not one where there is `trees.bin`.
+    pub fn device_files(&self) -> impl Iterator<Item = (FileRole, &FileEntry)> {
+        let has_trees = self.files.contains_key(&FileRole::Trees);
+        let is_loaded =
+            move |role: FileRole| role.is_for_devices() && !(has_trees && role == FileRole::Ranker);
+        self.files.iter().map(|(role, file)| (*role, file)).filter(move |(role, _)| is_loaded(*role))
     }
 
     /// The entry of a role.
@@ -347,6 +403,11 @@ impl Manifest {
         let epsilon_ok = t.epsilon.is_finite() && t.epsilon > 0.0 && t.epsilon <= 10.0;
         if !epsilon_ok || t.window_seconds < 3600 {
             return invalid("telemetry constants are out of range".to_owned());
+        }
+        let pruned = self.quantisation.steps.iter().filter_map(|step| step.pruned);
+        let mut shares = pruned.flat_map(|pruned| [pruned.interaction_share, pruned.target_share]);
+        if !shares.all(|share| (0.0..=1.0).contains(&share)) {
+            return invalid("a share of what was pruned is out of range".to_owned());
         }
         if self.format_version != FORMAT_VERSION {
             return invalid("format_version changed while decoding".to_owned());

@@ -66,6 +66,34 @@ impl Vocabulary {
         serde_json::to_vec(self).expect("vocabulary encodes")
     }
 
+    /// The facts of some rows, in the given order, and the categories that they use.
+    ///
+    /// # Panics
+    /// When a row is out of range.
+    #[must_use]
+    pub fn subset(&self, rows: &[u32]) -> Self {
+        fn picked<T: Clone>(column: &[T], rows: &[u32]) -> Vec<T> {
+            rows.iter().map(|&row| column[row as usize].clone()).collect()
+        }
+        let facts = |len: usize| if len == 0 { &[][..] } else { rows };
+        let mut item_categories = picked(&self.item_categories, rows);
+        let mut used: Vec<u16> = item_categories.iter().flatten().copied().collect();
+        used.sort_unstable();
+        used.dedup();
+        for category in item_categories.iter_mut().flatten() {
+            *category = used.partition_point(|known| known < category) as u16;
+        }
+        Self {
+            format_version: self.format_version,
+            item_ids: picked(&self.item_ids, rows),
+            categories: used.iter().map(|&at| self.categories[usize::from(at)].clone()).collect(),
+            item_categories,
+            popularity: picked(&self.popularity, rows),
+            prices: picked(&self.prices, facts(self.prices.len())),
+            published_at: picked(&self.published_at, facts(self.published_at.len())),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(Code::VocabularyInvalid, message));
         let len = self.len();
@@ -94,5 +122,30 @@ impl Vocabulary {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subset_keeps_the_facts_of_its_rows_and_names_no_unused_category() {
+        let all = Vocabulary {
+            format_version: crate::FORMAT_VERSION,
+            item_ids: ["a", "b", "c"].map(ItemId::from).to_vec(),
+            categories: ["x", "y", "z"].map(str::to_owned).to_vec(),
+            item_categories: vec![vec![0, 2], vec![1], vec![2]],
+            popularity: vec![5, 3, 1],
+            prices: vec![Some(1.0), None, Some(3.0)],
+            published_at: Vec::new(),
+        };
+        let subset = all.subset(&[0, 2]);
+        assert_eq!(Vocabulary::decode(&subset.encode()).expect("is valid"), subset);
+        assert_eq!(subset.item_ids, ["a", "c"].map(ItemId::from));
+        assert_eq!(subset.categories, ["x", "z"]);
+        assert_eq!(subset.item_categories, [vec![0, 1], vec![1]]);
+        assert_eq!((subset.popularity, subset.prices), (vec![5, 1], vec![Some(1.0), Some(3.0)]));
+        assert!(subset.published_at.is_empty());
     }
 }

@@ -9,6 +9,9 @@ const MANIFEST = 'manifest.json';
 const SIGNATURE = 'manifest.sig';
 /** For people and for adding items; the engine does not ask for them. */
 const NOT_FOR_DEVICES = new Set(['card', 'content']);
+/** The ranker as ONNX, for other tools where the bundle has the same one as trees. */
+const RANKER_ROLE = 'ranker';
+const TREES_ROLE = 'trees';
 
 /** Where a bundle's files come from and how much of them is accepted. */
 export interface BundleSource {
@@ -64,7 +67,8 @@ async function fetchSignature(source: BundleSource, files: Record<string, Uint8A
 
 /** The files of a manifest that a device loads. */
 export function filesForDevices(files: WireManifest['files']): WireManifest['files'][string][] {
-  return Object.entries(files).flatMap(([role, file]) => (NOT_FOR_DEVICES.has(role) ? [] : [file]));
+  const isUnused = (role: string) => NOT_FOR_DEVICES.has(role) || (role === RANKER_ROLE && TREES_ROLE in files);
+  return Object.entries(files).flatMap(([role, file]) => (isUnused(role) ? [] : [file]));
 }
 
 /** The plainly named files that the engine needs; none of a manifest that it will refuse. */

@@ -14,7 +14,7 @@ use sanderling_train::split::{self, SplitKind};
 use sanderling_types::{Code, Error, Metric, Result};
 use serde::Serialize;
 
-use super::train::SplitArg;
+use super::recipe::SplitArg;
 use super::{evaluate, table};
 use crate::output::{Output, Verdict};
 use crate::progress;

@@ -13,7 +13,7 @@ use sanderling_types::{Code, Error, Result};
 use serde::Serialize;
 use serde_json::json;
 
-use super::train::SplitArg;
+use super::recipe::SplitArg;
 use crate::output::{Output, Verdict};
 use crate::progress::{self, DataProgress};
 use crate::usage::Usage;

@@ -6,16 +6,18 @@ use std::time::Instant;
 
 use clap::Args;
 use sanderling_train::candidates::Candidates;
+use sanderling_train::details::{Details, details};
 use sanderling_train::evaluate;
 use sanderling_train::metrics::Metrics;
 use sanderling_train::slices::Slices;
 use sanderling_train::split::{self, SplitKind};
-use sanderling_types::{Code, Error, Result};
+use sanderling_types::{Code, Error, Quantisation, Result};
 use serde::Serialize;
 
+use super::recipe::SplitArg;
 use super::table;
-use super::train::SplitArg;
-use crate::output::{Output, Verdict};
+use super::train::file_bytes;
+use crate::output::{self, Output, Verdict};
 use crate::progress;
 use crate::report;
 use crate::usage::Usage;
@@ -56,8 +58,12 @@ struct EvaluateResult {
     metrics: Metrics,
     baselines: BTreeMap<String, Metrics>,
     slices: Slices,
+    #[serde(flatten)]
+    details: Details,
     bundle_bytes: u64,
     bundle_hash: String,
+    file_bytes: BTreeMap<String, u64>,
+    quantisation: Quantisation,
     #[serde(flatten)]
     usage: Usage,
 }
@@ -77,7 +83,7 @@ pub(crate) fn split_kind(name: &str) -> Result<SplitKind> {
 
 pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
-    report::check_path(args.report.as_deref())?;
+    output::check_path(args.report.as_deref())?;
     let engine = super::load_engine(&args.bundle, None)?;
     let manifest = engine.bundle().manifest();
     let kind = match args.split {
@@ -93,8 +99,9 @@ pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
         Some(path) => Candidates::read(path, &dataset, &split)?,
     };
     let evaluation = evaluate::beside_baselines(&engine, &split);
+    let details = details(&engine, &split)?;
     if let Some(path) = &args.report {
-        report::write(path, &engine, &split, &evaluation, &[])?;
+        report::write(path, &engine, &split, &evaluation, &details, &[])?;
     }
     let result = EvaluateResult {
         recommender: manifest.recommender.clone(),
@@ -105,8 +112,11 @@ pub(crate) fn run(args: &Evaluate, output: &Output) -> Result<Verdict> {
         metrics: evaluation.metrics,
         baselines: evaluation.baselines,
         slices: evaluation.slices,
+        details,
         bundle_bytes: manifest.bundle_bytes(),
         bundle_hash: engine.bundle().hash().to_string(),
+        file_bytes: file_bytes(manifest),
+        quantisation: manifest.quantisation.clone(),
         usage: Usage::since(start),
     };
     let text = format!(

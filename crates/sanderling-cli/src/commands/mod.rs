@@ -9,10 +9,13 @@ pub(crate) mod drift;
 pub(crate) mod evaluate;
 pub(crate) mod golden;
 pub(crate) mod items;
+pub(crate) mod pack;
+pub(crate) mod recipe;
 pub(crate) mod recommend;
 pub(crate) mod retrain;
 pub(crate) mod table;
 pub(crate) mod train;
+pub(crate) mod tune;
 pub(crate) mod verify;
 
 use std::path::Path;

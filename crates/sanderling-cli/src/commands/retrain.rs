@@ -8,6 +8,7 @@ use clap::Args;
 use sanderling_sketch::noise::Channel;
 use sanderling_train::baseline::CATEGORY_FIELD;
 use sanderling_train::bundle;
+use sanderling_train::recipe::Recipe;
 use sanderling_train::retrain::{Gate, inherit, retrain};
 use sanderling_train::train::Step;
 use sanderling_types::{FieldKind, Result};
@@ -16,7 +17,7 @@ use serde::Serialize;
 use super::choice::CostMeter;
 use super::drift::{self, WindowArgs};
 use super::evaluate;
-use super::train::{self, TrainResult};
+use super::train::TrainResult;
 use crate::output::{Output, Verdict};
 use crate::progress::{self, TrainingProgress};
 use crate::usage::Usage;
@@ -101,7 +102,7 @@ fn text(result: &RetrainResult) -> String {
 pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
     let champion = super::load_engine(&args.champion, None)?;
-    let mut recipe = train::recipe(args.recipe.as_ref(), None, None)?;
+    let mut recipe = args.recipe.as_ref().map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
     if args.recipe.is_none() {
         inherit(&mut recipe, champion.bundle().manifest());
         recipe.split = evaluate::split_kind(&champion.bundle().manifest().training.split)?;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use sanderling_train::card;
 use sanderling_train::metrics::Metrics;
+use sanderling_types::Quantisation;
 
 /// Metrics that people look at first, in this order.
 const SHOWN: [&str; 5] = ["ndcg@10", "hr@10", "hr@20", "mrr@20", "coverage@10"];
@@ -23,6 +25,16 @@ pub(crate) fn metrics(candidate: &str, metrics: &Metrics, baselines: &BTreeMap<S
             });
             let _ = write!(out, "{cell:>26}");
         }
+    }
+    out
+}
+
+/// What each step of packing cost.
+pub(crate) fn packing(quantisation: &Quantisation) -> String {
+    let mut out = format!("packing, validation NDCG@10: {:.4} with f32 weights", quantisation.ndcg10_f32);
+    for step in &quantisation.steps {
+        let (saved, words) = (bytes(step.saved_bytes), card::step_words(step));
+        let _ = write!(out, "\n  {:.4}  {words}, {saved} less", step.ndcg10);
     }
     out
 }

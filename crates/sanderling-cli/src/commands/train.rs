@@ -5,46 +5,23 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use sanderling_core::BundleFiles;
-use sanderling_train::recipe::Recipe;
+use sanderling_train::details::Details;
+use sanderling_train::rankers::choice::RankerReport;
 use sanderling_train::recommenders::Recommender;
+use sanderling_train::sequence::Epoch;
 use sanderling_train::slices::Slices;
-use sanderling_train::split::{self, SplitKind};
 use sanderling_train::train::{self, Lineage, Step, Trained};
 use sanderling_train::{bundle, checkpoint, metrics::Metrics};
 use sanderling_types::{Manifest, Quantisation, Result};
 use serde::Serialize;
 
 use super::choice::{ChoiceResult, CostMeter};
+use super::recipe::RecipeArgs;
 use super::table;
-use crate::output::{Output, Verdict};
+use crate::output::{self, Output, Verdict};
 use crate::progress::{self, TrainingProgress};
 use crate::report;
 use crate::usage::Usage;
-
-/// How the data is divided, see `docs/evaluation.md`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SplitArg {
-    /// Newest tenth of the time tests.
-    Time,
-    /// Each user's last interaction tests.
-    LeaveOneOut,
-    /// A tenth of the items lose every interaction and are asked for.
-    HeldOutItems,
-    /// Every prefix of a test session is a case.
-    NextClick,
-}
-
-impl From<SplitArg> for SplitKind {
-    fn from(arg: SplitArg) -> Self {
-        match arg {
-            SplitArg::Time => SplitKind::Time,
-            SplitArg::LeaveOneOut => SplitKind::LeaveOneOut,
-            SplitArg::HeldOutItems => SplitKind::HeldOutItems,
-            SplitArg::NextClick => SplitKind::NextClick,
-        }
-    }
-}
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,27 +68,14 @@ impl From<RecommenderArg> for Recommender {
 pub(crate) struct Train {
     /// Data folder, or a bare table of interactions.
     data: PathBuf,
-    /// Recipe file; see docs/formats/recipe.md.
-    #[arg(long, value_name = "FILE")]
-    recipe: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// What to train; overrides the recipe.
     #[arg(long, value_enum)]
     recommender: Option<RecommenderArg>,
-    /// How the data is divided; overrides the recipe.
-    #[arg(long, value_enum)]
-    split: Option<SplitArg>,
-    /// Seed of every random choice; overrides the recipe.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Name of the bundle; overrides the recipe.
-    #[arg(long)]
-    name: Option<String>,
     /// Most passes over the data; overrides the recipe.
     #[arg(long)]
     max_epochs: Option<usize>,
-    /// Largest bundle; item vectors are packed tighter to fit. Overrides the recipe.
-    #[arg(long, value_name = "BYTES")]
-    max_bundle_bytes: Option<u64>,
     /// Threads; the result does not depend on it. By default one a core.
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: Option<usize>,
@@ -137,11 +101,14 @@ pub(crate) struct TrainResult {
     pub(crate) metrics: Metrics,
     pub(crate) baselines: BTreeMap<String, Metrics>,
     pub(crate) slices: Slices,
+    #[serde(flatten)]
+    pub(crate) details: Details,
+    pub(crate) curve: Vec<Epoch>,
     pub(crate) bundle_bytes: u64,
     pub(crate) bundle_hash: String,
     pub(crate) file_bytes: BTreeMap<String, u64>,
     pub(crate) quantisation: Quantisation,
-    pub(crate) ranker_gain_ndcg10: f64,
+    pub(crate) ranker: RankerReport,
     /// What was chosen on the validation part on the way, for people.
     pub(crate) settings: String,
     /// What else was tried, and why it was not taken; `null` where there was nothing to choose between.
@@ -154,9 +121,10 @@ pub(crate) struct TrainResult {
     pub(crate) usage: Usage,
 }
 
-/// Length of every file of a bundle.
-pub(crate) fn file_bytes(files: &BundleFiles) -> BTreeMap<String, u64> {
-    files.iter().map(|(name, bytes)| (name.to_owned(), bytes.len() as u64)).collect()
+/// Length of every file of a bundle, the manifest included.
+pub(crate) fn file_bytes(manifest: &Manifest) -> BTreeMap<String, u64> {
+    let itself = (Manifest::FILE_NAME.to_owned(), manifest.encode().len() as u64);
+    manifest.files.values().map(|file| (file.path.clone(), file.bytes)).chain([itself]).collect()
 }
 
 impl TrainResult {
@@ -170,11 +138,13 @@ impl TrainResult {
             metrics: trained.evaluation.metrics.clone(),
             baselines: trained.evaluation.baselines.clone(),
             slices: trained.evaluation.slices.clone(),
+            details: trained.details.clone(),
+            curve: trained.curve.clone(),
             bundle_bytes: trained.manifest.bundle_bytes(),
             bundle_hash: trained.manifest.bundle_hash().to_string(),
-            file_bytes: file_bytes(&trained.files),
+            file_bytes: file_bytes(&trained.manifest),
             quantisation: quantisation.clone(),
-            ranker_gain_ndcg10: trained.ranker_gain_ndcg10,
+            ranker: trained.ranker.clone(),
             settings: trained.settings.clone(),
             choice: trained.choice.as_ref().map(|choice| ChoiceResult::new(choice, costs)),
             epochs: trained.curve.len(),
@@ -193,14 +163,17 @@ impl TrainResult {
         let choice = self.choice.as_ref().map_or_else(String::new, |choice| format!("{}\n\n", choice.text()));
         format!(
             "{choice}{} test cases, split {}, seed {}; metrics of the packed bundle with 95 % intervals\n{}\n\n\
-             bundle {} ({})\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
+             ranker {}: {}\n\nbundle {} ({})\n{}\n\n{}\n\n{:.0} CPU seconds, {:.0} s, peak memory {}",
             self.num_cases,
             self.split,
             self.seed,
             table::metrics(&self.recommender, &self.metrics, &self.baselines),
+            self.ranker.kind.as_str(),
+            self.ranker.reason,
             self.bundle_hash,
             table::bytes(self.bundle_bytes),
             files.join("\n"),
+            table::packing(&self.quantisation),
             self.usage.cpu_seconds,
             self.usage.wall_seconds,
             table::bytes(self.usage.peak_rss_bytes)
@@ -208,22 +181,12 @@ impl TrainResult {
     }
 }
 
-/// The recipe of a file (or the default) with what the command line overrides.
-pub(crate) fn recipe(file: Option<&PathBuf>, split: Option<SplitArg>, seed: Option<u64>) -> Result<Recipe> {
-    let mut recipe = file.map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
-    recipe.split = split.map_or(recipe.split, SplitKind::from);
-    recipe.seed = seed.unwrap_or(recipe.seed);
-    Ok(recipe)
-}
-
 pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
-    report::check_path(args.report.as_deref())?;
-    let mut recipe = recipe(args.recipe.as_ref(), args.split, args.seed)?;
+    output::check_path(args.report.as_deref())?;
+    let mut recipe = args.recipe.recipe()?;
     recipe.recommender = args.recommender.map_or(recipe.recommender, Recommender::from);
-    recipe.name = args.name.clone().unwrap_or(recipe.name);
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
-    recipe.max_bundle_bytes = args.max_bundle_bytes.or(recipe.max_bundle_bytes);
     let dataset = progress::read_dataset(&args.data)?;
     let state = args.resume.as_deref().map_or(Ok(None), checkpoint::read)?;
     if let Some(state) = &state {
@@ -250,10 +213,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     bundle::write(&trained.files, &args.out)?;
     args.resume.as_deref().map_or(Ok(()), checkpoint::remove)?;
     if let Some(path) = &args.report {
-        let engine = super::load_engine(&args.out, None)?;
-        let mut split = split::split(&dataset, recipe.split)?;
-        split.exclude_seen = trained.manifest.policy.exclude_seen;
-        report::write(path, &engine, &split, &trained.evaluation, &trained.curve)?;
+        report::write_of_bundle(path, &args.out, &dataset, recipe.split, &trained)?;
     }
     let result = TrainResult::new(&trained, &costs, fit_wall_seconds, Usage::since(start));
     output.result(&result, &result.text())?;

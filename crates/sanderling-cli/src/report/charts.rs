@@ -1,5 +1,6 @@
 //! Charts as inline SVG. Drawn at phone width, so that text stays readable where nothing is wider.
 
+use plotters::chart::MeshStyle;
 use plotters::prelude::*;
 use sanderling_types::{Code, Error, Result};
 
@@ -13,6 +14,7 @@ const ROW_HEIGHT: u32 = 26 * PIXEL;
 const AXIS_HEIGHT: u32 = 26 * PIXEL;
 const LABEL_WIDTH: u32 = 158 * PIXEL;
 const LINE_HEIGHT: u32 = 190 * PIXEL;
+const DIAGONAL_HEIGHT: u32 = 300 * PIXEL;
 /// 12 pixels; the backend divides sizes by 1.24.
 const FONT: (&str, f64) = ("sans-serif", 12.0 * PIXEL as f64 * 1.24);
 
@@ -63,18 +65,9 @@ pub(super) fn rows(title: &str, rows: &[Row]) -> Result<String> {
             .x_label_area_size(AXIS_HEIGHT)
             .y_label_area_size(LABEL_WIDTH)
             .build_cartesian_2d(scale, places)?;
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .x_labels(4)
-            .y_labels(rows.len())
-            .y_label_formatter(&label)
-            .label_style(FONT.into_font().color(&INK))
-            .axis_style(FAINT.stroke_width(PIXEL))
-            .bold_line_style(FAINT.stroke_width(PIXEL))
-            .light_line_style(TRANSPARENT)
-            .set_all_tick_mark_size(4 * PIXEL)
-            .draw()?;
+        let mut mesh = chart.configure_mesh();
+        mesh.disable_y_mesh().x_labels(4).y_labels(rows.len()).y_label_formatter(&label);
+        plain(&mut mesh).draw()?;
         for (at, row) in rows.iter().enumerate() {
             let colour = if row.strong { STRONG } else { PLAIN };
             let (low, high) = row.span;
@@ -105,23 +98,66 @@ pub(super) fn curve(title: &str, values: &[f64]) -> Result<String> {
             .x_label_area_size(40 * PIXEL)
             .y_label_area_size(52 * PIXEL)
             .build_cartesian_2d(1.0..values.len().max(2) as f64, low - pad..high + pad)?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .x_desc("epoch")
-            .x_labels(8)
-            .y_labels(5)
-            .x_label_formatter(&|epoch| format!("{epoch:.0}"))
-            .label_style(FONT.into_font().color(&INK))
-            .axis_style(FAINT.stroke_width(PIXEL))
-            .bold_line_style(FAINT.stroke_width(PIXEL))
-            .light_line_style(TRANSPARENT)
-            .set_all_tick_mark_size(4 * PIXEL)
-            .draw()?;
+        let whole = |epoch: &f64| format!("{epoch:.0}");
+        let mut mesh = chart.configure_mesh();
+        mesh.disable_x_mesh().x_desc("epoch").x_labels(8).y_labels(5).x_label_formatter(&whole);
+        plain(&mut mesh).draw()?;
         chart.draw_series(LineSeries::new(points.iter().copied(), STRONG.stroke_width(2 * PIXEL)))?;
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 3 * PIXEL, STRONG.filled())))?;
         Ok(())
     })
+}
+
+/// A value with its interval at a place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    /// Ends of the interval of `y`.
+    pub(super) span: (f64, f64),
+}
+
+/// Smallest share that a logarithmic axis shows.
+const LEAST_SHARE: f64 = 1e-4;
+
+/// Shares beside what they should be, on logarithmic axes; what is smaller than they show lies on their edge.
+pub(super) fn against_diagonal(title: &str, points: &[Point]) -> Result<String> {
+    let shares = points.iter().flat_map(|point| [point.x, point.y]);
+    let least = shares.filter(|share| *share > 0.0).fold(0.1, f64::min).max(LEAST_SHARE);
+    let floor = 10f64.powf(least.log10().floor());
+    let place = |share: f64| share.clamp(floor, 1.0);
+    let percent = |share: &f64| format!("{} %", (share * 1e4).round() / 1e2);
+    draw(title, DIAGONAL_HEIGHT, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin_right(20 * PIXEL)
+            .margin_top(8 * PIXEL)
+            .x_label_area_size(40 * PIXEL)
+            .y_label_area_size(64 * PIXEL)
+            .build_cartesian_2d((floor..1.0).log_scale(), (floor..1.0).log_scale())?;
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc("predicted").y_desc("observed").x_labels(5).y_labels(5);
+        mesh.x_label_formatter(&percent).y_label_formatter(&percent);
+        plain(&mut mesh).draw()?;
+        chart.draw_series([PathElement::new([(floor, floor), (1.0, 1.0)], PLAIN.stroke_width(PIXEL))])?;
+        for point in points {
+            let (x, (low, high)) = (place(point.x), point.span);
+            let stroke = STRONG.stroke_width(2 * PIXEL);
+            chart.draw_series([PathElement::new([(x, place(low)), (x, place(high))], stroke)])?;
+            chart.draw_series([Circle::new((x, place(point.y)), 35 * PIXEL / 10, STRONG.filled())])?;
+        }
+        Ok(())
+    })
+}
+
+/// The look that all axes share.
+fn plain<'m, 'a, 'b, X: Ranged, Y: Ranged, DB: DrawingBackend>(
+    mesh: &'m mut MeshStyle<'a, 'b, X, Y, DB>,
+) -> &'m mut MeshStyle<'a, 'b, X, Y, DB> {
+    mesh.label_style(FONT.into_font().color(&INK))
+        .axis_style(FAINT.stroke_width(PIXEL))
+        .bold_line_style(FAINT.stroke_width(PIXEL))
+        .light_line_style(TRANSPARENT)
+        .set_all_tick_mark_size(4 * PIXEL)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -164,6 +200,8 @@ mod tests {
             rows("zero", &[bar("a", 0.0)]),
             curve("short", &[0.5]),
             curve("none", &[f64::NAN]),
+            against_diagonal("none", &[]),
+            against_diagonal("zero", &[Point { x: 0.0, y: 0.0, span: (0.0, 0.0) }]),
         ] {
             let svg = svg.expect("draws");
             assert!(svg.trim_end().ends_with("</svg>") && !svg.contains("NaN"), "{svg}");

@@ -7,52 +7,46 @@ use std::fs;
 use std::path::Path;
 
 use sanderling_core::Engine;
+use sanderling_train::calibration::Calibration;
+use sanderling_train::card::step_words;
+use sanderling_train::data::Dataset;
+use sanderling_train::details::Details;
 use sanderling_train::evaluate::Evaluation;
-use sanderling_train::importance::{FeatureWeight, feature_weights};
+use sanderling_train::importance::{FeatureImportance, FeatureWeight};
 use sanderling_train::metrics::Metrics;
 use sanderling_train::sequence::Epoch;
 use sanderling_train::slices::Segments;
-use sanderling_train::split::Split;
-use sanderling_types::{Code, Error, Manifest, Metric, Result};
+use sanderling_train::split::{self, Split, SplitKind};
+use sanderling_train::train::Trained;
+use sanderling_types::{Code, Error, Manifest, Metric, PackingStep, Result};
 
-use crate::commands::table;
-use charts::Row;
+use crate::commands::{load_engine, table};
+use charts::{Point, Row};
 use html::Text;
 
 /// Metrics that are shown; precision and recall would repeat `hr`.
 const SHOWN: [&str; 6] = ["ndcg", "hr", "mrr", "coverage", "novelty", "gini"];
 
-/// Refuses a path that nothing can be written to, before the work that is to be reported.
-pub(crate) fn check_path(path: Option<&Path>) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if path.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
-        return Err(Error::new(Code::Io, "the report cannot be written")
-            .expected("a file in a folder that exists")
-            .found(path.display()));
-    }
-    Ok(())
-}
-
 /// Writes the report of `engine` on `split`; `curve` is empty where nothing was trained.
 ///
 /// # Errors
-/// [`Code::Io`], and as [`feature_weights`].
+/// [`Code::Io`].
 pub(crate) fn write(
     path: &Path,
     engine: &Engine,
     split: &Split,
     evaluation: &Evaluation,
+    details: &Details,
     curve: &[Epoch],
 ) -> Result<()> {
-    let weights = feature_weights(engine, split)?;
     let manifest = engine.bundle().manifest();
     let sections = [
         head(engine, split, evaluation),
         metrics(&manifest.recommender, evaluation)?,
         slices(evaluation)?,
         learning(curve)?,
-        ranker(weights.as_deref())?,
+        calibration(&details.calibration)?,
+        ranker(details.feature_weights.as_deref(), &details.importance)?,
         size(manifest)?,
         notes(manifest),
     ];
@@ -60,6 +54,23 @@ pub(crate) fn write(
     fs::write(path, page(&title, &sections.concat())).map_err(|error| {
         Error::new(Code::Io, "the report cannot be written").found(path.display()).source_error(error)
     })
+}
+
+/// Writes the report of a bundle that was just made of `dataset`.
+///
+/// # Errors
+/// As [`write()`].
+pub(crate) fn write_of_bundle(
+    path: &Path,
+    bundle: &Path,
+    dataset: &Dataset,
+    kind: SplitKind,
+    trained: &Trained,
+) -> Result<()> {
+    let engine = load_engine(bundle, None)?;
+    let mut split = split::split(dataset, kind)?;
+    split.exclude_seen = trained.manifest.policy.exclude_seen;
+    write(path, &engine, &split, &trained.evaluation, &trained.details, &trained.curve)
 }
 
 /// The whole file. The policy in it forbids every script and every request, whatever the text is.
@@ -175,7 +186,7 @@ fn slices(evaluation: &Evaluation) -> Result<String> {
     Ok(format!(
         "<h2>Whom and what it serves</h2>\n<p class=\"soft\">History: interactions known in the case. Head: the most \
          popular items that together have half of the training interactions; unseen: items that training does not \
-         hold, always a miss. New: no training interactions.</p>\n{}\n{}\n",
+         hold, a miss unless attributes gave them a vector. New: no training interactions.</p>\n{}\n{}\n",
         html::figures(&figures),
         html::table(&["segment", "cases", "ndcg@10", "hr@10"], &rows)
     ))
@@ -199,10 +210,24 @@ fn learning(curve: &[Epoch]) -> Result<String> {
     ))
 }
 
-fn ranker(weights: Option<&[FeatureWeight]>) -> Result<String> {
-    let Some(weights) = weights else {
-        return Ok("<h2>Ranker</h2>\n<p>Not linear: it has no weights to show.</p>\n".to_owned());
+fn ranker(weights: Option<&[FeatureWeight]>, importance: &[FeatureImportance]) -> Result<String> {
+    let bar = |feature: &FeatureImportance| Row {
+        label: feature.name.clone(),
+        span: (feature.loss_ndcg10.min(0.0), feature.loss_ndcg10.max(0.0)),
+        dot: None,
+        strong: true,
     };
+    let bars: Vec<Row> = importance.iter().map(bar).collect();
+    let caption = "NDCG@10 lost without the feature";
+    Ok(format!(
+        "<h2>Ranker</h2>\n<p class=\"soft\">What NDCG@10 on candidate lists of the validation part loses when the values of \
+         one feature are exchanged at random.</p>\n{}\n{}",
+        html::figures(&[html::figure(caption, &charts::rows(caption, &bars)?)]),
+        weights.map_or_else(|| Ok("<p>It is not linear.</p>\n".to_owned()), linear)?
+    ))
+}
+
+fn linear(weights: &[FeatureWeight]) -> Result<String> {
     let row = |feature: &FeatureWeight| Row {
         label: feature.name.clone(),
         span: (0.0, feature.effect),
@@ -216,7 +241,7 @@ fn ranker(weights: Option<&[FeatureWeight]>) -> Result<String> {
         .collect();
     let caption = "Effect: |weight| times deviation";
     Ok(format!(
-        "<h2>Ranker</h2>\n<p class=\"soft\">The effect of a feature is the size of its weight times its standard \
+        "<p class=\"soft\">It is linear. The effect of a feature is the size of its weight times its standard \
          deviation within a list of candidates: how far it moves their scores apart.</p>\n{}\n{}\n",
         html::figures(&[html::figure(caption, &charts::rows(caption, &marks)?)]),
         html::table(&["feature", "weight", "effect"], &rows)
@@ -228,9 +253,45 @@ fn signed(value: f64) -> String {
     if value.abs() < 5e-5 { "0.0000".to_owned() } else { format!("{value:+.4}") }
 }
 
+fn calibration(calibration: &Calibration) -> Result<String> {
+    if calibration.bins.is_empty() {
+        return Ok(String::new());
+    }
+    let points: Vec<Point> = calibration
+        .bins
+        .iter()
+        .map(|bin| Point {
+            x: bin.predicted,
+            y: bin.observed.value,
+            span: (bin.observed.low, bin.observed.high),
+        })
+        .collect();
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let rows: Vec<(String, Vec<String>)> = calibration
+        .bins
+        .iter()
+        .map(|bin| {
+            let Metric { low, high, value } = bin.observed;
+            let observed = format!("{}<small>{:.2}–{:.2}</small>", percent(value), 100.0 * low, 100.0 * high);
+            (percent(bin.predicted), vec![observed, bin.num_recommendations.to_string()])
+        })
+        .collect();
+    let caption = "Observed share by predicted probability";
+    Ok(format!(
+        "<h2>Calibration</h2>\n<p class=\"soft\">The predicted probability of a recommendation is its share of the \
+         softmax over the scores of all candidates of its list; observed is how often it came next. First ten of the \
+         lists of {} test cases, in bins of equally many. On the line scores say what happens; mean distance from it \
+         {}.</p>\n{}\n{}\n",
+        calibration.num_cases,
+        percent(calibration.expected_error),
+        html::figures(&[html::figure(caption, &charts::against_diagonal(caption, &points)?)]),
+        html::table(&["predicted", "observed", "recommendations"], &rows)
+    ))
+}
+
 fn size(manifest: &Manifest) -> Result<String> {
-    let for_devices = manifest.files.iter().filter(|(role, _)| role.is_for_devices());
-    let mut files: Vec<(&str, u64)> = for_devices.map(|(_, file)| (file.path.as_str(), file.bytes)).collect();
+    let mut files: Vec<(&str, u64)> =
+        manifest.device_files().map(|(_, file)| (file.path.as_str(), file.bytes)).collect();
     let listed: u64 = files.iter().map(|(_, bytes)| bytes).sum();
     files.push(("manifest.json", manifest.bundle_bytes() - listed));
     files.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
@@ -242,15 +303,18 @@ fn size(manifest: &Manifest) -> Result<String> {
     };
     let marks: Vec<Row> = files.iter().map(row).collect();
     let caption = "Kilobytes by file";
-    let q = &manifest.quantisation;
+    let quantisation = &manifest.quantisation;
+    let start = ("f32 weights".to_owned(), vec![format!("{:.4}", quantisation.ndcg10_f32), String::new()]);
+    let step = |step: &PackingStep| {
+        (step_words(step), vec![format!("{:.4}", step.ndcg10), table::bytes(step.saved_bytes)])
+    };
+    let steps: Vec<(String, Vec<String>)> =
+        std::iter::once(start).chain(quantisation.steps.iter().map(step)).collect();
     Ok(format!(
-        "<h2>Size</h2>\n<p class=\"soft\">{} that a device loads. Item vectors have {} bits and encoder weights {}; packing took \
-         validation NDCG@10 in retrieval order from {:.4} to {:.4}.</p>\n{}\n",
+        "<h2>Size</h2>\n<p class=\"soft\">{} that a device loads. What packing cost, as validation NDCG@10 in retrieval \
+         order (without the ranker):</p>\n{}\n{}\n",
         table::bytes(manifest.bundle_bytes()),
-        q.item_bits,
-        q.encoder_bits,
-        q.ndcg10_f32,
-        q.ndcg10_packed,
+        html::table(&["step", "NDCG@10 after it", "saved"], &steps),
         html::figures(&[html::figure(caption, &charts::rows(caption, &marks)?)])
     ))
 }

@@ -215,3 +215,47 @@ fn columns_of_other_names_are_mapped_and_a_missing_one_is_named() {
         .expect_error("data_invalid");
     assert!(error["message"].as_str().unwrap().contains("line 3"), "{error}");
 }
+
+#[test]
+fn a_folder_of_tables_is_one_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = dir.path().join("parts");
+    fs::create_dir(&parts).unwrap();
+    let header = "user_id,item_id,timestamp\n";
+    let (first, second) = ("u,10,1767225600\nu,11,1767225601\n", "v,10,1767225602\n");
+    let write = |name: &str, text: String| fs::write(parts.join(name), text).unwrap();
+    write("part-0.csv", format!("{header}{first}"));
+    write("part-1.csv", String::new());
+    fs::write(parts.join("part-2.csv.gz"), pack("gz", format!("{header}{second}").as_bytes())).unwrap();
+    // What other programs leave beside their tables.
+    write("_SUCCESS", String::new());
+    write("_metadata.csv", "a,b\n".to_owned());
+    write(".part-0.csv", "a,b\n".to_owned());
+    let one = dir.path().join("one.csv");
+    fs::write(&one, format!("{header}{first}{second}")).unwrap();
+    let imported = |from: &Path, to: &str| {
+        let to = dir.path().join(to);
+        run!("import", "--from", "csv", from, "--out", &to, "--json").expect_json(0);
+        Dataset::read(&to).unwrap()
+    };
+    assert_eq!(imported(&parts, "of-parts"), imported(&one, "of-one"));
+    // Without importing, too.
+    assert_eq!(Dataset::read(&parts).unwrap().interactions.len(), 3);
+
+    write("part-3.csv", format!("{header}v,11,1767225603\n,11,1767225604\n"));
+    let checked = run!("validate", &parts, "--now", "1900000000", "--json").expect_json(1);
+    let anomalies = checked["anomalies"].as_array().unwrap();
+    let anomaly =
+        anomalies.iter().find(|anomaly| anomaly["code"] == "empty_id").expect("a line without a user");
+    assert_eq!((&anomaly["file"], &anomaly["lines"]), (&json!("part-3.csv"), &json!([3])), "{checked}");
+
+    write("part-3.csv", "user_id,timestamp\nv,1767225603\n".to_owned());
+    let error = run!("import", "--from", "csv", &parts, "--out", &dir.path().join("no"), "--json")
+        .expect_error("column_missing");
+    assert!(error["message"].as_str().unwrap().contains("part-3.csv"), "{error}");
+    write("part-3.csv", "user_id,item_id\nv,10\n".to_owned());
+    let error = run!("import", "--from", "csv", &parts, "--out", &dir.path().join("no"), "--json")
+        .expect_error("column_missing");
+    assert!(error["message"].as_str().unwrap().contains("part-3.csv"), "{error}");
+    assert!(!dir.path().join("no").exists());
+}

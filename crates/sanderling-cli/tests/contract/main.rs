@@ -6,10 +6,12 @@ mod bad_input;
 mod compare;
 mod import;
 mod items;
+mod pack;
 mod recommenders;
 mod report;
 mod support;
 mod training;
+mod tune;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ fn the_help_of_every_subcommand_has_an_example_of_it() {
         "validate",
         "synth",
         "train",
+        "pack",
+        "tune",
         "evaluate",
         "compare",
         "items",

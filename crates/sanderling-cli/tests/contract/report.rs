@@ -40,7 +40,16 @@ fn training_writes_a_page_that_stands_alone() {
     let page = check_page(&path);
     assert!(page.contains("&lt;script&gt;alert(&#39;a&#39;)&lt;/script&gt; &amp; &quot;b&quot;"), "{page}");
     let ndcg = trained["metrics"]["ndcg@10"]["value"].as_f64().unwrap();
-    for text in ["item-knn", "popular", "Learning curve", "history", "encoder.onnx", "retrieval_score"] {
+    for text in [
+        "item-knn",
+        "popular",
+        "Learning curve",
+        "history",
+        "encoder.onnx",
+        "retrieval_score",
+        "Calibration",
+        "encoder to 8 bits",
+    ] {
         assert!(page.contains(text), "{text} is not in {page}");
     }
     assert!(page.contains(&format!("NDCG@10 {ndcg:.4}")), "{page}");

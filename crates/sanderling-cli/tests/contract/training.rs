@@ -69,7 +69,8 @@ fn train_prints_what_scripts_rely_on() {
     assert_eq!(trained["bundle_bytes"], loaded, "the bytes are those of the files that a device loads");
 
     for line in WORLD.progress.lines() {
-        assert!(line.starts_with("epoch ") || line.ends_with(" …"), "not progress: {line:?}");
+        let is_progress = line.starts_with("epoch ") || line.starts_with("ranker ") || line.ends_with(" …");
+        assert!(is_progress, "not progress: {line:?}");
     }
     assert!(WORLD.progress.contains("epoch 2/2"), "{}", WORLD.progress);
 }
@@ -110,6 +111,58 @@ fn slices_divide_the_cases_three_ways() {
 }
 
 #[test]
+fn the_result_says_what_the_page_shows() {
+    let trained = &WORLD.trained;
+    let calibration = &trained["calibration"];
+    let bins = calibration["bins"].as_array().unwrap();
+    assert_eq!(bins.len(), 10);
+    let shown: u64 = bins.iter().map(|bin| bin["num_recommendations"].as_u64().unwrap()).sum();
+    assert_eq!(shown, 10 * calibration["num_cases"].as_u64().unwrap(), "the first ten of every list");
+    for bin in bins {
+        check_metrics(&json!({ "observed": bin["observed"] }));
+    }
+    let predicted: Vec<f64> = bins.iter().map(|bin| bin["predicted"].as_f64().unwrap()).collect();
+    assert!(predicted.is_sorted() && predicted[0] > 0.0 && predicted[9] <= 1.0, "{predicted:?}");
+    let curve = trained["curve"].as_array().unwrap();
+    assert_eq!(curve.len() as u64, trained["epochs"].as_u64().unwrap());
+    assert!(curve.iter().all(|epoch| epoch["loss"].as_f64().unwrap() > 0.0));
+    let weights = trained["feature_weights"].as_array().unwrap();
+    assert!(weights.iter().any(|feature| feature["name"] == "retrieval_score"));
+    let steps = trained["quantisation"]["steps"].as_array().unwrap();
+    let kinds: Vec<&str> = steps.iter().map(|step| step["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["int8_items", "int8_encoder"], "no budget asks for more");
+    let files = trained["file_bytes"].as_object().unwrap();
+    let for_devices = files.iter().filter(|(name, _)| !["card.md", "content.bin"].contains(&name.as_str()));
+    let sum: u64 = for_devices.map(|(_, bytes)| bytes.as_u64().unwrap()).sum();
+    assert_eq!(sum, trained["bundle_bytes"]);
+}
+
+#[test]
+fn a_byte_budget_is_met_by_packing_tighter() {
+    let out = tempfile::tempdir().unwrap();
+    let budget = WORLD.trained["bundle_bytes"].as_u64().unwrap() - 1000;
+    let bundle = out.path().join("bundle");
+    let args = ["--seed", "5", "--max-bundle-bytes", &budget.to_string()];
+    let trained = train(WORLD.dir.path(), &args, &bundle).expect_json(0);
+    assert!(trained["bundle_bytes"].as_u64().unwrap() <= budget, "{trained}");
+    let quantisation = &trained["quantisation"];
+    let steps = quantisation["steps"].as_array().unwrap();
+    assert!(steps.len() > 2, "{quantisation}");
+    assert_eq!(quantisation["ndcg10_packed"], steps.last().unwrap()["ndcg10"]);
+    let card = fs::read_to_string(bundle.join("card.md")).unwrap();
+    for step in steps {
+        assert!(step["saved_bytes"].as_u64().unwrap() > 0, "{step}");
+        assert!(card.contains(&format!(
+            "| {:.4} | {} |",
+            step["ndcg10"].as_f64().unwrap(),
+            step["saved_bytes"]
+        )));
+        assert_eq!(step["pruned"].is_object(), step["kind"] == "prune", "{step}");
+    }
+    run!("verify", &bundle, "--json").expect_json(0);
+}
+
+#[test]
 fn the_same_data_recipe_and_seed_give_the_same_bundle_on_any_number_of_threads() {
     let out = tempfile::tempdir().unwrap();
     for threads in [None, Some("1"), Some("2")] {
@@ -136,6 +189,10 @@ fn evaluate_repeats_the_metrics_of_training() {
         "metrics",
         "baselines",
         "slices",
+        "calibration",
+        "feature_weights",
+        "file_bytes",
+        "quantisation",
         "bundle_bytes",
         "bundle_hash",
     ] {

@@ -92,6 +92,7 @@ pub struct Fixture {
     pub baseline: Vec<u8>,
     pub encoder: Option<Vec<u8>>,
     pub ranker: Vec<u8>,
+    pub trees: Option<Vec<u8>>,
     pub manifest: Manifest,
 }
 
@@ -106,6 +107,7 @@ impl Fixture {
             baseline: baseline().encode(),
             encoder: Some(onnx::last_row_encoder(DIM)),
             ranker: onnx::first_column_ranker(spec.features.len()),
+            trees: None,
             manifest: manifest(&spec),
         }
     }
@@ -149,6 +151,7 @@ impl Fixture {
             (FileRole::Baseline, Some(self.baseline)),
             (FileRole::Encoder, self.encoder),
             (FileRole::Ranker, Some(self.ranker)),
+            (FileRole::Trees, self.trees),
         ] {
             let Some(bytes) = bytes else { continue };
             let entry = FileEntry {
@@ -182,7 +185,13 @@ fn manifest(spec: &FeatureSpec) -> Manifest {
         name: "test".to_owned(),
         parent: None,
         policy: PolicyDefaults { category_cap: None, exclude_seen: true },
-        quantisation: Quantisation { item_bits: 8, encoder_bits: 32, ndcg10_f32: 0.5, ndcg10_packed: 0.5 },
+        quantisation: Quantisation {
+            encoder_bits: 32,
+            item_bits: 8,
+            ndcg10_f32: 0.5,
+            ndcg10_packed: 0.5,
+            steps: Vec::new(),
+        },
         recommender: "sequence".to_owned(),
         shapes: Shapes { dim: DIM as u32, num_features: spec.features.len() as u32, num_items: 6 },
         telemetry: TelemetryConstants::default(),

@@ -112,10 +112,6 @@ impl Rows for ParquetTable {
         // Row groups are read in one go; the share of rows says how far the work has come.
         (u128::from(self.bytes_total) * u128::from(self.row) / u128::from(self.num_rows.max(1))) as u64
     }
-
-    fn bytes_total(&self) -> u64 {
-        self.bytes_total
-    }
 }
 
 /// A field as a cell. Timestamps and dates become Unix seconds.

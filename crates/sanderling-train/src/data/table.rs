@@ -30,9 +30,6 @@ pub(crate) trait Rows: Send {
 
     /// Bytes of the file that were read so far, as they are on disk.
     fn bytes_read(&self) -> u64;
-
-    /// Size of the file.
-    fn bytes_total(&self) -> u64;
 }
 
 /// Opens a table in the format that its name promises.
@@ -175,10 +172,6 @@ impl Rows for DelimitedTable {
     fn bytes_read(&self) -> u64 {
         self.meter.bytes()
     }
-
-    fn bytes_total(&self) -> u64 {
-        self.meter.total()
-    }
 }
 
 /// One JSON object a line. Columns are the keys of the first lines, in ascending order.
@@ -271,10 +264,6 @@ impl Rows for JsonLinesTable {
 
     fn bytes_read(&self) -> u64 {
         self.meter.bytes()
-    }
-
-    fn bytes_total(&self) -> u64 {
-        self.meter.total()
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::graph::{Builder, Dim, Value};
 use super::proto::Attribute;
 use crate::sequence::kernels::NORM_EPSILON;
-use crate::sequence::{BlockLayout, Weights};
+use crate::sequence::{BlockLayout, Shape, Weights};
 
 /// Bias of a key after its query.
 const MASKED: f32 = -1e9;
@@ -18,6 +18,13 @@ const TO_END: i64 = i32::MAX as i64;
 
 /// Bits of an element of a weight matrix; norms, biases and distances stay f32.
 pub const WEIGHT_BITS: u8 = 8;
+
+/// Bytes that 8-bit matrices with a scale a column save against f32.
+pub(crate) fn int8_saving(shape: &Shape) -> usize {
+    let Shape { dim, hidden, layers, .. } = *shape;
+    let (elements, columns) = (4 * dim * dim + 2 * dim * hidden, 5 * dim + hidden);
+    layers * (3 * elements - 4 * columns)
+}
 
 /// Writes the encoder of `weights`.
 #[must_use]

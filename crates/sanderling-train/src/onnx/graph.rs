@@ -9,6 +9,8 @@ use super::proto::{
 
 /// Opset of every exported model: the first with `LayerNormalization`.
 const OPSET: i64 = 17;
+/// Version of the operators of classical machine learning, the only other domain in use.
+const ML_OPSET: i64 = 3;
 const IR_VERSION: i64 = 8;
 
 /// A dimension of an input or output.
@@ -76,6 +78,17 @@ impl Builder {
     }
 
     pub(crate) fn node(&mut self, op_type: &str, inputs: &[&str], attribute: Vec<Attribute>) -> Value {
+        self.node_in("", op_type, inputs, attribute)
+    }
+
+    /// A node of another domain than ONNX itself.
+    pub(crate) fn node_in(
+        &mut self,
+        domain: &str,
+        op_type: &str,
+        inputs: &[&str],
+        attribute: Vec<Attribute>,
+    ) -> Value {
         let name = format!("{}_{}", op_type.to_lowercase(), self.graph.node.len());
         self.graph.node.push(Node {
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
@@ -83,6 +96,7 @@ impl Builder {
             name: name.clone(),
             op_type: op_type.to_owned(),
             attribute,
+            domain: domain.to_owned(),
         });
         name
     }
@@ -97,11 +111,15 @@ impl Builder {
             }
         }
         self.graph.output.push(value_info(name, dims));
+        let mut opset_import = vec![OperatorSet { domain: String::new(), version: OPSET }];
+        if let Some(node) = self.graph.node.iter().find(|node| !node.domain.is_empty()) {
+            opset_import.push(OperatorSet { domain: node.domain.clone(), version: ML_OPSET });
+        }
         Model {
             ir_version: IR_VERSION,
             producer_name: "sanderling".to_owned(),
             graph: Some(self.graph),
-            opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
+            opset_import,
         }
         .encode_to_vec()
     }

@@ -6,6 +6,7 @@ mod graph;
 mod proto;
 mod ranker;
 
+pub(crate) use encoder::int8_saving;
 pub use encoder::{WEIGHT_BITS, encoder};
 pub use fold_in::{FoldIn, fold_in};
-pub use ranker::linear_ranker;
+pub use ranker::{linear_ranker, mlp_ranker, tree_ranker};

@@ -48,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) op_type: String,
     #[prost(message, repeated, tag = "5")]
     pub(crate) attribute: Vec<Attribute>,
+    #[prost(string, tag = "7")]
+    pub(crate) domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -58,8 +60,14 @@ pub(crate) struct Attribute {
     pub(crate) f: f32,
     #[prost(int64, tag = "3")]
     pub(crate) i: i64,
-    #[prost(int64, repeated, packed = "false", tag = "8")]
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) s: Vec<u8>,
+    #[prost(float, repeated, tag = "7")]
+    pub(crate) floats: Vec<f32>,
+    #[prost(int64, repeated, tag = "8")]
     pub(crate) ints: Vec<i64>,
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub(crate) strings: Vec<Vec<u8>>,
     #[prost(int32, tag = "20")]
     pub(crate) r#type: i32,
 }
@@ -67,7 +75,10 @@ pub(crate) struct Attribute {
 impl Attribute {
     const FLOAT: i32 = 1;
     const INT: i32 = 2;
+    const STRING: i32 = 3;
+    const FLOATS: i32 = 6;
     const INTS: i32 = 7;
+    const STRINGS: i32 = 8;
 
     pub(crate) fn float(name: &str, f: f32) -> Self {
         Self { name: name.to_owned(), f, r#type: Self::FLOAT, ..Self::default() }
@@ -79,6 +90,20 @@ impl Attribute {
 
     pub(crate) fn ints(name: &str, ints: &[i64]) -> Self {
         Self { name: name.to_owned(), ints: ints.to_vec(), r#type: Self::INTS, ..Self::default() }
+    }
+
+    pub(crate) fn floats(name: &str, floats: &[f32]) -> Self {
+        Self { name: name.to_owned(), floats: floats.to_vec(), r#type: Self::FLOATS, ..Self::default() }
+    }
+
+    pub(crate) fn string(name: &str, text: &str) -> Self {
+        let s = text.as_bytes().to_vec();
+        Self { name: name.to_owned(), s, r#type: Self::STRING, ..Self::default() }
+    }
+
+    pub(crate) fn strings(name: &str, texts: &[&str]) -> Self {
+        let strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        Self { name: name.to_owned(), strings, r#type: Self::STRINGS, ..Self::default() }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Model, Recommender, SecondSource, fit};
 use crate::catalogue::Catalogue;
 use crate::metrics::{self, CaseResult};
+use crate::pack;
 use crate::recipe::Recipe;
 use crate::sequence::{Epoch, FitState};
 use crate::split::Split;
@@ -21,7 +22,7 @@ pub struct Contender {
     /// As in the manifest.
     pub name: String,
     /// NDCG@10 of the packed bundle run by the engine on the validation cases that models are chosen by,
-    /// half of them at a time with a ranker that was fitted on the other half of the users.
+    /// half of them at a time with a linear ranker that was fitted on the other half of the users.
     pub validation_ndcg10: Metric,
     /// Length of the bundle, its small files estimated.
     pub bundle_bytes: u64,
@@ -91,18 +92,19 @@ pub(crate) fn choose(job: &mut Job<'_>, resume: Option<FitState>) -> Result<Chos
             if let Some(table) = second.table() {
                 model = model.beside(&fitted(job, table)?);
             }
-            pack(job, &model, curve)
+            alone(job, &model, curve)
         }
         (recommender, _) => {
             let model = fitted(job, recommender)?;
-            pack(job, &model, Vec::new())
+            alone(job, &model, Vec::new())
         }
     }
 }
 
 /// The only contender.
-fn pack(job: &Job<'_>, model: &Model, curve: Vec<Epoch>) -> Result<Chosen> {
-    let packer = Packer::new(job.split, job.recipe, job.lineage, model)?;
+fn alone(job: &mut Job<'_>, model: &Model, curve: Vec<Epoch>) -> Result<Chosen> {
+    job.tell(Step::Doing("packing the bundle"))?;
+    let packer = pack::pack(job.split, job.recipe, job.lineage, model)?;
     Ok(Chosen { packer, settings: model.settings.clone(), curve, choice: None })
 }
 
@@ -156,8 +158,8 @@ fn second_source(second: SecondSource, tables: &[Model]) -> Option<&Model> {
 }
 
 fn attempt(job: &mut Job<'_>, model: &Model) -> Result<Tried> {
-    let mut packer = Packer::new(job.split, job.recipe, job.lineage, model)?;
-    let answers = packer.cross_fitted_answers(job.split)?;
+    let mut packer = pack::pack(job.split, job.recipe, job.lineage, model)?;
+    let answers = packer.cross_fitted_answers(job.split, job.recipe)?;
     let results: Vec<&CaseResult> = answers.iter().collect();
     let bundle_bytes = packer.estimated_bytes();
     let contender = Contender {

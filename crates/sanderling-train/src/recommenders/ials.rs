@@ -105,7 +105,7 @@ impl Ials {
         let encoder = fold_in(&FoldIn { dim, shrink: self.shrink, steps: STEPS });
         Model {
             name: Recommender::Ials.as_str().to_owned(),
-            vectors: Some(Vectors { encoder, encoder_bits: 32, rows: self.items, dim }),
+            vectors: Some(Vectors { encoder, encoder_bits: 32, narrowed: None, rows: self.items, dim }),
             max_session_len: self.max_history,
             ndcg10_f32,
             settings: format!("{dim} dimensions, unobserved {unobserved}, penalty {penalty}"),
