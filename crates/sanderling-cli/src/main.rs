@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod commands;
+mod interrupt;
 mod output;
 mod progress;
 mod report;

@@ -9,6 +9,8 @@ use sanderling_train::sequence::Epoch;
 use sanderling_train::train::Step;
 use sanderling_types::Result;
 
+use crate::interrupt::Interrupt;
+
 /// Shows the steps of training.
 #[derive(Debug)]
 pub(crate) struct TrainingProgress {
@@ -17,15 +19,26 @@ pub(crate) struct TrainingProgress {
     fitting: Duration,
     /// Epochs and tokens that an earlier run has done.
     before: (usize, u64),
+    interrupt: Interrupt,
 }
 
 impl TrainingProgress {
     /// Of a run that goes on after `epochs` and `tokens` of an earlier one.
-    pub(crate) fn after(epochs: usize, tokens: u64) -> Self {
-        Self { bar: None, start: Instant::now(), fitting: Duration::ZERO, before: (epochs, tokens) }
+    ///
+    /// # Errors
+    /// As [`Interrupt::listen`].
+    pub(crate) fn after(epochs: usize, tokens: u64) -> Result<Self> {
+        let interrupt = Interrupt::listen()?;
+        Ok(Self {
+            bar: None,
+            start: Instant::now(),
+            fitting: Duration::ZERO,
+            before: (epochs, tokens),
+            interrupt,
+        })
     }
 
-    /// Shows one step. Always `true`: a person stops the program with a signal.
+    /// Shows one step; `false` when a signal asked to stop.
     pub(crate) fn show(&mut self, step: Step<'_>) -> bool {
         match step {
             Step::Epoch(epoch, _) => self.epoch(epoch),
@@ -37,7 +50,7 @@ impl TrainingProgress {
                 self.line(&format!("{}: validation NDCG@10 {value:.4} packed and ranked", contender.name));
             }
         }
-        true
+        !self.interrupt.is_asked()
     }
 
     /// Seconds of this run from its start to the end of the last epoch, looks at the validation part included.

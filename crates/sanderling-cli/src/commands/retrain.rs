@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
     let shares = category_shares(args)?;
     let dataset = progress::read_dataset(&args.data)?;
-    let mut progress = TrainingProgress::after(0, 0);
+    let mut progress = TrainingProgress::after(0, 0)?;
     let mut costs = CostMeter::new(start);
     let mut watch = |step: Step<'_>| {
         costs.note(step);

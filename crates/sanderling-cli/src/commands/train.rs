@@ -1,7 +1,7 @@
 //! `sanderling train`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -12,7 +12,7 @@ use sanderling_train::sequence::Epoch;
 use sanderling_train::slices::Slices;
 use sanderling_train::train::{self, Lineage, Step, Trained};
 use sanderling_train::{bundle, checkpoint, metrics::Metrics};
-use sanderling_types::{Manifest, Quantisation, Result};
+use sanderling_types::{Code, Error, Manifest, Quantisation, Result};
 use serde::Serialize;
 
 use super::choice::{ChoiceResult, CostMeter};
@@ -193,7 +193,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
         output.note(&format!("going on after epoch {}", state.epochs()));
     }
     let (epochs, tokens) = state.as_ref().map_or((0, 0), |state| (state.epochs(), state.tokens()));
-    let mut progress = TrainingProgress::after(epochs, tokens);
+    let mut progress = TrainingProgress::after(epochs, tokens)?;
     let mut costs = CostMeter::new(start);
     let mut unsaved = Ok(());
     let mut watch = |step: Step<'_>| {
@@ -207,7 +207,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
         train::train(&dataset, &recipe, &Lineage::default(), state, &mut watch)
     })?;
     unsaved?;
-    let trained = trained?;
+    let trained = trained.map_err(|error| with_the_way_on(error, args.resume.as_deref()))?;
     let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
     bundle::write(&trained.files, &args.out)?;
@@ -220,13 +220,25 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     Ok(Verdict::Done)
 }
 
+/// Tells how a stopped training goes on.
+fn with_the_way_on(error: Error, checkpoint: Option<&Path>) -> Error {
+    if error.code() != Code::Cancelled {
+        return error;
+    }
+    error.hint(match checkpoint {
+        Some(path) if path.exists() => {
+            format!("the same command goes on after the last epoch, which is in {}", path.display())
+        }
+        Some(_) => "no epoch had ended; the same command starts again".to_owned(),
+        None => "with --resume FILE the same command goes on after the last epoch".to_owned(),
+    })
+}
+
 /// Runs `work` on a pool of `threads`, or on the default pool.
 pub(crate) fn with_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> Result<T> {
     let Some(threads) = threads else { return Ok(work()) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
-        sanderling_types::Error::new(sanderling_types::Code::InvalidArgument, "threads cannot be started")
-            .found(threads)
-            .source_error(error)
+        Error::new(Code::InvalidArgument, "threads cannot be started").found(threads).source_error(error)
     })?;
     Ok(pool.install(work))
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::recipe::RecipeArgs;
 use super::table;
 use super::train::with_threads;
+use crate::interrupt::Interrupt;
 use crate::output::{self, Output, Verdict};
 use crate::progress::{self, minutes};
 use crate::usage::Usage;
@@ -63,9 +64,10 @@ pub(crate) fn run(args: &Tune, output: &Output) -> Result<Verdict> {
     let dataset = progress::read_dataset(&args.data)?;
     let end = args.minutes.map(|minutes| start + Duration::from_secs(60 * minutes));
     let mut pace = Pace { start: Instant::now(), epochs: 0 };
+    let interrupt = Interrupt::listen()?;
     let mut watch = |progress: &Progress<'_>| {
         output.note(&pace.words(progress));
-        end.is_none_or(|end| Instant::now() < end)
+        !interrupt.is_asked() && end.is_none_or(|end| Instant::now() < end)
     };
     let tuned =
         with_threads(args.threads, || tune::tune(&dataset, &recipe, args.trials, &args.log, &mut watch))??;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sanderling_types::Sha256Hash;
@@ -241,17 +242,8 @@ fn an_interrupted_training_goes_on_to_the_same_bundle() {
     let (data, whole, out) = (WORLD.path("data"), dir.path().join("whole"), dir.path().join("out"));
     let expected = run!("train", &data, "--recipe", &recipe, "--out", &whole, "--json").expect_json(0);
 
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sanderling"))
-        .arg("train")
-        .arg(&data)
-        .args(["--recipe".as_ref(), recipe.as_os_str(), "--resume".as_ref(), checkpoint.as_os_str()])
-        .args(["--out".as_ref(), out.as_os_str()])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let mut child = training(&data, &recipe, &checkpoint, &out);
+    wait_for(&checkpoint, &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(checkpoint.exists() && !out.exists(), "killed in the middle");
@@ -280,4 +272,45 @@ fn an_interrupted_training_goes_on_to_the_same_bundle() {
     assert!(resumed.stderr.contains("going on after epoch"), "{}", resumed.stderr);
     assert_eq!(resumed.json()["bundle_hash"], expected["bundle_hash"]);
     assert!(!checkpoint.exists(), "a bundle needs no checkpoint");
+}
+
+fn training(data: &Path, recipe: &Path, checkpoint: &Path, out: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_sanderling"))
+        .arg("train")
+        .arg(data)
+        .args(["--recipe".as_ref(), recipe.as_os_str(), "--resume".as_ref(), checkpoint.as_os_str()])
+        .args(["--out".as_ref(), out.as_os_str(), "--json".as_ref()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn wait_for(checkpoint: &Path, child: &mut Child) {
+    while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_stops_training_after_its_epoch_and_tells_the_way_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recipe, checkpoint, out) =
+        (dir.path().join("recipe.toml"), dir.path().join("state"), dir.path().join("out"));
+    fs::write(&recipe, RECIPE.replace("max_epochs = 2", "max_epochs = 1000\npatience = 1000")).unwrap();
+    for signal in ["INT", "TERM"] {
+        let mut child = training(&WORLD.path("data"), &recipe, &checkpoint, &out);
+        wait_for(&checkpoint, &mut child);
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{signal}");
+        let error = &serde_json::from_slice::<Value>(&ended.stdout).unwrap()["error"];
+        assert_eq!(error["code"], "cancelled", "{error}");
+        assert!(error["hint"].as_str().unwrap().contains("the same command goes on"), "{error}");
+        assert!(String::from_utf8(ended.stderr).unwrap().contains("once more to stop at once"));
+        assert!(checkpoint.exists() && !out.exists(), "the last epoch is kept, and nothing half-written");
+        fs::remove_file(&checkpoint).unwrap();
+    }
 }

@@ -69,7 +69,7 @@ impl InteractionReader {
     /// Opens a table that consists of `paths`, at least one. Empty files among several are passed over.
     pub(crate) fn open(paths: &[PathBuf], options: &ReadOptions) -> Result<Self> {
         let bytes_total = paths.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.len())).sum();
-        let mut rest = paths.to_vec().into_iter();
+        let mut rest = Vec::from(paths).into_iter();
         let part = next_part(&mut rest, options)?.ok_or_else(|| {
             Error::new(Code::EmptyData, "every file of the table is empty").found(format!("{paths:?}"))
         })?;

@@ -1,0 +1,82 @@
+//! Stopping on a signal without losing what was done.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sanderling_types::{Code, Error, Result};
+
+/// Whether the program was asked to stop, by SIGINT (Ctrl-C) or SIGTERM.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens from now on: the first signal is noted for [`Interrupt::is_asked`], a second one ends the
+    /// program at once.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when the system gives no thread or no signals.
+    pub(crate) fn listen() -> Result<Self> {
+        let asked = Self(Arc::new(AtomicBool::new(false)));
+        let failed = |error| Error::new(Code::Internal, "signals cannot be listened to").source_error(error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let noted = asked.clone();
+        let (ready, listening) = std::sync::mpsc::channel();
+        let wait = async move {
+            let mut signals = match Signals::new() {
+                Ok(signals) => signals,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let _ = ready.send(Ok(()));
+            signals.next().await;
+            noted.0.store(true, Ordering::Relaxed);
+            let _ = writeln!(std::io::stderr(), "stopping after this step; once more to stop at once");
+            signals.next().await;
+            std::process::exit(2);
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || runtime.block_on(wait))
+            .map_err(failed)?;
+        // Nothing is lost between this call and the first look.
+        listening.recv().unwrap_or(Ok(())).map_err(failed)?;
+        Ok(asked)
+    }
+
+    /// Whether the first signal came.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(unix)]
+struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
