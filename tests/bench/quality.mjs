@@ -10,8 +10,11 @@ import { parseArgs, promisify } from 'node:util';
 
 import { sanderling } from '../../www/demo/cli.mjs';
 
-/** Protocol, byte budget, floors (mean over the seeds) and, where a protocol has them, the file of candidates of each data set. */
-const DATA_SETS = [
+/**
+ * Data set (a folder of SANDERLING_DATA), protocol, byte budget, floors (mean over the seeds), candidates where a protocol has
+ * them, and whether the interval of NDCG@10 has to lie above that of every baseline (with the first seed).
+ */
+const CHECKS = [
   { name: 'ml-1m', split: 'leave-one-out', maxBytes: 500_000, floors: { 'ndcg@10': 0.183, 'hr@10': 0.316 } },
   { name: 'amazon-beauty', split: 'leave-one-out', maxBytes: 1_000_000, floors: { 'ndcg@10': 0.051, 'hr@10': 0.084 } },
   { name: 'diginetica', split: 'next-click', maxBytes: 4_000_000, floors: { 'precision@20': 0.53, 'mrr@20': 0.185 } },
@@ -19,12 +22,14 @@ const DATA_SETS = [
     name: 'ml-1m-ncf100', split: 'leave-one-out', maxBytes: 500_000, floors: { 'hr@10': 0.715, 'ndcg@10': 0.449 },
     negatives: 'ml-1m.test.negative.xz',
   },
-  { name: 'ml-100k', split: 'time', maxBytes: 500_000, floors: {} },
+  { name: 'ml-100k', split: 'time', recommender: 'auto', beatsBaselines: true },
+  { name: 'ml-1m-cold', data: 'ml-1m', split: 'held-out-items', among: 'untouched', beatsBaselines: true },
+  { name: 'amazon-beauty-cold', data: 'amazon-beauty', split: 'held-out-items', among: 'untouched', beatsBaselines: true },
 ];
 
 const { values: flags } = parseArgs({
   options: {
-    data: { type: 'string', default: DATA_SETS.map(({ name }) => name).join(',') },
+    data: { type: 'string', default: CHECKS.map(({ name }) => name).join(',') },
     seeds: { type: 'string', default: '1,2,3' },
     out: { type: 'string', default: fileURLToPath(new URL('../../build/quality', import.meta.url)) },
   },
@@ -47,13 +52,15 @@ async function writeCandidates(from, to) {
 }
 
 /** Trains one bundle; the numbers are those of the packed bundle run by the engine. */
-async function train({ name, split, maxBytes, negatives }, seed) {
-  const data = join(flags.out, name);
+async function train({ name, data: folder = name, split, recommender = 'sequence', maxBytes, negatives, among }, seed) {
+  const data = join(flags.out, folder);
   const bundle = join(flags.out, `${name}-${seed}`);
-  const trained = await sanderling('train', data, '--split', split, '--seed', seed, '--max-bundle-bytes', maxBytes, '--out', bundle);
-  if (negatives === undefined) return trained;
-  const candidates = join(flags.out, `${name}-candidates.csv`);
-  await writeCandidates(join(source, name, negatives), candidates);
+  const budget = maxBytes === undefined ? [] : ['--max-bundle-bytes', maxBytes];
+  const how = ['--split', split, '--recommender', recommender, '--seed', seed, ...budget];
+  const trained = await sanderling('train', data, ...how, '--out', bundle);
+  if (negatives === undefined && among === undefined) return trained;
+  const candidates = among ?? join(flags.out, `${name}-candidates.csv`);
+  if (negatives !== undefined) await writeCandidates(join(source, folder, negatives), candidates);
   const { metrics, baselines } = await sanderling('evaluate', bundle, data, '--split', split, '--among', candidates);
   return { ...trained, metrics, baselines };
 }
@@ -81,21 +88,33 @@ function judge(key, floor, results) {
   return held;
 }
 
-async function measure(dataSet) {
-  const { name, split, floors } = dataSet;
-  console.log(`== ${name}, ${split}, at most ${dataSet.maxBytes} bytes`);
-  await sanderling('import', '--from', name, join(source, name), '--out', join(flags.out, name));
+/** Whether the interval of NDCG@10 lies above those of all baselines. */
+function judgeBaselines({ metrics, baselines }) {
+  const { low } = metrics['ndcg@10'];
+  const most = Math.max(...Object.values(baselines).map((metrics) => metrics['ndcg@10'].high));
+  const held = low > most;
+  console.log(`   ndcg@10 at least ${four(low)}, baselines at most ${four(most)}  ${held ? 'above them' : 'NOT ABOVE THEM'}`);
+  return held;
+}
+
+async function measure(check) {
+  const { name, data = name, split, floors = {}, maxBytes, beatsBaselines } = check;
+  console.log(`== ${name}, ${split}${maxBytes === undefined ? '' : `, at most ${maxBytes} bytes`}`);
+  await sanderling('import', '--from', data, join(source, data), '--out', join(flags.out, data));
   const keys = Object.keys(floors).length > 0 ? Object.keys(floors) : ['ndcg@10', 'hr@10'];
   const results = [];
   for (const seed of seeds) {
-    results.push(await train(dataSet, seed));
+    results.push(await train(check, seed));
     show(seed, results.at(-1), keys);
   }
   for (const [baseline, metrics] of Object.entries(results[0].baselines)) {
-    console.log(`   ${baseline}  ${keys.map((key) => `${key} ${four(metrics[key].value)}`).join('  ')}`);
+    const words = ({ value, low, high }) => `${four(value)} (${four(low)}-${four(high)})`;
+    console.log(`   ${baseline}  ${keys.map((key) => `${key} ${words(metrics[key])}`).join('  ')}`);
   }
   await writeFile(join(flags.out, `${name}.json`), `${JSON.stringify(results, null, 1)}\n`);
-  return keys.map((key) => judge(key, floors[key], results)).every(Boolean);
+  const held = keys.map((key) => judge(key, floors[key], results));
+  if (beatsBaselines === true) held.push(judgeBaselines(results[0]));
+  return held.every(Boolean);
 }
 
 if (source === undefined || !existsSync(source)) {
@@ -104,7 +123,7 @@ if (source === undefined || !existsSync(source)) {
 }
 await mkdir(flags.out, { recursive: true });
 let held = true;
-for (const dataSet of DATA_SETS.filter(({ name }) => wanted.includes(name))) {
-  held = (await measure(dataSet)) && held;
+for (const check of CHECKS.filter(({ name }) => wanted.includes(name))) {
+  held = (await measure(check)) && held;
 }
 process.exitCode = held ? 0 : 1;
