@@ -13,6 +13,10 @@ use crate::data::{Dataset, Ids, Interactions};
 
 /// Most validation cases used to choose between models; more say nothing new.
 const MAX_CHOOSING_CASES: usize = 2000;
+/// Most validation cases that a packed model is measured on beside the model that it was made of.
+const MAX_MEASURING_CASES: usize = 25_000;
+/// Scores of items that such a measurement may compute, in all cases together.
+const MAX_MEASURED_SCORES: usize = 400_000_000;
 
 /// Most sessions that validate. The newest sessions tell most about the next ones, so training keeps
 /// what choosing between models does not need.
@@ -137,6 +141,14 @@ impl Split {
     #[must_use]
     pub fn choosing_cases(&self) -> Vec<Case> {
         self.validation_cases(MAX_CHOOSING_CASES)
+    }
+
+    /// At most 25,000 evenly spaced validation cases, and fewer in a large catalogue: enough to see what a
+    /// step of packing costs.
+    #[must_use]
+    pub fn measuring_cases(&self) -> Vec<Case> {
+        let affordable = MAX_MEASURED_SCORES / self.vocabulary.len().max(1);
+        self.validation_cases(affordable.clamp(MAX_CHOOSING_CASES, MAX_MEASURING_CASES))
     }
 
     /// At most `most` evenly spaced validation cases.

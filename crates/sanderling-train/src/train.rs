@@ -295,12 +295,12 @@ impl Packer {
         Ok(round(mean_ndcg10(&self.answers(split)?)))
     }
 
-    /// Answers of the bundle as it is now to the choosing cases.
+    /// Answers of the bundle as it is now to the measuring cases.
     ///
     /// # Errors
     /// As [`Bundle::open`] and [`Engine::new`].
     pub(crate) fn answers(&self, split: &Split) -> Result<Vec<CaseResult>> {
-        Ok(evaluate::answer(&self.engine()?, split, &split.choosing_cases(), split.exclude_seen))
+        Ok(evaluate::answer(&self.engine()?, split, &split.measuring_cases(), split.exclude_seen))
     }
 
     /// Answers to the choosing cases in the order of [`in_halves`], each half with a ranker that was

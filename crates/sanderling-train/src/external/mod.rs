@@ -259,7 +259,7 @@ fn ndcg10(scorer: &dyn Scorer, known: &Known, dim: usize, split: &Split, max_len
         let before = (0..known.rows.len()).filter(|at| score(*at) > best && !seen(at)).count();
         Ok(gain_at_10(Some(before as u32 + 1)))
     };
-    let cases = split.choosing_cases();
+    let cases = split.measuring_cases();
     let gains = cases.par_iter().map(gain).collect::<Result<Vec<f64>>>()?;
     Ok(gains.iter().sum::<f64>() / cases.len().max(1) as f64)
 }

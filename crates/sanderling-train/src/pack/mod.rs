@@ -81,7 +81,7 @@ pub(crate) fn check(packer: &Packer, split: &Split) -> Result<()> {
     let in_eight_bits =
         steps.iter().take_while(|step| !for_budget(step)).last().map_or(*ndcg10_packed, |step| step.ndcg10);
     // Few cases say little: about twice the standard error of a paired difference.
-    let slack = 0.005 + 0.1 / (split.choosing_cases().len().max(1) as f64).sqrt();
+    let slack = 0.005 + 0.1 / (split.measuring_cases().len().max(1) as f64).sqrt();
     if in_eight_bits < ndcg10_f32 * (1.0 - MAX_EIGHT_BIT_LOSS) - slack {
         return Err(Error::new(Code::TrainingFailed, "the packed bundle ranks worse than the weights")
             .expected(format!("NDCG@10 near {ndcg10_f32}"))
@@ -175,7 +175,7 @@ fn pruned(packer: &Packer, split: &Split, max_bytes: u64) -> Result<Option<Packe
 fn what_is_left_out(vocabulary: &Vocabulary, kept: usize, split: &Split) -> Pruned {
     let interactions = |counts: &[u32]| counts.iter().map(|&count| f64::from(count)).sum::<f64>();
     let left_out: BTreeSet<&ItemId> = vocabulary.item_ids[kept..].iter().collect();
-    let cases = split.choosing_cases();
+    let cases = split.measuring_cases();
     let missed = cases.iter().filter(|&&case| left_out.contains(split.item_id(split.target(case)))).count();
     let all = interactions(&split.vocabulary.popularity);
     Pruned {

@@ -79,7 +79,8 @@ pub(super) fn fit(split: &Split, recipe: &Recipe) -> Model {
         attempt(chosen.penalty, *unobserved);
     }
     // Unwrap safety: there are penalties to try.
-    let (ndcg10_f32, fitted) = best.expect("a fit");
+    let (_, fitted) = best.expect("a fit");
+    let ndcg10_f32 = mean_ndcg10(&answer(&fitted, split, &split.measuring_cases()));
     fitted.into_model(ndcg10_f32)
 }
 

@@ -125,7 +125,7 @@ pub(crate) struct Model {
     /// popularity; vectors and neighbours are in this order.
     pub(crate) order: Option<Vec<u32>>,
     pub(crate) max_session_len: usize,
-    /// NDCG@10 on the choosing cases before anything is packed, without a ranker.
+    /// NDCG@10 on the measuring cases before anything is packed, without a ranker.
     pub(crate) ndcg10_f32: f64,
     /// What was chosen on the way, for people.
     pub(crate) settings: String,
@@ -148,7 +148,7 @@ pub(crate) struct Vectors {
 /// An encoder of fewer bits than it was trained with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Narrowed {
-    /// NDCG@10 on the choosing cases of the f32 encoder with item vectors of eight bits. No engine runs the
+    /// NDCG@10 on the measuring cases of the f32 encoder with item vectors of eight bits. No engine runs the
     /// two together, but the trainer's own arithmetic does.
     pub(crate) ndcg10_before: f64,
     pub(crate) saved_bytes: u64,
@@ -162,10 +162,10 @@ impl Model {
     pub(crate) fn of_sequence(weights: &Weights, split: &Split, catalogue: &Catalogue) -> Result<Self> {
         let vectors = catalogue.vectors(weights);
         let num_items = split.vocabulary.len();
-        let choosing = split.choosing_cases();
+        let cases = split.measuring_cases();
         let known: Vec<FitCase> =
-            choosing.iter().filter_map(|&case| crate::train::fit_case(split, case, num_items)).collect();
-        let share = known.len() as f64 / choosing.len().max(1) as f64;
+            cases.iter().filter_map(|&case| crate::train::fit_case(split, case, num_items)).collect();
+        let share = known.len() as f64 / cases.len().max(1) as f64;
         let shape = weights.shape;
         let ndcg10 = |vectors: &[f32]| vectors_ndcg10(weights, vectors, &known, split.exclude_seen) * share;
         let eight_bits = ItemTable::quantise(&vectors, shape.dim, ItemBits::Eight)?;

@@ -33,12 +33,12 @@ pub(super) fn fit(recommender: Recommender, split: &Split, recipe: &Recipe) -> M
         }
     }
     // Unwrap safety: there is an order to begin with.
-    let (ndcg10_f32, settings, order) = best.expect("an order");
+    let (_, settings, order) = best.expect("an order");
     Model {
         name: recommender.as_str().to_owned(),
         order: Some(rows_by_score(&*order, split)),
         max_session_len: history_len(recipe, split),
-        ndcg10_f32,
+        ndcg10_f32: mean_ndcg10(&answer(&*order, split, &split.measuring_cases())),
         settings,
         ..Model::default()
     }

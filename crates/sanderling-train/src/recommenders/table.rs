@@ -69,7 +69,7 @@ pub(super) fn fit(recommender: Recommender, split: &Split, recipe: &Recipe) -> R
         name: recommender.as_str().to_owned(),
         neighbours: Some(NeighbourTable::quantise(&weighted.rows, weighted.combination)?),
         max_session_len: history_len(recipe, split),
-        ndcg10_f32: weighted.ndcg10(split, &cases),
+        ndcg10_f32: weighted.ndcg10(split, &split.measuring_cases()),
         settings: format!("{name}at most {most} weights an item, decay {decay} over {max_sources} items"),
         ..Model::default()
     })
