@@ -30,17 +30,17 @@ const TORCH = {
 };
 const NUMPY = { script: 'ease_numpy.py', name: 'EASE by numpy, the better of its penalties', args: [] };
 
-/** What each race trains on, our recipe, and the peer; `target` is the test NDCG@10 to pass. */
+/** What each race trains on, our recipe, the peer, and what we may need half of; `target` is the test NDCG@10 to pass. */
 const RACES = {
   'ml-1m': {
-    data: 'ml-1m', target: 0.1728, recipe: '[model]\nmax_epochs = 6\n', peer: TORCH,
+    data: 'ml-1m', target: 0.1728, recipe: '[model]\nmax_epochs = 6\n', peer: TORCH, halves: ['wall', 'cpu'],
     args: ['--maxlen', '200', '--dropout', '0.2', '--batch', '64', '--budget', flags.budget ?? '2000'],
   },
   'amazon-beauty': {
-    data: 'amazon-beauty', target: 0.0505, recipe: '[model]\nmax_epochs = 16\n', peer: TORCH,
+    data: 'amazon-beauty', target: 0.0505, recipe: '[model]\nmax_epochs = 16\n', peer: TORCH, halves: ['wall', 'cpu'],
     args: ['--maxlen', '50', '--dropout', '0.4', '--batch', '128', '--budget', flags.budget ?? '420'],
   },
-  ease: { data: 'amazon-beauty', recipe: 'recommender = "ease"\n', peer: NUMPY, args: [] },
+  ease: { data: 'amazon-beauty', recipe: 'recommender = "ease"\n', peer: NUMPY, halves: ['cpu', 'megabytes'], args: [] },
 };
 
 /** Runs the peer to its end; its final figures. */
@@ -107,4 +107,4 @@ if (race.target !== undefined) {
   console.log(`   NDCG@10 ${race.target}: we ${passed(ours)}, the peer ${passed(theirs)}`);
   reached = ours.ndcg >= race.target;
 }
-process.exitCode = reached && ours.wall < theirs.wall / 2 && ours.cpu < theirs.cpu / 2 ? 0 : 1;
+process.exitCode = reached && race.halves.every((name) => ours[name] < theirs[name] / 2) ? 0 : 1;

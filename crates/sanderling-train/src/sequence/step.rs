@@ -402,6 +402,52 @@ mod tests {
         assert!(features[32..].iter().all(|grad| *grad == 0.0), "no item has feature 4");
     }
 
+    /// What `tests/python/torch_gradients.py` prints.
+    #[derive(Deserialize)]
+    struct Reference {
+        loss: f64,
+        dense: Vec<f64>,
+        items: Vec<f64>,
+        content: Vec<f64>,
+    }
+
+    #[test]
+    fn gradients_are_those_of_pytorch() {
+        let wave = |out: &mut [f32], height: f64, start: f64, step: f64| {
+            out.iter_mut().zip(0..).for_each(|(w, i)| {
+                *w = (height * (start + step * f64::from(i)).sin()) as f32;
+            });
+        };
+        let shape = Shape { dim: 8, layers: 2, heads: 2, hidden: 12, max_len: 10 };
+        let mut weights = Weights::init(shape, 13, 5, false, &mut ChaCha20Rng::seed_from_u64(1));
+        wave(&mut weights.dense, 0.3, 0.1, 0.73);
+        let layout = shape.layout();
+        let gains = layout.blocks.iter().flat_map(|block| [&block.norm1[0], &block.norm2[0]]);
+        for gain in gains.chain([&layout.norm[0]]) {
+            weights.dense[gain.clone()].iter_mut().for_each(|w| *w += 1.0);
+        }
+        wave(&mut weights.items, 0.5, 1.0, 0.37);
+        wave(&mut weights.content, 0.2, 0.0, 1.0);
+        let content = ItemContent::new(5, (0..13).map(|i| (0..i % 4).collect()));
+        let batch: [&[u32]; 3] = [&[3, 1, 4, 1, 5, 9, 2, 6, 5], &[1, 2, 3], &[5, 5]];
+        let (loss, [dense, items, features]) = Trainer::new(&weights).probe(&weights, &content, &batch);
+
+        let expected: Reference =
+            serde_json::from_str(include_str!("torch_gradients.json")).expect("the file is whole");
+        assert!((loss - expected.loss).abs() < 1e-6, "{loss} {}", expected.loss);
+        for (name, found, expected) in [
+            ("dense", dense, expected.dense),
+            ("items", items, expected.items),
+            ("content", features, expected.content),
+        ] {
+            assert_eq!(found.len(), expected.len(), "{name}");
+            for (site, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(error < 2e-6 + 1e-5 * expected.abs(), "{name}[{site}]: {found} {expected}");
+            }
+        }
+    }
+
     #[test]
     fn the_thread_count_does_not_change_a_single_bit() {
         let shape = Shape { dim: 16, layers: 1, heads: 2, hidden: 32, max_len: 20 };
