@@ -72,7 +72,8 @@ fn to_catalogue<'a>(engine: &'a Engine, split: &'a Split, results: &mut [CaseRes
     &split.vocabulary.popularity
 }
 
-/// The request that a device would make in `case`.
+/// The request that a device would make in `case`. Where it leaves out what was seen, an item that comes
+/// again is not listed: a miss, as on the device.
 #[must_use]
 pub fn request(split: &Split, case: Case, limit: u32, exclude_seen: bool) -> Request {
     let history = split.history(case);
@@ -87,22 +88,12 @@ pub fn request(split: &Split, case: Case, limit: u32, exclude_seen: bool) -> Req
             timestamp: if with_time { event.timestamp } else { 0 },
         })
         .collect();
-    // The published protocols leave out what was seen, but never the item that is asked for.
-    let repeats = newest.iter().any(|event| event.item == target.item);
     let id = |&row: &u32| split.vocabulary.item_ids[row as usize].clone();
     let only = split
         .candidates
         .of(case)
         .map_or_else(Vec::new, |rows| rows.iter().map(id).chain([split.item_id(target).clone()]).collect());
-    let mut rules = Rules { exclude_seen: Some(exclude_seen), only, ..Rules::default() };
-    if exclude_seen && repeats {
-        rules.exclude_seen = Some(false);
-        rules.exclude = newest
-            .iter()
-            .filter(|event| event.item != target.item)
-            .map(|&event| split.item_id(event).clone())
-            .collect();
-    }
+    let rules = Rules { exclude_seen: Some(exclude_seen), only, ..Rules::default() };
     Request {
         session,
         context: Context::new(),
@@ -130,4 +121,18 @@ pub fn answer(engine: &Engine, split: &Split, cases: &[Case], exclude_seen: bool
             CaseResult { user: case.user, rank, list: recommendations.iter().filter_map(row).collect() }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baselines::tests::split_of;
+
+    #[test]
+    fn a_request_does_not_know_that_the_target_was_seen_before() {
+        let split = split_of(&[&[0, 1, 0, 2]], 3, TimeKind::Order);
+        let [again, new] = [2, 3].map(|prefix| request(&split, Case { user: 0, prefix }, 10, true).rules);
+        assert_eq!(again, new);
+        assert_eq!(again, Rules { exclude_seen: Some(true), ..Rules::default() });
+    }
 }

@@ -36,8 +36,8 @@ pub enum SplitKind {
     /// recommender knows of items that nobody has touched.
     HeldOutItems,
     /// Every prefix of a test session is a case. Uses the `split` column where the data has one,
-    /// else the last tenth of the sessions; of the last tenth of the remaining ones, at most 2,000 evenly
-    /// spaced ones validate.
+    /// else the last tenth of the sessions; of the last tenth of the remaining ones, the newest 2,000 at
+    /// most validate.
     NextClick,
 }
 

@@ -337,8 +337,9 @@ impl Packer {
         let engine = self.engine()?;
         let lists = lists::candidate_lists(&engine, split, &lists::ranker_cases(&engine, split));
         leaks::check_lists(&lists, &self.contents.features)?;
-        // Every ranker but the smallest comes out of the budget.
-        let max_bytes = recipe.max_bundle_bytes.map(|max| max.saturating_sub(self.estimated_bytes()));
+        // The estimate has the ranker as it is, which this one replaces.
+        let others = self.estimated_bytes().saturating_sub(self.contents.ranker.device_bytes());
+        let max_bytes = recipe.max_bundle_bytes.map(|max| max.saturating_sub(others));
         let (ranker, report) =
             choice::choose(&lists, &self.contents.features, &recipe.ranker, max_bytes, recipe.seed);
         self.contents.ranker = ranker.files();
@@ -384,11 +385,14 @@ impl Packer {
     }
 }
 
-/// Cases of two halves of the users, each with users of either parity: a ranker divides its users once
-/// more, by parity, to see whether it is worth anything.
+/// Cases of two halves of the users.
 fn in_halves(cases: &[Case]) -> [Vec<Case>; 2] {
-    let (first, second) = cases.iter().partition(|case| case.user / 2 % 2 == 0);
-    [first, second]
+    let numbers = lists::user_numbers(cases.iter().map(|case| case.user));
+    let half = |parity: u32| {
+        let of_half = cases.iter().zip(&numbers).filter(|(_, number)| *number % 2 == parity);
+        of_half.map(|(case, _)| *case).collect()
+    };
+    [half(0), half(1)]
 }
 
 fn training_window(split: &Split, recipe: &Recipe) -> TrainingWindow {

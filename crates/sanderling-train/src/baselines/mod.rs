@@ -71,13 +71,13 @@ pub fn answer(baseline: &dyn Baseline, split: &Split, cases: &[Case]) -> Vec<Cas
                 scores.fill(0.0);
                 baseline.score(&history, scores);
                 if split.exclude_seen {
-                    let seen = history.iter().filter(|&&item| item != target);
-                    seen.for_each(|&item| scores[item as usize] = f32::NEG_INFINITY);
+                    history.iter().for_each(|&item| scores[item as usize] = f32::NEG_INFINITY);
                 }
                 if let Some(candidates) = split.candidates.of(case) {
                     keep_only(scores, candidates, target);
                 }
-                let list = top(scores, LIST_LEN);
+                let mut list = top(scores, LIST_LEN);
+                list.retain(|&item| scores[item as usize] > f32::NEG_INFINITY);
                 let rank = list.iter().position(|&item| item == target).map(|at| at as u32 + 1);
                 CaseResult { user: case.user, rank, list }
             },
@@ -154,14 +154,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn seen_items_are_left_out_but_never_the_target() {
+    fn seen_items_are_left_out_whether_or_not_one_comes_again() {
         let mut split = split_of(&[&[0, 1, 0, 2], &[0, 1], &[0, 3]], 4, TimeKind::Order);
         let popular = Popular::fit(&split);
         let cases = [Case { user: 0, prefix: 2 }, Case { user: 0, prefix: 3 }];
         let answers = answer(&popular, &split, &cases);
-        // Item 0 was seen and is the target; then item 2, with items 0 and 1 seen.
-        assert_eq!((answers[0].rank, &answers[0].list[..3]), (Some(1), &[0, 2, 3][..]));
-        assert_eq!((answers[1].rank, &answers[1].list[..2]), (Some(1), &[2, 3][..]));
+        // Items 0 and 1 were seen; the target is item 0, then item 2.
+        assert_eq!((answers[0].rank, &answers[0].list[..]), (None, &[2, 3][..]));
+        assert_eq!((answers[1].rank, &answers[1].list[..]), (Some(1), &[2, 3][..]));
         split.exclude_seen = false;
         let answers = answer(&popular, &split, &cases);
         assert_eq!((answers[1].rank, &answers[1].list[..]), (Some(3), &[0, 1, 2, 3][..]));

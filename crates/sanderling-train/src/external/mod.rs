@@ -256,6 +256,9 @@ fn ndcg10(scorer: &dyn Scorer, known: &Known, dim: usize, split: &Split, max_len
         };
         let best = score(target);
         let seen = |at: &usize| split.exclude_seen && history.contains(at);
+        if seen(&target) {
+            return Ok(0.0);
+        }
         let before = (0..known.rows.len()).filter(|at| score(*at) > best && !seen(at)).count();
         Ok(gain_at_10(Some(before as u32 + 1)))
     };

@@ -4,7 +4,7 @@
 use sanderling_types::{FeatureSpec, Metric};
 use serde::Serialize;
 
-use super::lists::CandidateList;
+use super::lists::{CandidateList, user_numbers};
 use super::options::RankerRecipe;
 use super::{Ranker, RankerKind, Rounds, gbdt, linear, mlp};
 use crate::metrics::{self, CaseResult};
@@ -129,7 +129,7 @@ pub fn choose(
         let rounds =
             open.iter().find(|open| open.measured.kind == kind).map_or(0, |open| open.measured.rounds);
         let ranker = chooser.fit(kind, &lists.iter().collect::<Vec<_>>(), Rounds::Exactly(rounds)).0;
-        let bytes = ranker.files().bytes();
+        let bytes = ranker.files().device_bytes();
         let too_large = max_bytes.is_some_and(|most| bytes > most) && kind != RankerKind::None;
         if wanted.is_some() || !too_large {
             (report.kind, report.reason) = (kind, reason + &left_out);
@@ -182,11 +182,14 @@ fn decide(candidates: &[Candidate], seed: u64) -> (RankerKind, String) {
 impl Chooser<'_> {
     fn measure(&self, kind: RankerKind) -> Candidate {
         let mut results: Vec<Option<CaseResult>> = vec![None; self.lists.len()];
+        let numbers = user_numbers(self.lists.iter().map(|list| list.user));
         let mut rounds = Vec::new();
         for fold in 0..FOLDS {
             let mut parts: [Vec<&CandidateList>; 2] = [Vec::new(), Vec::new()];
-            for list in self.lists.iter().filter(|list| list.user % FOLDS != fold) {
-                parts[usize::from((list.user / FOLDS).is_multiple_of(STOPPING))].push(list);
+            for (list, number) in
+                self.lists.iter().zip(&numbers).filter(|(_, number)| *number % FOLDS != fold)
+            {
+                parts[usize::from((number / FOLDS).is_multiple_of(STOPPING))].push(list);
             }
             let [learnt, stopping] = &mut parts;
             if kind <= RankerKind::Linear {
@@ -194,8 +197,8 @@ impl Chooser<'_> {
             }
             let (ranker, best) = self.fit(kind, learnt, Rounds::BestOn(stopping));
             rounds.push(best);
-            for (list, result) in self.lists.iter().zip(&mut results) {
-                if list.user % FOLDS == fold {
+            for ((list, number), result) in self.lists.iter().zip(&numbers).zip(&mut results) {
+                if number % FOLDS == fold {
                     *result = Some(list.result(&ranker.scores(&list.features)));
                 }
             }
@@ -274,6 +277,14 @@ pub(super) mod tests {
         assert!(matches!(ranker, Ranker::Linear(_)));
         assert!(report.gain_ndcg10() > 0.3 && report.measured.len() == 4, "{report:?}");
         assert_eq!((report.num_lists, report.num_with_item), (200, 200));
+    }
+
+    #[test]
+    fn users_of_one_remainder_are_divided_too() {
+        let mut lists = lists(200, 0.9);
+        lists.iter_mut().for_each(|list| list.user *= 12);
+        let (_, report) = chosen(&lists, WantedRanker::Auto, None);
+        assert_eq!(report.kind, RankerKind::Linear, "{report:?}");
     }
 
     #[test]

@@ -30,6 +30,8 @@ enum Source {
 fn source(kind: FeatureKind) -> Source {
     match kind {
         FeatureKind::RetrievalScore
+        | FeatureKind::RetrievalShare
+        | FeatureKind::NeighbourShare
         | FeatureKind::LastItemSimilarity
         | FeatureKind::Recency
         | FeatureKind::SessionLength

@@ -3,6 +3,8 @@
 //! The retriever has not seen the validation part, and a list holds what a device knows at that moment:
 //! the history before the case, the time of the case, counts of the training part.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rayon::prelude::*;
 use sanderling_core::{Engine, SessionView, policy};
 
@@ -69,6 +71,14 @@ fn candidate_list(engine: &Engine, split: &Split, case: Case) -> Option<Candidat
     let target = engine.bundle().item_index(split.item_id(split.target(case)));
     let relevant = target.and_then(|target| candidates.iter().position(|candidate| candidate.item == target));
     Some(CandidateList { user: case.user, features, relevant })
+}
+
+/// Numbers the users of cases from 0 on, whichever users those are, so that parts of equal size can be made
+/// of them: evenly spaced cases may all belong to users of one remainder.
+pub(crate) fn user_numbers(users: impl Iterator<Item = u32> + Clone) -> Vec<u32> {
+    let distinct: BTreeSet<u32> = users.clone().collect();
+    let numbers: BTreeMap<u32, u32> = distinct.into_iter().zip(0..).collect();
+    users.map(|user| numbers[&user]).collect()
 }
 
 /// Standard deviation of each feature within lists.

@@ -115,10 +115,10 @@ impl RankerFiles {
         Self { onnx, trees: None }
     }
 
-    /// Length of the files together.
+    /// Length of the file that a device loads.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        (self.onnx.len() + self.trees.as_ref().map_or(0, Vec::len)) as u64
+    pub fn device_bytes(&self) -> u64 {
+        self.trees.as_ref().unwrap_or(&self.onnx).len() as u64
     }
 }
 

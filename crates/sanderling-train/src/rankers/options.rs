@@ -185,7 +185,7 @@ impl RankerRecipe {
         count("ranker.gbdt.max_leaves", g.max_leaves, 2, 256)?;
         count("ranker.gbdt.max_depth", g.max_depth, 1, 32)?;
         count("ranker.gbdt.min_leaf_candidates", g.min_leaf_candidates, 1, 1_000_000)?;
-        number("ranker.gbdt.l2", g.l2, |l2| l2 > 0.0 && l2 <= 1000.0, "above 0, at most 1000")?;
+        number("ranker.gbdt.l2", g.l2, |l2| (1e-6..=1000.0).contains(&l2), "1e-6 to 1000")?;
         count("ranker.gbdt.max_bins", g.max_bins, 2, 255)?;
         number("ranker.gbdt.list_fraction", g.list_fraction, share, "above 0, at most 1")?;
         number("ranker.gbdt.feature_fraction", g.feature_fraction, share, "above 0, at most 1")?;
@@ -225,6 +225,7 @@ mod tests {
             "gbdt.max_bins = 256",
             "gbdt.max_depth = 33",
             "gbdt.l2 = 0.0",
+            "gbdt.l2 = 1e-40",
             "gbdt.list_fraction = 1.5",
             "gbdt.trees = 3",
         ] {

@@ -310,6 +310,9 @@ pub(crate) fn vectors_ndcg10(
 fn gain_at_10(case: &FitCase, scores: &mut [f32], exclude_seen: bool) -> f64 {
     let target = scores[case.target as usize];
     if exclude_seen {
+        if case.history.contains(&case.target) {
+            return 0.0;
+        }
         case.history.iter().for_each(|&item| scores[item as usize] = f32::NEG_INFINITY);
     }
     let better = scores.iter().filter(|&&score| score > target).count();

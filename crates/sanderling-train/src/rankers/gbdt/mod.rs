@@ -131,7 +131,13 @@ impl<'a> Booster<'a> {
         let slopes = slopes.concat();
         let end = |list: usize| self.starts.get(list + 1).copied().unwrap_or(slopes.len() as u32);
         let rows: Vec<u32> = sample.iter().flat_map(|&list| self.starts[list]..end(list)).collect();
-        let tree = grow::tree(&self.bins, &slopes, rows, &features, self.options);
+        let grown =
+            |features: &[usize]| grow::tree(&self.bins, &slopes, rows.clone(), features, self.options);
+        let mut tree = grown(&features);
+        if tree.len() < 2 && features.len() < self.learning.num_features {
+            // The draw may hold nothing but features that are constant within lists.
+            tree = grown(&(0..self.learning.num_features).collect::<Vec<_>>());
+        }
         if tree.len() < 2 {
             return None;
         }
