@@ -256,9 +256,9 @@ step_wasm() {
   [[ -n $WASM_TOOLCHAIN ]] || step_setup
   say "wasm"
   local hash
-  hash=$(hash_of Cargo.toml Cargo.lock .cargo crates/sanderling-{types,sketch,core,wasm,edge} crates/xtask)
+  hash=$(hash_of Cargo.toml Cargo.lock .cargo crates/sanderling-{types,sketch,kernels,core,tract,wasm,edge} crates/xtask)
   hash="$hash $(wasm_toolchain_version)"
-  if is_current wasm "$hash" "$WASM_OUT/sanderling_wasm_bg.wasm" "$WASM_OUT/sanderling_wasm.js" "$EDGE_COMPONENT"; then
+  if is_current wasm "$hash" "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$EDGE_COMPONENT"; then
     note "up to date"
   else
     build_wasm
@@ -267,21 +267,27 @@ step_wasm() {
   cat "$OUT/sizes.txt"
 }
 
-build_wasm() {
+build_wasm() { # sanderling-wasm twice: with the slim runtime, and with the full one
   local built=$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm
   claim_targets
-  note "cargo build: sanderling-wasm, sanderling-edge"
+  note "cargo build: sanderling-wasm, slim"
   # shellcheck disable=SC2086 # LOCKED is empty or one flag
-  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm -p sanderling-edge
+  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm
+  cp "$built/sanderling_wasm.wasm" "$built/slim.wasm"
+  note "cargo build: sanderling-wasm, full; sanderling-edge"
+  # shellcheck disable=SC2086
+  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm -p sanderling-edge \
+    --features sanderling-wasm/full
   note "cargo build: xtask"
   # shellcheck disable=SC2086
   cargo build $LOCKED -q -p xtask
   note "bindings and component"
   rm -rf "$WASM_OUT"
   mkdir -p "$WASM_OUT" "$OUT"
-  "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/sanderling_wasm.wasm" --out-dir "$WASM_OUT"
+  "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/slim.wasm" --name sanderling_wasm --out-dir "$WASM_OUT"
+  "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/sanderling_wasm.wasm" --name sanderling_full --out-dir "$WASM_OUT"
   "$CARGO_TARGET_DIR/debug/xtask" component --input "$built/sanderling_edge.wasm" --output "$EDGE_COMPONENT"
-  print_sizes "$WASM_OUT/sanderling_wasm_bg.wasm" "$WASM_OUT/sanderling_wasm.js" "$EDGE_COMPONENT" >"$OUT/sizes.txt"
+  print_sizes "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$EDGE_COMPONENT" >"$OUT/sizes.txt"
 }
 
 print_sizes() { # files... : bytes raw, gzip -9, brotli -q 11

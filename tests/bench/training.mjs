@@ -40,7 +40,7 @@ const RACES = {
     data: 'amazon-beauty', target: 0.0505, recipe: '[model]\nmax_epochs = 16\n', peer: TORCH, halves: ['wall', 'cpu'],
     args: ['--maxlen', '50', '--dropout', '0.4', '--batch', '128', '--budget', flags.budget ?? '420'],
   },
-  ease: { data: 'amazon-beauty', recipe: 'recommender = "ease"\n', peer: NUMPY, halves: ['cpu', 'megabytes'], args: [] },
+  ease: { data: 'amazon-beauty', recommender: 'ease', recipe: 'recommender = "ease"\n', peer: NUMPY, halves: ['cpu', 'megabytes'], args: [] },
 };
 
 /** Runs the peer to its end; its final figures. */
@@ -70,7 +70,13 @@ async function runOurs(race) {
   const out = join(flags.out, 'race');
   const trained = await sanderling('train', data, '--recipe', recipe, '--split', 'leave-one-out', '--out', out);
   const rate = trained.tokens > 0 ? trained.tokens / trained.fit_wall_seconds : undefined;
+  const baseline = trained.baselines[race.recommender]?.['ndcg@10'];
+  if (baseline !== undefined) {
+    const { value, low, high } = baseline;
+    console.log(`   the weights alone, without ranker: NDCG@10 ${value.toFixed(4)} (${low.toFixed(4)}-${high.toFixed(4)})`);
+  }
   return {
+    alone: baseline,
     ndcg: trained.metrics['ndcg@10'].value, wall: trained.wall_seconds, cpu: trained.cpu_seconds, rate,
     megabytes: trained.peak_rss_bytes / 1e6,
   };
@@ -106,5 +112,9 @@ if (race.target !== undefined) {
   const passed = ({ ndcg }) => (ndcg >= race.target ? 'passed' : 'did not pass');
   console.log(`   NDCG@10 ${race.target}: we ${passed(ours)}, the peer ${passed(theirs)}`);
   reached = ours.ndcg >= race.target;
+}
+if (ours.alone !== undefined) {
+  reached = theirs.ndcg <= ours.alone.high;
+  console.log(`   the peer's NDCG@10 is ${reached ? 'not above' : 'ABOVE'} the interval of our weights alone`);
 }
 process.exitCode = reached && race.halves.every((name) => ours[name] < theirs[name] / 2) ? 0 : 1;

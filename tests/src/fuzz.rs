@@ -11,8 +11,9 @@ use std::sync::LazyLock;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{
-    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TractRuntime, TreeEnsemble,
+    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TreeEnsemble,
 };
+use sanderling_tract::FullRuntime;
 use sanderling_train::content::Content;
 use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
@@ -219,7 +220,7 @@ fn with_right_hashes(mut files: BundleFiles) -> Option<BundleFiles> {
 }
 
 fn open_and_ask(files: BundleFiles) -> bool {
-    let engine = Bundle::open(files, None).and_then(|bundle| Engine::new(bundle, &TractRuntime));
+    let engine = Bundle::open(files, None).and_then(|bundle| Engine::new(bundle, &FullRuntime));
     let Ok(engine) = engine else { return false };
     let bundle = engine.bundle();
     let newest = bundle.vocabulary().item_ids.iter().take(3);
@@ -245,7 +246,7 @@ pub fn encoder(bytes: &[u8]) -> bool {
     let Some((role, onnx)) = bytes.split_first() else { return false };
     let shapes = &GOLDEN_MANIFEST.shapes;
     let role = if role.is_multiple_of(2) { FileRole::Encoder } else { FileRole::Ranker };
-    let Ok(scorer) = TractRuntime.scorer(onnx, role, shapes) else { return false };
+    let Ok(scorer) = FullRuntime.scorer(onnx, role, shapes) else { return false };
     for rows in [1, 2, MAX_ROWS] {
         let (shape, expected) = match role {
             FileRole::Encoder => (vec![1, rows, shapes.dim as usize], shapes.dim as usize),

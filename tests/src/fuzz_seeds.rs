@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use sanderling_core::onnx::LinearRanker;
 use sanderling_core::{BundleFiles, Combination, NeighbourTable};
-use sanderling_train::onnx::linear_ranker;
 use sanderling_types::{FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, pack_files};
 
 use crate::fuzz::right_signature;
@@ -95,7 +95,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "csv" => vec![text(CSV), text(SEMICOLONS), gzip(CSV), zstd(SEMICOLONS), xz(CSV)],
         "encoder" => vec![
             [&[0], of(FileRole::Encoder).as_slice()].concat(),
-            [&[1], linear_ranker(&vec![0.5; num_features(&files)], 0.0).as_slice()].concat(),
+            [&[1], LinearRanker { weights: vec![0.5; num_features(&files)], bias: 0.0 }.to_onnx().as_slice()]
+                .concat(),
         ],
         "content" => vec![of(FileRole::Content)],
         "features" => vec![of(FileRole::Features)],

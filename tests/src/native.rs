@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use sanderling_core::{Bundle, BundleFiles, Engine, TractRuntime, operations};
+use sanderling_core::{Bundle, BundleFiles, Engine, operations};
 use sanderling_testkit::Runtime;
+use sanderling_tract::FullRuntime;
 use sanderling_types::Result;
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ impl Native {
 }
 
 fn open(files: BundleFiles) -> Result<Engine> {
-    Engine::new(Bundle::open(files, None)?, &TractRuntime)
+    Engine::new(Bundle::open(files, None)?, &FullRuntime)
 }
 
 /// A changed copy of a bundle's files, as the argument `mutate` of the operation `load` says.
@@ -52,7 +53,8 @@ impl Runtime for Native {
             .iter()
             .map(|operation| {
                 if operation["op"] != "load" {
-                    return operations::run(&self.engine, operation);
+                    let answer = operations::run(&self.engine, &operation.to_string());
+                    return serde_json::from_str(&answer).expect("an answer is JSON");
                 }
                 match open(mutated(&self.files, operation.get("mutate"))) {
                     Ok(_) => json!({ "ok": null }),

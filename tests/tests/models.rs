@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sanderling_conformance::here;
-use sanderling_core::{Bundle, Engine, TractRuntime};
+use sanderling_core::{Bundle, Engine};
+use sanderling_tract::FullRuntime;
 use sanderling_types::{Request, SessionInteraction};
 
 /// A released bundle is downloaded by people who only try something.
@@ -58,7 +59,7 @@ fn check_bundle(model: &str, folder: &Path) {
     assert_eq!((manifest.name.as_str(), manifest.version.to_string()), (model, name(folder)), "{what}");
     assert!(manifest.bundle_bytes() <= MAX_BUNDLE_BYTES, "{what} has {} bytes", manifest.bundle_bytes());
     let item_id = bundle.vocabulary().item_ids[0].clone();
-    let engine = Engine::new(bundle, &TractRuntime).unwrap();
+    let engine = Engine::new(bundle, &FullRuntime).unwrap();
     let now = manifest.training.last_timestamp;
     let session = vec![SessionInteraction { item_id, kind: "view".to_owned(), timestamp: now }];
     let response = engine.recommend(&Request { session, limit: 10, now, ..Request::default() }).response;

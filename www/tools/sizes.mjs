@@ -9,7 +9,8 @@ const PACKAGE = fileURLToPath(new URL('../pkg', import.meta.url));
 /** Measures the compiled engine, its bindings, and the modules that the browser entry loads. */
 export async function measure() {
   const dist = (await readdir(join(PACKAGE, 'dist'))).filter((name) => name.endsWith('.js'));
-  const modules = dist.filter((name) => name !== 'node.js' && name !== 'workerd.js');
+  const others = /^(node|workerd)|-(slim|full)\.js$/;
+  const modules = [...dist.filter((name) => !others.test(name)), 'platforms/browser.js'];
   const files = {
     wasm: [join(PACKAGE, 'wasm', 'sanderling_wasm_bg.wasm')],
     bindings: [join(PACKAGE, 'wasm', 'sanderling_wasm.js')],

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sanderling_cli::wasm_host::{HostLimits, WasmHost};
-use sanderling_core::{Bundle, BundleFiles, Engine, TractRuntime};
+use sanderling_core::{Bundle, BundleFiles, Engine};
+use sanderling_tract::FullRuntime;
 use sanderling_types::{Code, Request, SessionInteraction};
 
 /// A component whose handler runs `code`.
@@ -106,7 +107,7 @@ fn requests(engine: &Engine) -> Vec<Request> {
 fn the_component_recommends_as_the_native_engine_and_survives_its_limits() {
     let Some((component, files)) = real_parts() else { return };
     let engine =
-        Engine::new(Bundle::open(BundleFiles::from(files.clone()), None).unwrap(), &TractRuntime).unwrap();
+        Engine::new(Bundle::open(BundleFiles::from(files.clone()), None).unwrap(), &FullRuntime).unwrap();
     let limits = HostLimits::default();
     let mut host = WasmHost::new(&component, HostLimits { memory_bytes: 2 << 20, ..limits }).unwrap();
 

@@ -110,7 +110,7 @@ impl Bundle {
             features: FeatureSpec::decode(&part(FileRole::Features)?)?,
             baseline: Baseline::decode(&part(FileRole::Baseline)?)?,
             items: match has(FileRole::Items) {
-                true => ItemTable::decode(&part(FileRole::Items)?)?,
+                true => ItemTable::decode(part(FileRole::Items)?)?,
                 false => ItemTable::none(),
             },
             encoder: has(FileRole::Encoder).then(|| part(FileRole::Encoder)).transpose()?,

@@ -5,7 +5,7 @@ use sanderling_types::{Code, Error, ItemIndex, Result, Source};
 
 use crate::order::by_score;
 use crate::retrieve::top_scored;
-use crate::{Bundle, Candidate, Engine, ItemTable, Mask, SessionSource, SessionView};
+use crate::{Bundle, Candidate, Engine, ItemTable, Mask, SessionMemory, SessionSource, SessionView};
 
 /// The items of a session that speak for their neighbours; none in a bundle without neighbours.
 pub(crate) fn sources(bundle: &Bundle, session: &SessionView) -> Vec<SessionSource> {
@@ -20,15 +20,22 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::encode`]; [`Code::InvalidArgument`] in a bundle that has neither.
-    pub fn candidates(&self, session: &SessionView, mask: &Mask) -> Result<Vec<Candidate>> {
+    pub fn candidates(
+        &self,
+        session: &SessionView,
+        mask: &Mask,
+        memory: &mut SessionMemory,
+    ) -> Result<Vec<Candidate>> {
         let bundle = self.bundle();
         let max_candidates = bundle.manifest().limits.max_candidates as usize;
         match (bundle.encoder(), neighbour_scores(bundle, session)) {
-            (Some(_), None) => {
-                Ok(self.retrieve(&self.encode(&session.item_indices())?, max_candidates, mask))
-            }
+            (Some(_), None) => Ok(self.retrieve(
+                &self.encode_remembering(&session.item_indices(), memory)?,
+                max_candidates,
+                mask,
+            )),
             (Some(_), Some(scores)) => {
-                let query = self.encode(&session.item_indices())?;
+                let query = self.encode_remembering(&session.item_indices(), memory)?;
                 let scanned = self.retrieve(&query, max_candidates, mask);
                 Ok(union(scanned, &scores, &query, bundle.items(), max_candidates, mask))
             }
@@ -82,6 +89,7 @@ fn union(
     max_candidates: usize,
     mask: &Mask,
 ) -> Vec<Candidate> {
+    let query = items.prepare(query);
     let spoken_for = numbered(scores).filter(|(_, score)| *score > 0.0);
     let mut near = top_scored(spoken_for, max_candidates, mask).into_iter();
     let mut scanned = scanned.into_iter();
@@ -91,7 +99,7 @@ fn union(
         let from_scan = scanned.next();
         let from_neighbours = near.next().map(|(item, neighbour_score)| Candidate {
             item,
-            score: items.dot(query, item),
+            score: items.score(&query, item),
             neighbour_score,
             source: Source::Neighbours,
         });

@@ -6,10 +6,11 @@ use sanderling_types::{
 };
 
 use crate::features::FeatureEncoder;
+use crate::memory::check_output;
 use crate::observe::{Observed, Observer};
 use crate::order::score_descending;
 use crate::reasons::Explainer;
-use crate::{Bundle, Candidate, Mask, RankerModel, Runtime, Scorer, SessionView, policy};
+use crate::{Bundle, Candidate, Mask, RankerModel, Runtime, Scorer, SessionMemory, SessionView, policy};
 
 /// Decay with which session categories are weighed for [`Reason::Category`].
 const REASON_DECAY: f32 = 0.8;
@@ -99,11 +100,18 @@ impl Engine {
     /// the popularity list after the policy.
     #[must_use]
     pub fn recommend(&self, request: &Request) -> Outcome {
+        self.recommend_remembering(request, &mut SessionMemory::default())
+    }
+
+    /// The same, to the bit, by a caller that keeps `memory` from one request to the next: what the encoder made
+    /// of a session is used again when the next session begins with the same items.
+    #[must_use]
+    pub fn recommend_remembering(&self, request: &Request, memory: &mut SessionMemory) -> Outcome {
         let mut faults = Vec::new();
         let limit = self.clamp_limit(request.limit, &mut faults);
         let session = self.resolve_session(request, &mut faults);
         let mask = policy::mask(&self.bundle, &session, &request.rules);
-        let ranking = self.ranking_or_fault(&session, &mask, request.now, &mut faults);
+        let ranking = self.ranking_or_fault(&session, &mask, request.now, memory, &mut faults);
         let mut outcome = match ranking {
             Some(ranking) => self.list_ranking(&ranking, &session, &request.rules, limit),
             None => self.list_fallback(&mask, &request.rules, limit),
@@ -149,12 +157,13 @@ impl Engine {
         session: &SessionView,
         mask: &Mask,
         now: i64,
+        memory: &mut SessionMemory,
         faults: &mut Vec<Fault>,
     ) -> Option<Ranking> {
         if session.is_empty() || !self.bundle.retrieves() {
             return None;
         }
-        match self.order(session, mask, now) {
+        match self.order(session, mask, now, memory) {
             Ok(mut ranking) => {
                 faults.extend(ranking.fault.take());
                 Some(ranking)
@@ -172,8 +181,14 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::candidates`].
-    pub fn order(&self, session: &SessionView, mask: &Mask, now: i64) -> Result<Ranking> {
-        let candidates = self.candidates(session, mask)?;
+    pub fn order(
+        &self,
+        session: &SessionView,
+        mask: &Mask,
+        now: i64,
+        memory: &mut SessionMemory,
+    ) -> Result<Ranking> {
+        let candidates = self.candidates(session, mask, memory)?;
         let features = self.features.encode(session, &candidates, self.bundle.items(), now);
         Ok(match self.rank(&features, candidates.len()) {
             Ok(scores) => reorder(&candidates, &scores, &features),
@@ -193,9 +208,17 @@ impl Engine {
     /// [`Code::InvalidArgument`] without an encoder, without items or with one out of range,
     /// [`Code::InferenceFailed`] when the encoder fails or gives a value that is not finite.
     pub fn encode(&self, items: &[ItemIndex]) -> Result<Vec<f32>> {
+        self.encode_remembering(items, &mut SessionMemory::default())
+    }
+
+    pub(crate) fn encode_remembering(
+        &self,
+        items: &[ItemIndex],
+        memory: &mut SessionMemory,
+    ) -> Result<Vec<f32>> {
         let encoder = self
             .encoder
-            .as_ref()
+            .as_deref()
             .ok_or_else(|| Error::new(Code::InvalidArgument, "the bundle has no encoder"))?;
         let table = self.bundle.items();
         if items.is_empty() || items.iter().any(|item| item.row() >= table.len()) {
@@ -205,13 +228,7 @@ impl Engine {
         }
         let max_len = self.bundle.manifest().limits.max_session_len as usize;
         let items = &items[items.len().saturating_sub(max_len)..];
-        let mut input = vec![0.0; items.len() * table.dim()];
-        for (item, row) in items.iter().zip(input.chunks_exact_mut(table.dim())) {
-            table.row_into(*item, row);
-        }
-        let query = encoder.run(&input, &[1, items.len(), table.dim()])?;
-        check_output("the encoder", &query, table.dim())?;
-        Ok(query)
+        memory.query(encoder, self.bundle.hash(), items, table)
     }
 
     /// The best `k` kept items by dot product with `query` `[dim]`; none for a query of another
@@ -347,21 +364,6 @@ fn try_longest_session(encoder: &dyn Scorer, manifest: &Manifest) -> Result<()> 
     let query =
         encoder.run(&vec![0.0; len * dim], &[1, len, dim]).map_err(|error| invalid(error.to_string()))?;
     if query.len() == dim { Ok(()) } else { Err(invalid(format!("{} values", query.len()))) }
-}
-
-fn check_output(what: &str, output: &[f32], expected: usize) -> Result<()> {
-    if output.len() != expected {
-        return Err(Error::new(Code::InferenceFailed, format!("{what} gave another number of values"))
-            .expected(expected)
-            .found(output.len()));
-    }
-    match output.iter().find(|value| !value.is_finite()) {
-        Some(value) => {
-            Err(Error::new(Code::InferenceFailed, format!("{what} gave a value that is not finite"))
-                .found(value))
-        }
-        None => Ok(()),
-    }
 }
 
 fn fault(code: FaultCode, detail: String) -> Fault {

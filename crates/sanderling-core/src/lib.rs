@@ -4,12 +4,12 @@
 //! and `recommend` answers a request:
 //!
 //! ```no_run
-//! use sanderling_core::{Bundle, BundleFiles, Engine, TractRuntime};
+//! use sanderling_core::{Bundle, BundleFiles, Engine, SlimRuntime};
 //! use sanderling_types::Request;
 //!
 //! # fn files() -> BundleFiles { BundleFiles::new() }
 //! let bundle = Bundle::open(files(), None)?;
-//! let engine = Engine::new(bundle, &TractRuntime)?;
+//! let engine = Engine::new(bundle, &SlimRuntime)?;
 //! let outcome = engine.recommend(&Request { limit: 10, ..Request::default() });
 //! for recommendation in &outcome.response.recommendations {
 //!     assert!(recommendation.position >= 1);
@@ -30,8 +30,10 @@ mod engine;
 pub mod features;
 mod items;
 mod mask;
+mod memory;
 mod neighbours;
 mod observe;
+pub mod onnx;
 pub mod operations;
 mod order;
 pub mod policy;
@@ -39,8 +41,8 @@ mod reasons;
 mod retrieve;
 mod scorer;
 mod session;
+mod slim;
 pub mod telemetry;
-mod tract_runtime;
 mod trees;
 
 pub use bundle::{Bundle, BundleFiles, PublicKey, RankerModel};
@@ -48,12 +50,13 @@ pub use engine::{Engine, Outcome, Ranking};
 pub use features::FeatureEncoder;
 pub use items::{ItemBits, ItemTable};
 pub use mask::Mask;
+pub use memory::SessionMemory;
 pub use neighbours::{Combination, NeighbourTable, SessionSource};
 pub use observe::{OBSERVED_POSITIONS, Observed};
 pub use order::by_score;
 pub use retrieve::Candidate;
-pub use scorer::{Runtime, Scorer};
+pub use scorer::{Incremental, Memory, Runtime, Scorer};
 pub use session::{SessionItem, SessionView};
+pub use slim::SlimRuntime;
 pub use telemetry::{Telemetry, TelemetryState};
-pub use tract_runtime::TractRuntime;
 pub use trees::{TreeEnsemble, TreeNode};

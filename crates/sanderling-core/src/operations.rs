@@ -1,16 +1,16 @@
-//! Operations as data: the one entry of every conformance runner.
+//! Operations as text: the one entry of every conformance runner.
 //!
-//! An operation is an object with `op` and the arguments of that operation; the answer is
+//! An operation is a JSON object with `op` and the arguments of that operation; the answer is
 //! `{"ok": …}` or `{"error": {code, message, expected, found, hint}}`. Unknown arguments are
 //! refused.
 
 use sanderling_sketch::Histogram;
 use sanderling_types::{
-    Code, Error, ItemId, ItemIndex, Report, Request, Result, Rules, SessionInteraction, Source,
+    Code, Error, ItemId, ItemIndex, Recommendation, Report, Request, Response, Result, Rules,
+    SessionInteraction, Source,
 };
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::candidates::neighbour_scores;
 use crate::{Candidate, Engine, Mask, SessionView, Telemetry, policy};
@@ -30,37 +30,56 @@ use crate::{Candidate, Engine, Mask, SessionView, Telemetry, policy};
 /// | `report` | `requests`, `positions`, `item_ids`, `window_start`, `seed`, `report_id` | `report` |
 /// | `decode_report` | `text` | `report` |
 #[must_use]
-pub fn run(engine: &Engine, op: &Value) -> Value {
-    match dispatch(engine, op) {
-        Ok(value) => json!({ "ok": value }),
-        Err(error) => json!({ "error": error }),
-    }
+pub fn run(engine: &Engine, operation: &str) -> String {
+    dispatch(engine, operation).unwrap_or_else(|error| to_text(&Refused { error }))
 }
 
-fn dispatch(engine: &Engine, op: &Value) -> Result<Value> {
-    let name = op.get("op").and_then(Value::as_str);
-    match name {
-        Some("recommend") => Ok(recommend(engine, &arguments(op)?)),
-        Some("similar") => similar(engine, &arguments(op)?),
-        Some("encode") => encode(engine, &arguments(op)?),
-        Some("features") => features(engine, &arguments(op)?),
-        Some("retrieve") => retrieve(engine, &arguments(op)?),
-        Some("rank") => rank(engine, &arguments(op)?),
-        Some("policy") => apply_policy(engine, &arguments(op)?),
-        Some("sketch") => sketch(engine, &arguments(op)?),
-        Some("report") => report(engine, &arguments(op)?),
-        Some("decode_report") => decode_report(&arguments(op)?),
+#[derive(Serialize)]
+struct Done<T> {
+    ok: T,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    error: Error,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    op: Option<String>,
+}
+
+fn dispatch(engine: &Engine, operation: &str) -> Result<String> {
+    let name: Name = parsed(operation)?;
+    match name.op.as_deref() {
+        Some("recommend") => done(Ok(recommend(engine, &parsed(operation)?))),
+        Some("similar") => done(similar(engine, &parsed(operation)?)),
+        Some("encode") => done(encode(engine, &parsed(operation)?)),
+        Some("features") => done(features(engine, &parsed(operation)?)),
+        Some("retrieve") => done(retrieve(engine, &parsed(operation)?)),
+        Some("rank") => done(rank(engine, &parsed(operation)?)),
+        Some("policy") => done(apply_policy(engine, &parsed(operation)?)),
+        Some("sketch") => done(sketch(engine, &parsed(operation)?)),
+        Some("report") => done(report(engine, &parsed(operation)?)),
+        Some("decode_report") => done(decode_report(&parsed(operation)?)),
         _ => Err(Error::new(Code::InvalidArgument, "the operation is not known")
-            .found(name.map_or_else(|| op.to_string().chars().take(80).collect(), str::to_owned))),
+            .found(name.op.unwrap_or_else(|| operation.chars().take(80).collect()))),
     }
 }
 
-fn arguments<T: DeserializeOwned>(op: &Value) -> Result<T> {
-    let mut arguments = op.clone();
-    if let Some(arguments) = arguments.as_object_mut() {
-        arguments.remove("op");
-    }
-    serde_json::from_value(arguments).map_err(|error| {
+fn done(answer: Result<impl Serialize>) -> Result<String> {
+    Ok(to_text(&Done { ok: answer? }))
+}
+
+/// # Panics
+/// Never: answers hold only JSON-encodable values.
+fn to_text(value: &impl Serialize) -> String {
+    // Unwrap safety: strings and numbers always encode; what is not finite becomes null.
+    serde_json::to_string(value).expect("an answer encodes")
+}
+
+fn parsed<T: DeserializeOwned>(operation: &str) -> Result<T> {
+    serde_json::from_str(operation).map_err(|error| {
         Error::new(Code::InvalidArgument, "the operation has wrong arguments")
             .found(&error)
             .source_error(error)
@@ -78,45 +97,66 @@ fn ids(engine: &Engine, items: impl Iterator<Item = ItemIndex>) -> Vec<&ItemId> 
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct Recommend {
+    op: String,
     request: Request,
 }
 
-fn recommend(engine: &Engine, arguments: &Recommend) -> Value {
+#[derive(Serialize)]
+struct Recommended<'a> {
+    response: Response,
+    observations: Vec<(&'a str, usize)>,
+}
+
+fn recommend<'a>(engine: &'a Engine, arguments: &Recommend) -> Recommended<'a> {
     let outcome = engine.recommend(&arguments.request);
     let fields = &engine.bundle().baseline().fields;
-    let observations: Vec<_> = outcome
-        .observations
-        .iter()
-        .map(|observed| json!([fields[observed.field].name, observed.bin]))
-        .collect();
-    json!({ "response": outcome.response, "observations": observations })
+    let observations = outcome.observations.iter();
+    let named = observations.map(|observed| (fields[observed.field].name.as_str(), observed.bin));
+    Recommended { observations: named.collect(), response: outcome.response }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct Similar {
+    op: String,
     item_id: ItemId,
     limit: u32,
 }
 
-fn similar(engine: &Engine, arguments: &Similar) -> Result<Value> {
-    Ok(json!({ "recommendations": engine.similar(&arguments.item_id, arguments.limit)? }))
+#[derive(Serialize)]
+struct Similars {
+    recommendations: Vec<Recommendation>,
+}
+
+fn similar(engine: &Engine, arguments: &Similar) -> Result<Similars> {
+    Ok(Similars { recommendations: engine.similar(&arguments.item_id, arguments.limit)? })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct Encode {
+    op: String,
     item_ids: Vec<ItemId>,
 }
 
-fn encode(engine: &Engine, arguments: &Encode) -> Result<Value> {
-    Ok(json!({ "query": engine.encode(&lookup(engine, &arguments.item_ids)?)? }))
+#[derive(Serialize)]
+struct Encoded {
+    query: Vec<f32>,
+}
+
+fn encode(engine: &Engine, arguments: &Encode) -> Result<Encoded> {
+    Ok(Encoded { query: engine.encode(&lookup(engine, &arguments.item_ids)?)? })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct Features {
+    op: String,
     session: Vec<SessionInteraction>,
     item_ids: Vec<ItemId>,
     /// Retrieval scores of `item_ids`.
@@ -124,7 +164,12 @@ struct Features {
     now: i64,
 }
 
-fn features(engine: &Engine, arguments: &Features) -> Result<Value> {
+#[derive(Serialize)]
+struct FeatureRows {
+    features: Vec<f32>,
+}
+
+fn features(engine: &Engine, arguments: &Features) -> Result<FeatureRows> {
     let items = lookup(engine, &arguments.item_ids)?;
     if items.len() != arguments.scores.len() {
         return Err(Error::new(Code::InvalidArgument, "scores do not match item_ids")
@@ -145,19 +190,33 @@ fn features(engine: &Engine, arguments: &Features) -> Result<Value> {
         })
         .collect();
     let items = engine.bundle().items();
-    Ok(json!({ "features": engine.feature_encoder().encode(&session, &candidates, items, arguments.now) }))
+    let features = engine.feature_encoder().encode(&session, &candidates, items, arguments.now);
+    Ok(FeatureRows { features })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct Retrieve {
+    op: String,
     query: Vec<f32>,
     k: u32,
     #[serde(default)]
     exclude: Vec<ItemId>,
 }
 
-fn retrieve(engine: &Engine, arguments: &Retrieve) -> Result<Value> {
+#[derive(Serialize)]
+struct Retrieved<'a> {
+    candidates: Vec<Listed<'a>>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    item_id: Option<&'a ItemId>,
+    score: f32,
+}
+
+fn retrieve<'a>(engine: &'a Engine, arguments: &Retrieve) -> Result<Retrieved<'a>> {
     let dim = engine.bundle().manifest().shapes.dim as usize;
     if arguments.query.len() != dim {
         return Err(Error::new(Code::InvalidArgument, "the query has the wrong length")
@@ -169,27 +228,36 @@ fn retrieve(engine: &Engine, arguments: &Retrieve) -> Result<Value> {
         mask.drop_item(item);
     }
     let candidates = engine.retrieve(&arguments.query, arguments.k as usize, &mask);
-    let listed: Vec<_> = candidates
-        .iter()
-        .map(|candidate| json!({ "item_id": engine.bundle().item_id(candidate.item), "score": candidate.score }))
-        .collect();
-    Ok(json!({ "candidates": listed }))
+    let listed = |candidate: &Candidate| Listed {
+        item_id: engine.bundle().item_id(candidate.item),
+        score: candidate.score,
+    };
+    Ok(Retrieved { candidates: candidates.iter().map(listed).collect() })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct Rank {
+    op: String,
     features: Vec<f32>,
     num_candidates: usize,
 }
 
-fn rank(engine: &Engine, arguments: &Rank) -> Result<Value> {
-    Ok(json!({ "scores": engine.rank(&arguments.features, arguments.num_candidates)? }))
+#[derive(Serialize)]
+struct Scores {
+    scores: Vec<f32>,
+}
+
+fn rank(engine: &Engine, arguments: &Rank) -> Result<Scores> {
+    Ok(Scores { scores: engine.rank(&arguments.features, arguments.num_candidates)? })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct ApplyPolicy {
+    op: String,
     session: Vec<SessionInteraction>,
     rules: Rules,
     /// Items in the order in which the ranker would give them.
@@ -197,7 +265,12 @@ struct ApplyPolicy {
     limit: u32,
 }
 
-fn apply_policy(engine: &Engine, arguments: &ApplyPolicy) -> Result<Value> {
+#[derive(Serialize)]
+struct Kept<'a> {
+    item_ids: Vec<&'a ItemId>,
+}
+
+fn apply_policy<'a>(engine: &'a Engine, arguments: &ApplyPolicy) -> Result<Kept<'a>> {
     let bundle = engine.bundle();
     let (session, _) = SessionView::resolve(&arguments.session, bundle);
     let mask = policy::mask(bundle, &session, &arguments.rules);
@@ -206,12 +279,14 @@ fn apply_policy(engine: &Engine, arguments: &ApplyPolicy) -> Result<Value> {
     let cap = policy::category_cap(&arguments.rules, &bundle.manifest().policy);
     let limit = arguments.limit as usize;
     let kept = policy::cap_categories(bundle.vocabulary(), items.iter().copied(), cap, limit);
-    Ok(json!({ "item_ids": ids(engine, kept.into_iter().map(|at| items[at])) }))
+    Ok(Kept { item_ids: ids(engine, kept.into_iter().map(|at| items[at])) })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct Sketch {
+    op: String,
     field: String,
     #[serde(default)]
     values: Vec<f32>,
@@ -219,7 +294,12 @@ struct Sketch {
     labels: Vec<String>,
 }
 
-fn sketch(engine: &Engine, arguments: &Sketch) -> Result<Value> {
+#[derive(Serialize)]
+struct Sketched {
+    counts: Vec<u64>,
+}
+
+fn sketch(engine: &Engine, arguments: &Sketch) -> Result<Sketched> {
     let field = engine.bundle().baseline().field(&arguments.field);
     let field = field.ok_or_else(|| {
         Error::new(Code::UnknownField, "the baseline declares no such field").found(&arguments.field)
@@ -231,12 +311,14 @@ fn sketch(engine: &Engine, arguments: &Sketch) -> Result<Value> {
         let out_of_range = || Error::new(Code::BinOutOfRange, "the field has no bin for a value");
         histogram.record(bin.ok_or_else(out_of_range)?)?;
     }
-    Ok(json!({ "counts": histogram.counts() }))
+    Ok(Sketched { counts: histogram.counts().to_vec() })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct MakeReport {
+    op: String,
     requests: Vec<Request>,
     #[serde(default)]
     positions: Vec<Option<u32>>,
@@ -247,7 +329,12 @@ struct MakeReport {
     report_id: [u8; 16],
 }
 
-fn report(engine: &Engine, arguments: &MakeReport) -> Result<Value> {
+#[derive(Serialize)]
+struct Reported {
+    report: Report,
+}
+
+fn report(engine: &Engine, arguments: &MakeReport) -> Result<Reported> {
     let bundle = engine.bundle();
     let mut telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
     for request in &arguments.requests {
@@ -260,15 +347,17 @@ fn report(engine: &Engine, arguments: &MakeReport) -> Result<Value> {
         telemetry.record_interaction(&bundle.category_names(item));
     }
     let report = telemetry.build_report(arguments.window_start, arguments.seed, arguments.report_id)?;
-    Ok(json!({ "report": report }))
+    Ok(Reported { report })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "`op` is read before the others")]
 struct DecodeReport {
+    op: String,
     text: String,
 }
 
-fn decode_report(arguments: &DecodeReport) -> Result<Value> {
-    Ok(json!({ "report": Report::decode(arguments.text.as_bytes())? }))
+fn decode_report(arguments: &DecodeReport) -> Result<Reported> {
+    Ok(Reported { report: Report::decode(arguments.text.as_bytes())? })
 }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use sanderling_kernels::any_above;
 use sanderling_types::{ItemIndex, Source};
 
 use crate::order::by_score;
@@ -72,6 +73,14 @@ impl TopK {
         }
     }
 
+    /// The score that a later item must exceed to be kept: of equal scores the earlier item comes first.
+    fn floor(&self) -> f32 {
+        if self.heap.len() < self.k {
+            return f32::NEG_INFINITY;
+        }
+        self.heap.peek().map_or(f32::INFINITY, |worst| worst.0)
+    }
+
     fn finish(self) -> impl Iterator<Item = (ItemIndex, f32)> {
         self.heap.into_sorted_vec().into_iter().map(|Scored(score, item)| (item, score))
     }
@@ -94,11 +103,20 @@ fn retrieved((item, score): (ItemIndex, f32)) -> Candidate {
 
 impl ItemTable {
     /// The best `k` kept items by dot product with `query` `[dim]`, in the order of
-    /// [`by_score`]; fewer when fewer are kept.
+    /// [`by_score`]; fewer when fewer are kept. The query is rounded to whole numbers, of which its largest
+    /// element becomes 32,767 (less from 516 dimensions on), so that sums are exact.
     #[must_use]
     pub fn top_k(&self, query: &[f32], k: usize, mask: &Mask) -> Vec<Candidate> {
         let mut top = TopK::new(k, self.len());
-        self.for_each_dot(query, |item, score| top.offer(item, score, mask));
+        self.for_each_block(&self.prepare(query), |first, scores| {
+            let floor = top.floor();
+            // Most blocks have no item that would be kept.
+            if any_above(scores, floor) {
+                for (item, score) in (first.0..).map(ItemIndex).zip(scores) {
+                    top.offer(item, *score, mask);
+                }
+            }
+        });
         top.finish().map(retrieved).collect()
     }
 
@@ -115,11 +133,14 @@ impl ItemTable {
     /// not it is kept itself.
     #[must_use]
     pub fn num_before(&self, query: &[f32], target: ItemIndex, mask: &Mask) -> usize {
-        let target_score = (self.dot(query, target), target);
+        let query = self.prepare(query);
+        let target_score = (self.score(&query, target), target);
         let mut num_before = 0;
-        self.for_each_dot(query, |item, score| {
-            let before = by_score((score, item), target_score) == Ordering::Less && mask.keeps(item);
-            num_before += usize::from(before);
+        self.for_each_block(&query, |first, scores| {
+            for (item, score) in (first.0..).map(ItemIndex).zip(scores) {
+                let before = by_score((*score, item), target_score) == Ordering::Less && mask.keeps(item);
+                num_before += usize::from(before);
+            }
         });
         num_before
     }

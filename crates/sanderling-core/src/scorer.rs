@@ -11,6 +11,35 @@ pub trait Scorer: Send + Sync {
     /// [`sanderling_types::Code::InferenceFailed`] when the model fails,
     /// [`sanderling_types::Code::InvalidArgument`] when `input` does not have that shape.
     fn run(&self, input: &[f32], shape: &[usize]) -> Result<Vec<f32>>;
+
+    /// The same encoder taking items in one after the other, where it can.
+    fn incremental(&self) -> Option<&dyn Incremental> {
+        None
+    }
+}
+
+/// An encoder that remembers what it made of the items so far.
+pub trait Incremental {
+    /// Takes the item vectors `items` `[new, dim]`, oldest first, in behind those that made `memory`. Gives the
+    /// query of all of them, with the same bits as [`Scorer::run`] gives of all at once.
+    ///
+    /// # Errors
+    /// [`sanderling_types::Code::InvalidArgument`] without an item or for more than the encoder takes; `memory`
+    /// is as it was then.
+    fn append(&self, memory: &mut Memory, items: &[f32]) -> Result<Vec<f32>>;
+}
+
+/// What an encoder made of some items; of none to begin with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    pub(crate) blocks: Vec<BlockMemory>,
+}
+
+/// Keys and values of attention, `[len, dim]` each.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct BlockMemory {
+    pub(crate) keys: Vec<f32>,
+    pub(crate) values: Vec<f32>,
 }
 
 /// Turns the bytes of a model into a [`Scorer`]. The bytes are untrusted.

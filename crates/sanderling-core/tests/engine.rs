@@ -4,7 +4,7 @@
 mod support;
 
 use proptest::prelude::*;
-use sanderling_core::{Bundle, Engine, Mask, SessionView};
+use sanderling_core::{Bundle, Engine, Mask, SessionMemory, SessionView};
 use sanderling_types::{
     Code, FaultCode, Filter, ItemId, ItemIndex, Reason, Request, Response, Rules, SessionInteraction, Source,
 };
@@ -94,7 +94,7 @@ fn neighbours_beside_an_encoder_take_turns_with_the_scan() {
     mask.drop_item(ItemIndex(0));
     mask.drop_item(ItemIndex(3));
     // By the query, which is the boot: clog 2, pump, cap and gift -1. By neighbours: gift, cap.
-    let candidates = engine.candidates(&view, &mask).unwrap();
+    let candidates = engine.candidates(&view, &mask, &mut SessionMemory::default()).unwrap();
     let found: Vec<_> = candidates.iter().map(|candidate| (candidate.item.0, candidate.source)).collect();
     let expected =
         [(1, Source::Retrieval), (2, Source::Retrieval), (4, Source::Neighbours), (5, Source::Neighbours)];
@@ -124,7 +124,7 @@ fn a_turn_each_leaves_no_more_than_max_candidates() {
     fixture.manifest.limits.max_candidates = 3;
     let engine = fixture.engine();
     let (view, _) = SessionView::resolve(&session(&["beret", "boot"]), engine.bundle());
-    let candidates = engine.candidates(&view, &Mask::all(6)).unwrap();
+    let candidates = engine.candidates(&view, &Mask::all(6), &mut SessionMemory::default()).unwrap();
     let items: Vec<u32> = candidates.iter().map(|candidate| candidate.item.0).collect();
     // Scan: clog, boot, pump. Neighbours: gift, cap.
     assert_eq!(items, [1, 0, 5]);
@@ -137,7 +137,10 @@ fn a_bundle_that_retrieves_nothing_lists_its_fallback() {
     assert_eq!(ids(&outcome.response), ["clog", "pump", "beret"]);
     assert_eq!(faults(&outcome.response), [], "nothing went wrong");
     let (view, _) = SessionView::resolve(&session(&["boot"]), engine.bundle());
-    assert_eq!(engine.candidates(&view, &Mask::all(6)).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(
+        engine.candidates(&view, &Mask::all(6), &mut SessionMemory::default()).unwrap_err().code(),
+        Code::InvalidArgument
+    );
     assert!(engine.similar(&ItemId::from("boot"), 3).unwrap().is_empty());
 }
 
@@ -230,7 +233,7 @@ fn ranking_is_a_permutation_of_the_retrieved_candidates() {
     let engine = Fixture::new().engine();
     let (view, _) = SessionView::resolve(&session(&["pump", "cap"]), engine.bundle());
     let mask = Mask::all(6);
-    let ranking = engine.order(&view, &mask, support::NOW).unwrap();
+    let ranking = engine.order(&view, &mask, support::NOW, &mut SessionMemory::default()).unwrap();
     let query = engine.encode(&view.item_indices()).unwrap();
     let mut retrieved = engine.retrieve(&query, 5, &mask);
     let mut ranked = ranking.candidates.clone();

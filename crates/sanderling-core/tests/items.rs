@@ -18,7 +18,7 @@ proptest! {
     #[test]
     fn what_is_encoded_decodes_to_the_same(table in tables()) {
         let bytes = table.encode();
-        prop_assert_eq!(ItemTable::decode(&bytes).unwrap(), table);
+        prop_assert_eq!(ItemTable::decode(bytes).unwrap(), table);
     }
 
     #[test]
@@ -71,10 +71,9 @@ proptest! {
 
 #[test]
 fn integers_that_were_chosen_elsewhere_are_checked() {
-    let table =
-        |bits, scales: &[f32], rows: &[i8]| ItemTable::from_integers(2, bits, scales.to_vec(), rows.to_vec());
+    let table = |bits, scales: &[f32], rows: &[i8]| ItemTable::from_integers(2, bits, scales, rows);
     let made = table(ItemBits::Four, &[0.5, 0.0], &[7, -7, 0, 1]).unwrap();
-    assert_eq!(ItemTable::decode(&made.encode()).unwrap(), made);
+    assert_eq!(ItemTable::decode(made.encode()).unwrap(), made);
     assert_eq!(made.first(1), table(ItemBits::Four, &[0.5], &[7, -7]).unwrap());
     assert_eq!(made.first(9), made);
     for (bits, scales, rows, code) in [
@@ -114,7 +113,7 @@ fn four_bits_are_packed_two_a_byte_and_checked() {
         [([0x87, 0x01], "-8 in the high half"), ([0xC7, 0x11], "bits behind the last element")]
     {
         let changed = [&bytes[..20], &last].concat();
-        assert_eq!(ItemTable::decode(&changed).unwrap_err().code(), Code::ItemsInvalid, "{what}");
+        assert_eq!(ItemTable::decode(changed).unwrap_err().code(), Code::ItemsInvalid, "{what}");
     }
     let outlier: Vec<f32> =
         (0..32).map(|i| if i == 0 { 3.0 } else { 0.1 * ((i % 5) as f32 - 2.0) }).collect();
@@ -132,11 +131,11 @@ fn every_cut_and_every_wrong_header_is_refused() {
     for at in 0..16 {
         let mut changed = bytes.clone();
         changed[at] ^= 0x80;
-        let code = ItemTable::decode(&changed).unwrap_err().code();
+        let code = ItemTable::decode(changed).unwrap_err().code();
         let expected = if (4..6).contains(&at) { Code::UnsupportedFormatVersion } else { Code::ItemsInvalid };
         assert_eq!(code, expected, "byte {at}");
     }
-    assert!(ItemTable::decode(&[bytes.as_slice(), &[0]].concat()).is_err(), "left-over byte");
+    assert!(ItemTable::decode([bytes.as_slice(), &[0]].concat()).is_err(), "left-over byte");
 }
 
 #[test]
@@ -145,11 +144,11 @@ fn values_that_the_writer_never_makes_are_refused() {
     for scale in [f32::NAN, f32::INFINITY, -1.0, -0.0, 1e-40, 1e30] {
         let mut changed = bytes.clone();
         changed[16..20].copy_from_slice(&scale.to_le_bytes());
-        assert_eq!(ItemTable::decode(&changed).unwrap_err().code(), Code::ItemsInvalid, "scale {scale}");
+        assert_eq!(ItemTable::decode(changed).unwrap_err().code(), Code::ItemsInvalid, "scale {scale}");
     }
     let mut changed = bytes;
     changed[20] = 0x80;
-    assert_eq!(ItemTable::decode(&changed).unwrap_err().code(), Code::ItemsInvalid, "element -128");
+    assert_eq!(ItemTable::decode(changed).unwrap_err().code(), Code::ItemsInvalid, "element -128");
 }
 
 #[test]

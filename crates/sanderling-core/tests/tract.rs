@@ -4,7 +4,8 @@
 mod support;
 
 use prost::Message;
-use sanderling_core::{Bundle, Engine, Runtime, Scorer, TractRuntime};
+use sanderling_core::{Bundle, Engine, Runtime, Scorer};
+use sanderling_tract::TractRuntime;
 use sanderling_types::{Code, FileRole, ItemIndex, Result, Shapes};
 use support::onnx::{
     first_column_ranker_model, floats, integers, last_row_encoder, last_row_encoder_model, model, node,

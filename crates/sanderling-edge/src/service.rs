@@ -1,6 +1,7 @@
 //! Which request reaches which call of the engine; knows nothing of WASI.
 
-use sanderling_core::{Bundle, BundleFiles, Engine, PublicKey, TractRuntime, operations};
+use sanderling_core::{Bundle, BundleFiles, Engine, PublicKey, operations};
+use sanderling_tract::FullRuntime;
 use sanderling_types::{Code, Error, Request, Result, Sha256Hash, unpack_files};
 use serde_json::{Value, json};
 
@@ -148,7 +149,7 @@ impl Service {
         let files = BundleFiles::from(unpack_files(&request.body, MAX_BUNDLE_BYTES)?);
         let bundle = Bundle::open(files, key.as_ref())?;
         let bundle_sha256 = bundle.hash();
-        let engine = Engine::new(bundle, &TractRuntime)?;
+        let engine = Engine::new(bundle, &FullRuntime)?;
         self.loaded = Some(Loaded { engine, key, bundle_sha256 });
         Ok(json!({ "bundle_sha256": bundle_sha256 }))
     }
@@ -165,21 +166,31 @@ fn public_key(text: &str) -> Result<PublicKey> {
 }
 
 fn recommend(engine: &Engine, request: &HttpRequest) -> Result<Value> {
-    let body: Value = parse(&request.body, MAX_REQUEST_BYTES, "the request")?;
-    to_value(&engine.recommend(&Request::from_json(body, request.now)?).response)
+    check_length(&request.body, MAX_REQUEST_BYTES, "the request")?;
+    to_value(&engine.recommend(&Request::from_json(&request.body, request.now)?).response)
 }
 
 fn run_operations(engine: &Engine, body: &[u8]) -> Result<Value> {
     let list: Vec<Value> = parse(body, MAX_OPERATIONS_BYTES, "the list of operations")?;
-    Ok(list.iter().map(|operation| operations::run(engine, operation)).collect())
+    let answer = |operation: &Value| -> serde_json::Result<Value> {
+        serde_json::from_str(&operations::run(engine, &operation.to_string()))
+    };
+    list.iter().map(answer).collect::<serde_json::Result<Value>>().map_err(|error| {
+        Error::new(Code::Internal, "an answer cannot be given").found(&error).source_error(error)
+    })
+}
+
+fn check_length(body: &[u8], max_bytes: usize, what: &str) -> Result<()> {
+    if body.len() <= max_bytes {
+        return Ok(());
+    }
+    Err(Error::new(Code::LimitExceeded, format!("{what} is too large"))
+        .expected(format!("at most {max_bytes} bytes"))
+        .found(format!("{} bytes", body.len())))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8], max_bytes: usize, what: &str) -> Result<T> {
-    if body.len() > max_bytes {
-        return Err(Error::new(Code::LimitExceeded, format!("{what} is too large"))
-            .expected(format!("at most {max_bytes} bytes"))
-            .found(format!("{} bytes", body.len())));
-    }
+    check_length(body, max_bytes, what)?;
     serde_json::from_slice(body).map_err(|error| {
         Error::new(Code::InvalidArgument, format!("{what} cannot be decoded"))
             .found(&error)

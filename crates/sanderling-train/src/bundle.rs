@@ -6,9 +6,11 @@ use std::io::Write;
 use std::path::Path;
 
 use sanderling_core::BundleFiles;
+use sanderling_core::onnx::Model;
 use sanderling_types::{
     Baseline, Code, Error, FORMAT_VERSION, FeatureSpec, FileEntry, FileRole, Limits, Manifest, Metric,
-    PolicyDefaults, Quantisation, Result, Sha256Hash, Shapes, TelemetryConstants, TrainingWindow, Vocabulary,
+    PolicyDefaults, Quantisation, Result, RuntimeKind, Sha256Hash, Shapes, TelemetryConstants,
+    TrainingWindow, Vocabulary,
 };
 
 use crate::folder::{write_file, write_folder};
@@ -64,6 +66,15 @@ pub struct Contents {
     pub card: String,
 }
 
+impl Contents {
+    /// The smallest runtime for the models that a device runs.
+    fn runtime(&self) -> RuntimeKind {
+        let ranker = Some(&self.ranker.onnx).filter(|_| self.ranker.trees.is_none());
+        let mut models = self.encoder.iter().chain(ranker);
+        if models.all(|onnx| Model::read(onnx).is_some()) { RuntimeKind::Slim } else { RuntimeKind::Full }
+    }
+}
+
 /// Names, hashes and lists the contents; the manifest is among the files.
 #[must_use]
 pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
@@ -101,6 +112,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
         policy: facts.policy,
         quantisation: facts.quantisation,
         recommender: facts.recommender,
+        runtime: contents.runtime(),
         shapes: facts.shapes,
         telemetry: facts.telemetry,
         training: facts.training,

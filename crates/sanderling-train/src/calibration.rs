@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
-use sanderling_core::{Engine, SessionView, policy};
+use sanderling_core::{Engine, SessionMemory, SessionView, policy};
 use sanderling_types::Metric;
 use serde::Serialize;
 
@@ -76,7 +76,7 @@ fn outcomes(engine: &Engine, split: &Split, case: Case) -> Option<Vec<Outcome>> 
         return None;
     }
     let mask = policy::mask(engine.bundle(), &session, &request.rules);
-    let ranking = engine.order(&session, &mask, request.now).ok()?;
+    let ranking = engine.order(&session, &mask, request.now, &mut SessionMemory::default()).ok()?;
     let target = engine.bundle().item_index(split.item_id(split.target(case)));
     let best = f64::from(*ranking.scores.first()?);
     let total: f64 = ranking.scores.iter().map(|&score| (f64::from(score) - best).exp()).sum();

@@ -48,8 +48,9 @@ impl Candidates {
         let file = File::open(path).map_err(|error| {
             Error::new(Code::NotFound, format!("{} cannot be opened", path.display())).source_error(error)
         })?;
-        // Sequences have the order of the users.
-        let sequences = dataset.interactions.users();
+        let users = dataset.interactions.users();
+        let sequences: BTreeMap<u32, u32> =
+            split.test.iter().map(|case| (split.users[case.user as usize], case.user)).collect();
         let rows: BTreeMap<&ItemId, u32> = split.vocabulary.item_ids.iter().zip(0..).collect();
         let mut of: BTreeMap<u32, Vec<u32>> = split.test.iter().map(|case| (case.user, Vec::new())).collect();
         let mut reader = csv::Reader::from_reader(file);
@@ -59,7 +60,8 @@ impl Candidates {
                     .expected("columns user_id and item_id")
                     .found(&error)
             })?;
-            let items = sequences.number(row.user_id.as_str()).and_then(|sequence| of.get_mut(&sequence));
+            let sequence = users.number(row.user_id.as_str()).and_then(|user| sequences.get(&user));
+            let items = sequence.and_then(|sequence| of.get_mut(sequence));
             if let (Some(items), Some(&item)) = (items, rows.get(&row.item_id)) {
                 items.push(item);
             }

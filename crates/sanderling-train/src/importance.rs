@@ -133,7 +133,8 @@ fn probe(engine: &Engine) -> Result<Option<Vec<f64>>> {
 mod tests {
     use std::path::Path;
 
-    use sanderling_core::{Bundle, TractRuntime};
+    use sanderling_core::onnx::LinearRanker;
+    use sanderling_core::{Bundle, SlimRuntime};
     use sanderling_types::{FileEntry, FileRole, Manifest, Sha256Hash};
 
     use super::*;
@@ -144,14 +145,14 @@ mod tests {
         let mut files = crate::bundle::read(&folder).expect("reads");
         let mut manifest =
             Manifest::decode(files.get(Manifest::FILE_NAME).expect("is there")).expect("decodes");
-        let onnx = crate::onnx::linear_ranker(weights, 0.0);
+        let onnx = LinearRanker { weights: weights.to_vec(), bias: 0.0 }.to_onnx();
         let path = FileRole::Ranker.file_name().to_owned();
         let entry = FileEntry { bytes: onnx.len() as u64, path: path.clone(), sha256: Sha256Hash::of(&onnx) };
         manifest.files.remove(&FileRole::Trees);
         manifest.files.insert(FileRole::Ranker, entry);
         files.insert(path, onnx);
         files.insert(Manifest::FILE_NAME, manifest.encode());
-        Engine::new(Bundle::open(files, None).expect("opens"), &TractRuntime).expect("loads")
+        Engine::new(Bundle::open(files, None).expect("opens"), &SlimRuntime).expect("loads")
     }
 
     #[test]

@@ -28,7 +28,6 @@ pub mod external;
 mod folder;
 pub mod importance;
 pub mod metrics;
-pub mod onnx;
 mod pack;
 pub mod rankers;
 pub mod recipe;

@@ -1,6 +1,6 @@
 //! Metrics of parts of the test cases: whom and what a recommender serves well, and what it does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sanderling_types::Metric;
 use serde::Serialize;
@@ -45,6 +45,8 @@ pub struct Slices {
 pub fn slices(split: &Split, cases: &[Case], results: &[CaseResult], seed: u64) -> Slices {
     assert_eq!(cases.len(), results.len(), "one result a case");
     let num_head = head_len(&split.vocabulary.popularity);
+    let trained = || split.users.iter().zip(&split.train_len).filter(|(_, len)| **len > 0);
+    let known: BTreeSet<u32> = trained().map(|(user, _)| *user).collect();
     let by = |segment: &dyn Fn(Case) -> &'static str| {
         let mut parts: BTreeMap<&'static str, Vec<&CaseResult>> = BTreeMap::new();
         for (case, result) in cases.iter().zip(results) {
@@ -64,7 +66,7 @@ pub fn slices(split: &Split, cases: &[Case], results: &[CaseResult], seed: u64) 
             Some(row) if (row as usize) < split.num_trained() => "tail",
             _ => "unseen",
         }),
-        user: by(&|case| if split.train_len[case.user as usize] > 0 { "known" } else { "new" }),
+        user: by(&|case| if known.contains(&split.users[case.user as usize]) { "known" } else { "new" }),
     }
 }
 

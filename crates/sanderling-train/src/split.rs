@@ -85,6 +85,9 @@ pub struct Split {
     pub unseen_ids: Vec<ItemId>,
     /// Everything each user (or session) did, oldest first; training part, then the rest.
     pub sequences: Vec<Vec<Event>>,
+    /// Number of the user (or session) in the data set, one a sequence: whoever has a test case of held-out
+    /// items has two sequences.
+    pub users: Vec<u32>,
     /// How many events of each sequence are for training.
     pub train_len: Vec<u32>,
     /// Cases to choose models by.
@@ -219,6 +222,7 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
     let mut out = Split {
         kind,
         sequences: Vec::with_capacity(logs.len()),
+        users: Vec::with_capacity(logs.len()),
         train_len: Vec::with_capacity(logs.len()),
         validation: Vec::new(),
         test: Vec::new(),
@@ -229,15 +233,16 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
         unseen_ids: Vec::new(),
     };
     // Each log is gone when its sequence is there: both of all users would take twice the memory.
-    for (user, log) in logs.into_iter().enumerate() {
+    for (sequence, log) in logs.into_iter().enumerate() {
         for (prefix, event) in log.events.iter().enumerate().skip(log.num_context.max(1)) {
-            let case = Case { user: user as u32, prefix: prefix as u32 };
+            let case = Case { user: sequence as u32, prefix: prefix as u32 };
             match event.part {
                 SplitPart::Train => {}
                 SplitPart::Validation => out.validation.push(case),
                 SplitPart::Test => out.test.push(case),
             }
         }
+        out.users.push(log.user);
         out.train_len.push(log.training().count() as u32);
         let event = |event: &LogEvent| Event { item: rows.of(event.item), timestamp: event.timestamp };
         out.sequences.push(log.events.iter().map(event).collect());

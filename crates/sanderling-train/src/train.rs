@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, NeighbourTable, TractRuntime};
+use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, NeighbourTable};
+use sanderling_tract::FullRuntime;
 use sanderling_types::{
     Baseline, Code, Error, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result, Sha256Hash,
     Shapes, TrainingWindow,
@@ -274,7 +275,7 @@ impl Packer {
     pub(crate) fn keep_first(&mut self, num_items: usize) -> Result<()> {
         let Contents { items, neighbours, vocabulary, .. } = &mut self.contents;
         if let Some(items) = items {
-            *items = ItemTable::decode(items)?.first(num_items).encode();
+            *items = ItemTable::decode(items.as_slice())?.first(num_items).encode();
         }
         if let Some(neighbours) = neighbours {
             *neighbours = NeighbourTable::decode(neighbours)?.first(num_items).encode();
@@ -330,7 +331,7 @@ impl Packer {
     /// The bundle as it is now, opened and loaded the way a device does it.
     pub(crate) fn engine(&self) -> Result<Engine> {
         let (files, _) = bundle::assemble(&self.contents, &self.facts);
-        Engine::new(Bundle::open(files, None)?, &TractRuntime)
+        Engine::new(Bundle::open(files, None)?, &FullRuntime)
     }
 
     pub(crate) fn fit_ranker(&mut self, split: &Split, recipe: &Recipe) -> Result<RankerReport> {

@@ -48,6 +48,7 @@ codes! {
     VocabularyInvalid = "vocabulary_invalid", "vocabulary.json is malformed or disagrees with the manifest.";
     BaselineInvalid = "baseline_invalid", "baseline.json is malformed or disagrees with the feature spec.";
     ModelInvalid = "model_invalid", "A model is malformed, uses what is not allowed, or has the wrong shapes.";
+    ModelNotSlim = "model_not_slim", "A model is not one that the slim runtime runs: it needs the full runtime.";
     LimitExceeded = "limit_exceeded", "An input is larger than the declared limit.";
     InferenceFailed = "inference_failed", "A model failed while running.";
     InvalidArgument = "invalid_argument", "An argument has the wrong type or is out of range.";

@@ -39,7 +39,7 @@ pub use id::{ItemId, ItemIndex, UserId};
 pub use interaction::{Interaction, SessionInteraction, SplitPart};
 pub use manifest::{
     FileEntry, FileRole, Limits, Manifest, Metric, PackingKind, PackingStep, PolicyDefaults, Pruned,
-    Quantisation, Shapes, TelemetryConstants, TimeKind, TrainingWindow,
+    Quantisation, RuntimeKind, Shapes, TelemetryConstants, TimeKind, TrainingWindow,
 };
 pub use recommend::{
     Context, Fault, FaultCode, Filter, Reason, Recommendation, Request, Response, Rules, Source,

@@ -179,6 +179,25 @@ pub struct Pruned {
     pub target_share: f64,
 }
 
+/// Which runtime a bundle asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RuntimeKind {
+    /// Runs exactly the models that the trainer writes, see `docs/runtimes.md`.
+    #[default]
+    Slim,
+    /// Runs any ONNX model of the allowed operators.
+    Full,
+}
+
+impl RuntimeKind {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_slim(&self) -> bool {
+        *self == Self::Slim
+    }
+}
+
 /// Sizes that the files must agree with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -276,6 +295,9 @@ pub struct Manifest {
     /// Which recommender of the trainer made the models, such as `sequence`, `ease` or
     /// `sequence+vmis-knn`.
     pub recommender: String,
+    /// The smallest runtime that runs the models. Left out of the JSON when it is `slim`.
+    #[serde(default, skip_serializing_if = "RuntimeKind::is_slim")]
+    pub runtime: RuntimeKind,
     /// Sizes.
     pub shapes: Shapes,
     /// Privacy constants.

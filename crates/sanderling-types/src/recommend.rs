@@ -57,6 +57,7 @@ pub struct Request {
     pub limit: u32,
     /// Unix seconds. A host with a clock puts the present time where it is absent, see
     /// [`Request::from_json`].
+    #[serde(deserialize_with = "null_as_default")]
     pub now: i64,
     /// Seed of every random choice.
     pub seed: u64,
@@ -83,15 +84,20 @@ impl Request {
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] for unknown keys and wrong types.
-    pub fn from_json(mut request: serde_json::Value, now: i64) -> Result<Self> {
-        let invalid = || Error::new(Code::InvalidArgument, "the request cannot be read");
-        let Some(fields) = request.as_object_mut() else {
-            return Err(invalid().expected("an object"));
+    pub fn from_json(request: &[u8], now: i64) -> Result<Self> {
+        let invalid = |error: serde_json::Error| {
+            Error::new(Code::InvalidArgument, "the request cannot be read")
+                .expected("an object")
+                .found(&error)
+                .source_error(error)
         };
-        if fields.get("now").is_none_or(serde_json::Value::is_null) {
-            fields.insert("now".to_owned(), now.into());
+        #[derive(Deserialize)]
+        struct Asked {
+            now: Option<i64>,
         }
-        serde_json::from_value(request).map_err(|error| invalid().found(&error).source_error(error))
+        let asked: Asked = serde_json::from_slice(request).map_err(invalid)?;
+        let request: Self = serde_json::from_slice(request).map_err(invalid)?;
+        Ok(Self { now: asked.now.unwrap_or(now), ..request })
     }
 }
 
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_a_request_leaves_out_is_the_same_on_every_host() {
-        let read = |value| Request::from_json(value, 77);
+        let read = |value: serde_json::Value| Request::from_json(value.to_string().as_bytes(), 77);
         let plain = Request { now: 77, ..Request::default() };
         assert_eq!(plain.limit, 10);
         assert_eq!(read(json!({})).unwrap(), plain);

@@ -24,12 +24,15 @@ pub(crate) fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
     })
 }
 
-/// Reads an argument strictly, as the JSON that it stands for: unknown keys and wrong types are
-/// errors that say where. Keys whose value is `undefined` are absent.
-pub(crate) fn from_js<T: DeserializeOwned>(what: &str, value: &JsValue) -> Result<T, JsValue> {
+/// The JSON that an argument stands for. Keys whose value is `undefined` are absent.
+pub(crate) fn json_text(what: &str, value: &JsValue) -> Result<String, JsValue> {
     let text = js_sys::JSON::stringify(value).ok().and_then(|text| text.as_string());
-    let text = text.ok_or_else(|| thrown(&wrong_argument(what, "a value that is not JSON")))?;
-    serde_json::from_str(&well_formed(text)).map_err(|error| thrown(&wrong_argument(what, error)))
+    text.map(well_formed).ok_or_else(|| thrown(&wrong_argument(what, "a value that is not JSON")))
+}
+
+/// Reads an argument strictly, as its JSON: unknown keys and wrong types are errors that say where.
+pub(crate) fn from_js<T: DeserializeOwned>(what: &str, value: &JsValue) -> Result<T, JsValue> {
+    serde_json::from_str(&json_text(what, value)?).map_err(|error| thrown(&wrong_argument(what, error)))
 }
 
 /// `JSON.stringify` writes half a surrogate pair as an escape and a whole pair as itself. No text of

@@ -1,19 +1,24 @@
 //! The class `WasmEngine`.
 
-use sanderling_core::{Bundle, Engine, Telemetry, TractRuntime, operations};
+use sanderling_core::{Bundle, Engine, SessionMemory, Telemetry, operations};
 use sanderling_types::{ItemId, Request};
-use serde_json::Value;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::convert::{files, fixed, from_js, integer, public_key, to_js};
+use crate::convert::{files, fixed, from_js, integer, json_text, public_key, to_js};
 use crate::error::thrown;
+
+#[cfg(feature = "full")]
+const RUNTIME: sanderling_tract::FullRuntime = sanderling_tract::FullRuntime;
+#[cfg(not(feature = "full"))]
+const RUNTIME: sanderling_core::SlimRuntime = sanderling_core::SlimRuntime;
 
 /// One loaded bundle with its telemetry.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct WasmEngine {
     engine: Engine,
+    memory: SessionMemory,
     telemetry: Telemetry,
 }
 
@@ -33,8 +38,8 @@ impl WasmEngine {
         let key = key.as_deref().map(public_key).transpose()?;
         let bundle = Bundle::open(files(bundle_files)?, key.as_ref()).map_err(|error| thrown(&error))?;
         let telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
-        let engine = Engine::new(bundle, &TractRuntime).map_err(|error| thrown(&error))?;
-        Ok(Self { engine, telemetry })
+        let engine = Engine::new(bundle, &RUNTIME).map_err(|error| thrown(&error))?;
+        Ok(Self { engine, memory: SessionMemory::default(), telemetry })
     }
 
     /// The manifest.
@@ -71,11 +76,11 @@ impl WasmEngine {
     /// # Errors
     /// `invalid_argument` for a request of another shape; nothing else is ever thrown.
     pub fn recommend(&mut self, request: &JsValue) -> Result<JsValue, JsValue> {
-        let request: Value = from_js("the request", request)?;
+        let request = json_text("the request", request)?;
         // Seconds of a clock are far inside an i64.
         let now = (js_sys::Date::now() / 1000.0) as i64;
-        let request = Request::from_json(request, now).map_err(|error| thrown(&error))?;
-        let outcome = self.engine.recommend(&request);
+        let request = Request::from_json(request.as_bytes(), now).map_err(|error| thrown(&error))?;
+        let outcome = self.engine.recommend_remembering(&request, &mut self.memory);
         self.telemetry.record(&outcome);
         to_js(&outcome.response)
     }
@@ -157,7 +162,7 @@ impl WasmEngine {
     /// `invalid_argument` for a value that is not JSON; errors of the operation are in the result.
     #[wasm_bindgen(js_name = runOperation)]
     pub fn run_operation(&self, operation: &JsValue) -> Result<JsValue, JsValue> {
-        let operation: Value = from_js("the operation", operation)?;
-        to_js(&operations::run(&self.engine, &operation))
+        let operation = json_text("the operation", operation)?;
+        js_sys::JSON::parse(&operations::run(&self.engine, &operation))
     }
 }

@@ -7,7 +7,7 @@
 
 mod convert;
 mod engine;
-#[cfg(target_family = "wasm")]
+#[cfg(all(target_family = "wasm", feature = "full"))]
 mod entropy;
 mod error;
 

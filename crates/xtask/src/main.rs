@@ -17,6 +17,9 @@ enum Step {
         /// The module that cargo built.
         #[arg(long)]
         input: PathBuf,
+        /// Name of the bindings.
+        #[arg(long)]
+        name: String,
         /// Folder that receives `<name>.js`, `<name>.d.ts` and `<name>_bg.wasm`.
         #[arg(long)]
         out_dir: PathBuf,
@@ -34,14 +37,15 @@ enum Step {
 
 fn main() -> Result<()> {
     match Step::parse() {
-        Step::Bindgen { input, out_dir } => bindgen(&input, &out_dir),
+        Step::Bindgen { input, name, out_dir } => bindgen(&input, &name, &out_dir),
         Step::Component { input, output } => component(&input, &output),
     }
 }
 
-fn bindgen(input: &Path, out_dir: &Path) -> Result<()> {
+fn bindgen(input: &Path, name: &str, out_dir: &Path) -> Result<()> {
     wasm_bindgen_cli_support::Bindgen::new()
         .input_path(input)
+        .out_name(name)
         .web(true)?
         .typescript(true)
         .remove_name_section(true)

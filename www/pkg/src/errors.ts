@@ -17,6 +17,7 @@ export const ERROR_CODES = {
   vocabulary_invalid: 'vocabulary.json is malformed or disagrees with the manifest.',
   baseline_invalid: 'baseline.json is malformed or disagrees with the feature spec.',
   model_invalid: 'A model is malformed, uses what is not allowed, or has the wrong shapes.',
+  model_not_slim: 'A model is not one that the slim runtime runs: it needs the full runtime.',
   limit_exceeded: 'An input is larger than the declared limit.',
   inference_failed: 'A model failed while running.',
   invalid_argument: 'An argument has the wrong type or is out of range.',

@@ -6,10 +6,10 @@ import type { Engine, EngineConstructor, WireManifest } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import type { Platform } from './platform.js';
 import { rememberPopular } from './popular.js';
+import { engineConstructor, type Runtime } from './runtime.js';
 import { reportsUrl, type Sender } from './sender.js';
 import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
 import type { BundleInfo, Consent, Fetch, LoadOptions } from './types.js';
-import { engineConstructor } from './wasm.js';
 
 const DEFAULT_MAX_BUNDLE_BYTES = 256 * 1024 * 1024;
 const DEFAULT_MAX_SESSION_LENGTH = 200;
@@ -68,19 +68,44 @@ function readOptions(source: string | URL | LoadOptions): LoadOptions {
 
 async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch): Promise<Engine> {
   const publicKey = options.publicKey === undefined ? undefined : readKey(options.publicKey);
+  const runtimes = loader(options, platform, fetch);
   // The engine and the bundle travel at the same time.
-  const constructor = engineConstructor(platform, fetch, options.wasm);
-  constructor.catch(() => {});
-  const [first, Engine] = await Promise.all([readFiles(options, platform, fetch, false), constructor]);
+  runtimes.first();
+  const open = async (reload: boolean): Promise<Engine> => runtimes.open(await readFiles(options, platform, fetch, reload), publicKey);
   try {
-    return construct(Engine, first, publicKey);
+    return await open(false);
   } catch (thrown) {
     const error = toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
     const stale = error.code === 'hash_mismatch' || error.code === 'file_truncated';
     if (!stale || options.baseUrl === undefined) throw error;
   }
   // A cache may hold a damaged or outdated copy; the second refusal is final.
-  return construct(Engine, await readFiles(options, platform, fetch, true), publicKey);
+  return open(true);
+}
+
+/** Opens bundles with the first runtime of a platform, and with the full one where a bundle needs it. */
+function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: Platform, fetch: Fetch): {
+  first(): void;
+  open(files: Record<string, Uint8Array>, publicKey?: Uint8Array): Promise<Engine>;
+} {
+  const compile = (runtime: Runtime): Promise<EngineConstructor> =>
+    engineConstructor(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
+  const first = (): Promise<EngineConstructor> => compile((slim ?? full)!);
+  return {
+    first: () => void first().catch(() => {}),
+    async open(files, publicKey) {
+      try {
+        return construct(await first(), files, publicKey);
+      } catch (thrown) {
+        if (!(thrown instanceof RecommenderError) || thrown.code !== 'model_not_slim') throw thrown;
+        if (full === undefined) {
+          thrown.details.hint = "import from 'sanderling/full', which has the full runtime";
+          throw thrown;
+        }
+        return construct(await compile(full), files, publicKey);
+      }
+    },
+  };
 }
 
 function construct(Engine: EngineConstructor, files: Record<string, Uint8Array>, publicKey?: Uint8Array): Engine {

@@ -1,10 +1,11 @@
+import type { Runtimes } from './runtime.js';
 import type { DeviceStorage } from './storage.js';
-import type { Fetch, WasmSource } from './types.js';
+import type { Fetch } from './types.js';
 
 /** What differs between the places where the package runs; each entry file brings one. */
 export interface Platform {
-  /** Where the compiled engine is when the caller brings none. */
-  defaultWasm(): WasmSource | Promise<WasmSource>;
+  /** The engines that the entry offers, at least one. */
+  readonly runtimes: Runtimes;
   /** Makes an absolute URL of what a caller calls a folder. */
   resolve(folder: string | URL): URL;
   /** `fetch`, with what the platform adds or lacks. */

@@ -157,6 +157,8 @@ export interface LoadOptions {
   publicKey?: Uint8Array | string;
   /** The compiled engine, where the default loader cannot find it. The first load decides. */
   wasm?: WasmSource;
+  /** The same for the full runtime, which `sanderling` loads only for a bundle that needs it. */
+  fullWasm?: WasmSource;
   /** Used for the bundle and for reports instead of the global `fetch`. */
   fetch?: Fetch;
   /** Stops a load. */

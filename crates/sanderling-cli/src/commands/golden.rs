@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sanderling_core::operations;
 use sanderling_testkit::{GoldenCase, GoldenFile, samples, write_golden};
 use sanderling_types::{Code, Error, FORMAT_VERSION, Result};
 use serde_json::json;
@@ -29,7 +28,7 @@ pub(crate) fn run(args: &Golden, output: &Output) -> Result<Verdict> {
     let cases: Vec<GoldenCase> = samples(bundle.manifest(), bundle.vocabulary(), bundle.baseline())
         .into_iter()
         .map(|expectation| {
-            let expected = operations::run(&engine, &expectation.operation);
+            let expected = super::run_operation(&engine, &expectation.operation);
             GoldenCase { expectation, expected }
         })
         .collect();

@@ -20,10 +20,20 @@ pub(crate) mod verify;
 
 use std::path::Path;
 
-use sanderling_core::{Bundle, Engine, PublicKey, TractRuntime};
+use sanderling_core::{Bundle, Engine, PublicKey, operations};
+use sanderling_tract::FullRuntime;
 use sanderling_types::Result;
+use serde_json::Value;
 
 /// Opens a bundle folder and loads its models.
 pub(crate) fn load_engine(dir: &Path, key: Option<&PublicKey>) -> Result<Engine> {
-    Engine::new(Bundle::open(sanderling_train::bundle::read(dir)?, key)?, &TractRuntime)
+    Engine::new(Bundle::open(sanderling_train::bundle::read(dir)?, key)?, &FullRuntime)
+}
+
+/// Runs a conformance operation.
+///
+/// # Panics
+/// Never: an answer is JSON.
+pub(crate) fn run_operation(engine: &Engine, operation: &Value) -> Value {
+    serde_json::from_str(&operations::run(engine, &operation.to_string())).expect("an answer is JSON")
 }

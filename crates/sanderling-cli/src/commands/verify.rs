@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use sanderling_cli::wasm_host::{HostLimits, WasmHost};
-use sanderling_core::{PublicKey, operations};
+use sanderling_core::PublicKey;
 use sanderling_testkit::{Expectation, difference, samples};
 use sanderling_types::{Code, Error, Result};
 use serde_json::{Value, json};
@@ -51,7 +51,8 @@ pub(crate) fn run(args: &Verify, output: &Output) -> Result<Verdict> {
     let engine = super::load_engine(&args.bundle, key.as_ref())?;
     let bundle = engine.bundle();
     let cases = samples(bundle.manifest(), bundle.vocabulary(), bundle.baseline());
-    let native: Vec<Value> = cases.iter().map(|case| operations::run(&engine, &case.operation)).collect();
+    let native: Vec<Value> =
+        cases.iter().map(|case| super::run_operation(&engine, &case.operation)).collect();
     let differences = match args.runtime {
         RuntimeArg::Native => Vec::new(),
         RuntimeArg::Wasm => compare(args, &cases, &native, key.as_ref())?,

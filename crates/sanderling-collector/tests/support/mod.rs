@@ -11,8 +11,8 @@ use std::time::Duration;
 use sanderling_collector::{Config, ManualClock, RegisteredBundle, Status, Store, StoreOptions, serve};
 use sanderling_types::{
     Baseline, BaselineField, FORMAT_VERSION, FieldKind, FileEntry, FileRole, Limits, Manifest, Observation,
-    PolicyDefaults, Quantisation, Report, Result, Sha256Hash, Shapes, TelemetryConstants, TimeKind,
-    TrainingWindow,
+    PolicyDefaults, Quantisation, Report, Result, RuntimeKind, Sha256Hash, Shapes, TelemetryConstants,
+    TimeKind, TrainingWindow,
 };
 use tokio::sync::oneshot;
 
@@ -74,6 +74,7 @@ pub fn manifest(version: u64, telemetry: TelemetryConstants, baseline: &[u8]) ->
             ndcg10_packed: 0.2,
             steps: Vec::new(),
         },
+        runtime: RuntimeKind::Slim,
         recommender: "sequence".to_owned(),
         shapes: Shapes { dim: 8, num_features: 4, num_items: 10 },
         telemetry,

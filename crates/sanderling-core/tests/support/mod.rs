@@ -11,8 +11,8 @@ use sanderling_core::{
 };
 use sanderling_types::{
     Baseline, BaselineField, Code, Error, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, FileEntry,
-    FileRole, ItemId, Limits, Manifest, PolicyDefaults, Quantisation, Request, Result, SessionInteraction,
-    Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
+    FileRole, ItemId, Limits, Manifest, PolicyDefaults, Quantisation, Request, Result, RuntimeKind,
+    SessionInteraction, Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
 };
 
 pub const DIM: usize = 4;
@@ -192,6 +192,7 @@ fn manifest(spec: &FeatureSpec) -> Manifest {
             ndcg10_packed: 0.5,
             steps: Vec::new(),
         },
+        runtime: RuntimeKind::Full,
         recommender: "sequence".to_owned(),
         shapes: Shapes { dim: DIM as u32, num_features: spec.features.len() as u32, num_items: 6 },
         telemetry: TelemetryConstants::default(),

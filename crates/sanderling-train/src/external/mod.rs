@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
-use sanderling_core::{ItemTable, Runtime, Scorer, TractRuntime};
+use sanderling_core::{ItemTable, Runtime, Scorer};
+use sanderling_tract::FullRuntime;
 use sanderling_types::{Code, Error, FeatureSpec, FileRole, ItemId, Result, Shapes};
 use serde::Serialize;
 
@@ -223,9 +224,9 @@ fn checked(model: &ExternalModel) -> Result<Box<dyn Scorer>> {
         num_items: model.vectors.rows as u32,
     };
     if let Some(ranker) = &model.ranker {
-        TractRuntime.scorer(ranker, FileRole::Ranker, &shapes)?;
+        FullRuntime.scorer(ranker, FileRole::Ranker, &shapes)?;
     }
-    TractRuntime.scorer(&model.encoder, FileRole::Encoder, &shapes)
+    FullRuntime.scorer(&model.encoder, FileRole::Encoder, &shapes)
 }
 
 /// Validation NDCG@10 of the f32 vectors in retrieval order. A case without a known item is a miss.

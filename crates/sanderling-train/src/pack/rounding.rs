@@ -66,9 +66,9 @@ fn even(moment: &[f64]) -> Vec<f32> {
 /// As [`ItemTable::from_integers`].
 pub(super) fn four_bits(vectors: &[f32], dim: usize, importance: &[f32]) -> Result<ItemTable> {
     let rows: Vec<Rounded> = vectors.par_chunks_exact(dim).map(|row| round_row(row, importance)).collect();
-    let scales = rows.iter().map(|row| row.scale).collect();
-    let levels = rows.iter().flat_map(|row| row.levels.iter().map(|&level| level as i8)).collect();
-    ItemTable::from_integers(dim, ItemBits::Four, scales, levels)
+    let scales: Vec<f32> = rows.iter().map(|row| row.scale).collect();
+    let levels: Vec<i8> = rows.iter().flat_map(|row| row.levels.iter().map(|&level| level as i8)).collect();
+    ItemTable::from_integers(dim, ItemBits::Four, &scales, &levels)
 }
 
 /// A row as levels, whole numbers, times a scale.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
-use sanderling_core::{Engine, SessionView, policy};
+use sanderling_core::{Engine, SessionMemory, SessionView, policy};
 
 use crate::evaluate;
 use crate::metrics::CaseResult;
@@ -65,7 +65,7 @@ fn candidate_list(engine: &Engine, split: &Split, case: Case) -> Option<Candidat
     if session.is_empty() {
         return None;
     }
-    let candidates = engine.candidates(&session, &mask).ok()?;
+    let candidates = engine.candidates(&session, &mask, &mut SessionMemory::default()).ok()?;
     let items = engine.bundle().items();
     let features = engine.feature_encoder().encode(&session, &candidates, items, request.now);
     let target = engine.bundle().item_index(split.item_id(split.target(case)));

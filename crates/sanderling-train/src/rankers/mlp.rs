@@ -6,6 +6,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
+use sanderling_core::onnx::MlpRanker;
 
 use super::Rounds;
 use super::linear::{self, MIN_DEVIATION, softmax_loss};
@@ -27,19 +28,6 @@ pub struct Mlp {
     /// Mean and deviation of every feature.
     scales: Vec<(f64, f64)>,
     params: Vec<f32>,
-}
-
-/// A network on raw features in f32: `scores = last · hidden(features) + direct · features + bias`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Folded {
-    /// Weights `[inputs, outputs]` and biases `[outputs]` of every hidden layer, each followed by SiLU.
-    pub hidden: Vec<(Vec<f32>, Vec<f32>)>,
-    /// `[outputs of the last hidden layer]`.
-    pub last: Vec<f32>,
-    /// `[num_features]`.
-    pub direct: Vec<f32>,
-    /// The same for every candidate.
-    pub bias: f32,
 }
 
 /// Sizes of the layers: features, then hidden layers. Parameters are, layer after layer, the matrix
@@ -292,7 +280,7 @@ impl Mlp {
 
     /// The network with the standardisation in its first weights.
     #[must_use]
-    pub fn folded(&self) -> Folded {
+    pub fn folded(&self) -> MlpRanker {
         let mut hidden = Vec::new();
         for (layer, (inputs, outputs, at)) in self.net.layers().into_iter().enumerate() {
             let (matrix, biases) = self.params[at..][..(inputs + 1) * outputs].split_at(inputs * outputs);
@@ -304,7 +292,7 @@ impl Mlp {
         let (last_at, direct_at) = (self.net.last_at(), self.net.direct_at());
         let direct = self.params[direct_at..].iter().zip(&self.scales);
         let bias: f64 = direct.clone().map(|(weight, (mean, d))| -f64::from(*weight) * mean / d).sum();
-        Folded {
+        MlpRanker {
             hidden,
             last: self.params[last_at..direct_at].to_vec(),
             direct: direct.map(|(weight, (_, d))| (f64::from(*weight) / d) as f32).collect(),

@@ -15,10 +15,10 @@ pub mod mlp;
 pub mod options;
 
 use sanderling_core::TreeEnsemble;
+use sanderling_core::onnx::{LinearRanker, tree_ranker};
 use sanderling_types::{FeatureKind, FeatureSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::onnx;
 use mlp::Mlp;
 
 /// What a ranker is, simplest first.
@@ -99,11 +99,12 @@ impl Ranker {
     #[must_use]
     pub fn files(&self) -> RankerFiles {
         match self {
-            Ranker::Linear(weights) => RankerFiles { onnx: onnx::linear_ranker(weights, 0.0), trees: None },
-            Ranker::Mlp(mlp) => RankerFiles { onnx: onnx::mlp_ranker(&mlp.folded()), trees: None },
-            Ranker::Gbdt(trees) => {
-                RankerFiles { onnx: onnx::tree_ranker(trees), trees: Some(trees.encode()) }
-            }
+            Ranker::Linear(weights) => RankerFiles {
+                onnx: LinearRanker { weights: weights.clone(), bias: 0.0 }.to_onnx(),
+                trees: None,
+            },
+            Ranker::Mlp(mlp) => RankerFiles { onnx: mlp.folded().to_onnx(), trees: None },
+            Ranker::Gbdt(trees) => RankerFiles { onnx: tree_ranker(trees), trees: Some(trees.encode()) },
         }
     }
 }

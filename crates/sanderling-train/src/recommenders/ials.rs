@@ -14,13 +14,13 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
+use sanderling_core::onnx::FoldIn;
 
 use super::{Model, Recommender, Vectors};
 use crate::baselines::baskets::Baskets;
 use crate::baselines::cholesky::Cholesky;
 use crate::baselines::{Baseline, answer};
 use crate::metrics::mean_ndcg10;
-use crate::onnx::{FoldIn, fold_in};
 use crate::recipe::Recipe;
 use crate::sequence::linalg::{View, product};
 use crate::split::Split;
@@ -103,7 +103,7 @@ impl Ials {
 
     fn into_model(self, ndcg10_f32: f64) -> Model {
         let Options { dim, unobserved, penalty, .. } = self.options;
-        let encoder = fold_in(&FoldIn { dim, shrink: self.shrink, steps: STEPS });
+        let encoder = FoldIn { dim, shrink: self.shrink, steps: STEPS }.to_onnx();
         Model {
             name: Recommender::Ials.as_str().to_owned(),
             vectors: Some(Vectors { encoder, encoder_bits: 32, narrowed: None, rows: self.items, dim }),
@@ -216,7 +216,7 @@ fn transposed(matrix: &[f32], rows: usize, cols: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use sanderling_core::{Runtime, TractRuntime};
+    use sanderling_core::{Runtime, SlimRuntime};
     use sanderling_types::{FileRole, Shapes, TimeKind};
 
     use super::*;
@@ -322,9 +322,9 @@ mod tests {
     #[test]
     fn the_packed_fold_in_is_the_exact_one() {
         let fitted = Ials::fit(&baskets(), OPTIONS, 100);
-        let onnx = fold_in(&FoldIn { dim: 8, shrink: fitted.shrink.clone(), steps: STEPS });
+        let onnx = FoldIn { dim: 8, shrink: fitted.shrink.clone(), steps: STEPS }.to_onnx();
         let shapes = Shapes { dim: 8, num_features: 1, num_items: 20 };
-        let encoder = TractRuntime.scorer(&onnx, FileRole::Encoder, &shapes).expect("is admitted");
+        let encoder = SlimRuntime.scorer(&onnx, FileRole::Encoder, &shapes).expect("is admitted");
         for history in [vec![3], vec![1, 2, 5], (0..20).collect(), vec![7; 60]] {
             let rows = gathered(&fitted.items, &history, 8);
             let query = encoder.run(&rows, &[1, history.len(), 8]).expect("runs");

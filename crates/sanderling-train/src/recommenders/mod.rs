@@ -9,6 +9,7 @@ mod ials;
 mod popular;
 mod table;
 
+use sanderling_core::onnx::int8_saving;
 use sanderling_core::{ItemBits, ItemTable, NeighbourTable};
 use sanderling_types::{Code, Error, FeatureSpec, Result};
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,8 @@ pub use choose::{Choice, Contender};
 pub(crate) use choose::{Chosen, Job, choose};
 
 use crate::catalogue::Catalogue;
-use crate::onnx;
 use crate::recipe::Recipe;
-use crate::sequence::{FitCase, Weights, vectors_ndcg10};
+use crate::sequence::{self, FitCase, Weights, vectors_ndcg10};
 use crate::split::Split;
 
 /// What is trained.
@@ -171,14 +171,14 @@ impl Model {
         let eight_bits = ItemTable::quantise(&vectors, shape.dim, ItemBits::Eight)?;
         let narrowed = Narrowed {
             ndcg10_before: ndcg10(&eight_bits.vectors()),
-            saved_bytes: onnx::int8_saving(&shape) as u64,
+            saved_bytes: int8_saving(shape.layers, shape.dim, shape.hidden) as u64,
         };
         let ndcg10_f32 = ndcg10(&vectors);
         Ok(Self {
             name: Recommender::Sequence.as_str().to_owned(),
             vectors: Some(Vectors {
-                encoder: onnx::encoder(weights),
-                encoder_bits: onnx::WEIGHT_BITS,
+                encoder: sequence::transformer(weights).to_onnx(),
+                encoder_bits: 8,
                 narrowed: Some(narrowed),
                 rows: vectors,
                 dim: shape.dim,

@@ -2,30 +2,11 @@
 //! the widest instruction set of the machine at run time. Results do not depend on the thread count.
 
 use pulp::Arch;
+use sanderling_core::onnx::NORM_EPSILON;
+use sanderling_kernels::exp;
 
 /// Lanes of a partial sum; fixed, so that sums have one order on every machine.
 const LANES: usize = 16;
-
-/// Variance floor of layer normalisation, as in the exported `LayerNormalization` nodes.
-pub(crate) const NORM_EPSILON: f32 = 1e-5;
-
-/// `e^x` to about 2 units in the last place (Cody-Waite reduction, degree-6 polynomial).
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low bits
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let p = 1.388_888_9e-3;
-    let p = p * r + 8.333_334e-3;
-    let p = p * r + 4.166_666_6e-2;
-    let p = p * r + 0.166_666_67;
-    let p = p * r + 0.5;
-    let p = p * r + 1.0;
-    let p = p * r + 1.0;
-    p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
-}
 
 #[inline(always)]
 fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {

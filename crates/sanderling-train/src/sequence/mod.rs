@@ -2,6 +2,7 @@
 //! over shared negatives.
 
 mod attention;
+mod export;
 mod fit;
 pub(crate) mod kernels;
 pub(crate) mod linalg;
@@ -12,9 +13,9 @@ mod state;
 mod step;
 mod vectors;
 
+pub use export::transformer;
 pub(crate) use fit::vectors_ndcg10;
 pub use fit::{Epoch, FitCase, FitData, FitOptions, Fitted, fit};
-pub(crate) use params::BlockLayout;
 pub use params::{Shape, Weights};
 pub use state::FitState;
 pub use vectors::{ItemContent, content_vector};

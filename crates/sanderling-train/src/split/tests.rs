@@ -3,6 +3,8 @@
 use sanderling_types::Interaction;
 
 use super::*;
+use crate::metrics::CaseResult;
+use crate::slices;
 
 fn dataset(rows: &[(&str, &str, i64, Option<SplitPart>)], time: TimeKind) -> Dataset {
     let interactions = rows.iter().map(|&(user, item, timestamp, split)| Interaction {
@@ -74,6 +76,20 @@ fn held_out_items_keep_no_interaction_and_are_asked_for() {
         row.is_some_and(|row| !untouched.contains(&row))
     });
     assert_eq!(trained + split.validation.len(), kept.count(), "nothing trains twice");
+
+    // A test case has a sequence of its own, but it is its user's.
+    let case = split.test[0];
+    let user = data.interactions.users().text(split.users[case.user as usize]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("candidates.csv");
+    let candidate = &split.vocabulary.item_ids[untouched.start];
+    std::fs::write(&path, format!("user_id,item_id\n{user},{candidate}\n")).expect("written");
+    let candidates = Candidates::read(&path, &data, &split).expect("finds the user's case");
+    assert_eq!(candidates.of(case), Some([untouched.start as u32].as_slice()));
+    let nothing = |case: &Case| CaseResult { user: case.user, rank: None, list: Vec::new() };
+    let results: Vec<CaseResult> = split.test.iter().map(nothing).collect();
+    let users = slices::slices(&split, &split.test, &results, 0).user;
+    assert_eq!(users.keys().copied().collect::<Vec<_>>(), ["known"], "all of them train elsewhere");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! The item table: int8 or int4 item vectors, used both as encoder input and for scoring.
 
+use sanderling_kernels::{Packing, Query};
 use sanderling_types::{Code, Error, ItemIndex, Result};
 
 const MAGIC: &[u8; 4] = b"SNDI";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 16;
+/// Rows that are scored before anyone looks at them.
+const BLOCK: usize = 64;
 
-/// Width of an element in the file; in memory every element is an `i8`.
+/// Width of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ItemBits {
     /// Integers of -7 to 7, two a byte.
@@ -38,6 +41,13 @@ impl ItemBits {
         }
     }
 
+    fn packing(self) -> Packing {
+        match self {
+            Self::Four => Packing::Nibbles,
+            Self::Eight => Packing::Bytes,
+        }
+    }
+
     fn row_bytes(self, dim: usize) -> usize {
         match self {
             Self::Four => dim.div_ceil(2),
@@ -46,17 +56,17 @@ impl ItemBits {
     }
 }
 
-/// Item vectors `[num_items, dim]`: element = scale of the row × an integer.
+/// Item vectors `[num_items, dim]`: element = scale of the row × an integer. Kept as the bytes of the file, so that
+/// a device holds them once.
 ///
 /// Layout of the encoding: `docs/formats/items.md`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemTable {
     dim: usize,
     bits: ItemBits,
-    scales: Vec<f32>,
-    rows: Vec<i8>,
-    /// Euclidean norms of the integer rows, that is without their scales.
-    norms: Vec<f32>,
+    num_items: usize,
+    /// Header, scales, packed rows.
+    encoded: Vec<u8>,
 }
 
 impl ItemTable {
@@ -97,7 +107,7 @@ impl ItemTable {
             quantised
                 .extend(row.iter().map(|element| if zero { 0 } else { to_integer(*element, scale, bits) }));
         }
-        Ok(Self::from_parts(dim, bits, scales, quantised))
+        Ok(Self::pack(dim, bits, &scales, &quantised))
     }
 
     /// A table of integers that were chosen elsewhere: row-major `rows` `[num_items, dim]` and `scales`
@@ -105,66 +115,90 @@ impl ItemTable {
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] when the shapes disagree, else as [`ItemTable::decode`].
-    pub fn from_integers(dim: usize, bits: ItemBits, scales: Vec<f32>, rows: Vec<i8>) -> Result<Self> {
+    pub fn from_integers(dim: usize, bits: ItemBits, scales: &[f32], rows: &[i8]) -> Result<Self> {
         let in_range = (1..=Self::MAX_DIM).contains(&dim) && scales.len() <= Self::MAX_ITEMS;
         if !in_range || scales.len().checked_mul(dim) != Some(rows.len()) {
             return Err(Error::new(Code::InvalidArgument, "item rows have the wrong shape")
                 .expected(format!("{} rows of dim elements, dim 1 to {}", scales.len(), Self::MAX_DIM))
                 .found(format!("{} elements, dim {dim}", rows.len())));
         }
-        Self::checked(dim, bits, scales, rows)
+        check_scales(scales.iter().copied())?;
+        check_elements(rows.iter().copied(), dim, bits)?;
+        Ok(Self::pack(dim, bits, scales, rows))
     }
 
     /// The first `num_items` items, or all of them.
     #[must_use]
     pub fn first(&self, num_items: usize) -> Self {
-        let kept = num_items.min(self.len());
-        Self::from_parts(
-            self.dim,
-            self.bits,
-            self.scales[..kept].to_vec(),
-            self.rows[..kept * self.dim].to_vec(),
-        )
+        let kept = num_items.min(self.num_items);
+        let (scales, rows) = (&self.scales()[..kept], &self.rows()[..kept * self.row_bytes()]);
+        Self::from_packed(self.dim, self.bits, scales.as_flattened(), rows)
     }
 
     /// The table of a bundle without an encoder: every item is out of its range.
     pub(crate) fn none() -> Self {
-        Self::from_parts(1, ItemBits::Eight, Vec::new(), Vec::new())
+        Self::from_packed(1, ItemBits::Eight, &[], &[])
     }
 
-    fn from_parts(dim: usize, bits: ItemBits, scales: Vec<f32>, rows: Vec<i8>) -> Self {
-        let norm = |row: &[i8]| (integer_dot(row, row) as f32).sqrt();
-        let norms = rows.chunks_exact(dim).map(norm).collect();
-        Self { dim, bits, scales, rows, norms }
+    /// Packs `rows` `[num_items, dim]`.
+    fn pack(dim: usize, bits: ItemBits, scales: &[f32], rows: &[i8]) -> Self {
+        let scales: Vec<u8> = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+        let rows: Vec<u8> = match bits {
+            ItemBits::Eight => rows.iter().map(|element| *element as u8).collect(),
+            ItemBits::Four => {
+                let nibble = |element: &i8| *element as u8 & 0xF;
+                let pair = |pair: &[i8]| nibble(&pair[0]) | pair.get(1).map_or(0, nibble) << 4;
+                rows.chunks_exact(dim).flat_map(|row| row.chunks(2).map(pair)).collect()
+            }
+        };
+        Self::from_packed(dim, bits, &scales, &rows)
+    }
+
+    fn from_packed(dim: usize, bits: ItemBits, scales: &[u8], rows: &[u8]) -> Self {
+        let num_items = scales.len() / 4;
+        let mut encoded = Vec::with_capacity(HEADER_BYTES + scales.len() + rows.len());
+        encoded.extend(MAGIC);
+        encoded.extend(VERSION.to_le_bytes());
+        encoded.extend(u16::from(bits.count()).to_le_bytes());
+        encoded.extend((num_items as u32).to_le_bytes());
+        encoded.extend((dim as u32).to_le_bytes());
+        encoded.extend(scales);
+        encoded.extend(rows);
+        Self { dim, bits, num_items, encoded }
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.bits.row_bytes(self.dim)
+    }
+
+    fn scales(&self) -> &[[u8; 4]] {
+        let (scales, _) = self.encoded[HEADER_BYTES..].as_chunks::<4>();
+        &scales[..self.num_items]
+    }
+
+    fn scale(&self, row: usize) -> f32 {
+        f32::from_le_bytes(self.scales()[row])
+    }
+
+    /// Packed rows, one behind the other.
+    fn rows(&self) -> &[u8] {
+        &self.encoded[HEADER_BYTES + 4 * self.num_items..]
     }
 
     /// The bytes of `items.bin`.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER_BYTES + 4 * self.scales.len() + self.rows.len());
-        out.extend(MAGIC);
-        out.extend(VERSION.to_le_bytes());
-        out.extend(u16::from(self.bits.count()).to_le_bytes());
-        out.extend((self.scales.len() as u32).to_le_bytes());
-        out.extend((self.dim as u32).to_le_bytes());
-        out.extend(self.scales.iter().flat_map(|scale| scale.to_le_bytes()));
-        match self.bits {
-            ItemBits::Eight => out.extend(self.rows.iter().map(|element| *element as u8)),
-            ItemBits::Four => {
-                let nibble = |element: &i8| *element as u8 & 0xF;
-                let pair = |pair: &[i8]| nibble(&pair[0]) | pair.get(1).map_or(0, nibble) << 4;
-                out.extend(self.rows.chunks_exact(self.dim).flat_map(|row| row.chunks(2).map(pair)));
-            }
-        }
-        out
+        self.encoded.clone()
     }
 
-    /// Decodes `items.bin`. Every length is checked before anything is allocated, and there is
-    /// exactly one encoding of a table.
+    /// Decodes `items.bin`, and keeps the bytes when they are given away. Every length is checked before anything
+    /// is allocated, and there is exactly one encoding of a table.
     ///
     /// # Errors
     /// [`Code::UnsupportedFormatVersion`] for another version, else [`Code::ItemsInvalid`].
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
+    pub fn decode(bytes: impl Into<Vec<u8>>) -> Result<Self> {
+        let encoded: Vec<u8> = bytes.into();
+        let bytes = encoded.as_slice();
         let header =
             bytes.first_chunk::<HEADER_BYTES>().ok_or_else(|| wrong_length(HEADER_BYTES, bytes.len()))?;
         let u16_at = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
@@ -195,34 +229,13 @@ impl ItemTable {
         if bytes.len() != expected {
             return Err(wrong_length(expected, bytes.len()));
         }
-        let (scales, rows) = bytes[HEADER_BYTES..].split_at(4 * num_items);
-        let scales = scales
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-            .collect();
-        let rows = match bits {
-            ItemBits::Eight => rows.iter().map(|byte| *byte as i8).collect(),
-            ItemBits::Four => unpack_nibbles(rows, dim)?,
-        };
-        Self::checked(dim, bits, scales, rows)
-    }
-
-    fn checked(dim: usize, bits: ItemBits, scales: Vec<f32>, rows: Vec<i8>) -> Result<Self> {
-        // A scale of 2^100 would make scores of finite vectors infinite.
-        let scale_ok =
-            |scale: &f32| scale.is_sign_positive() && (*scale == 0.0 || scale.is_normal()) && *scale < 1e30;
-        if let Some(row) = scales.iter().position(|scale| !scale_ok(scale)) {
-            return Err(invalid(format!("items.bin row {row} has a bad scale"))
-                .expected("0 or a normal number under 1e30")
-                .found(scales[row]));
+        let table = Self { dim, bits, num_items, encoded };
+        check_scales(table.scales().iter().map(|scale| f32::from_le_bytes(*scale)))?;
+        match bits {
+            ItemBits::Eight => check_elements(table.rows().iter().map(|byte| *byte as i8), dim, bits)?,
+            ItemBits::Four => check_nibbles(table.rows(), dim)?,
         }
-        let largest = bits.largest();
-        if let Some(at) = rows.iter().position(|element| !(-largest..=largest).contains(element)) {
-            return Err(invalid(format!("items.bin row {} has an element out of range", at / dim))
-                .expected(format!("-{largest} to {largest}"))
-                .found(rows[at]));
-        }
-        Ok(Self::from_parts(dim, bits, scales, rows))
+        Ok(table)
     }
 
     /// Quantises more vectors `[rows, dim]` in the same way and puts them behind the others.
@@ -237,22 +250,22 @@ impl ItemTable {
                 .expected(format!("at most {}", Self::MAX_ITEMS))
                 .found(num_items));
         }
-        self.scales.extend(more.scales);
-        self.rows.extend(more.rows);
-        self.norms.extend(more.norms);
+        let scales = [self.scales().as_flattened(), more.scales().as_flattened()].concat();
+        let rows = [self.rows(), more.rows()].concat();
+        *self = Self::from_packed(self.dim, self.bits, &scales, &rows);
         Ok(())
     }
 
     /// Number of items.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.scales.len()
+        self.num_items
     }
 
     /// Whether there is no item.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.scales.is_empty()
+        self.num_items == 0
     }
 
     /// Width of an element in the file.
@@ -271,9 +284,9 @@ impl ItemTable {
     pub fn row_into(&self, item: ItemIndex, out: &mut [f32]) {
         out.fill(0.0);
         if let Some(row) = self.row(item) {
-            let scale = self.scales[item.row()];
-            for (out, element) in out.iter_mut().zip(row) {
-                *out = f32::from(*element) * scale;
+            let scale = self.scale(item.row());
+            for (out, element) in out.iter_mut().zip(self.elements(row)) {
+                *out = f32::from(element) * scale;
             }
         }
     }
@@ -281,24 +294,24 @@ impl ItemTable {
     /// All item vectors, dequantised, row-major `[num_items, dim]`.
     #[must_use]
     pub fn vectors(&self) -> Vec<f32> {
-        let scaled = |(row, scale): (&[i8], &f32)| row.iter().map(|&x| f32::from(x) * scale).collect();
-        self.rows
-            .chunks_exact(self.dim)
-            .zip(&self.scales)
-            .flat_map(|row| -> Vec<f32> { scaled(row) })
-            .collect()
+        let mut vectors = vec![0.0; self.num_items * self.dim];
+        for (item, row) in vectors.chunks_exact_mut(self.dim).enumerate() {
+            self.row_into(ItemIndex(item as u32), row);
+        }
+        vectors
     }
 
     /// Euclidean norm of the item vector; 0 for an item out of range.
     #[must_use]
     pub fn norm(&self, item: ItemIndex) -> f32 {
-        self.norms.get(item.row()).map_or(0.0, |norm| norm * self.scales[item.row()])
+        self.row(item).map_or(0.0, |row| self.norm_of(row) * self.scale(item.row()))
     }
 
-    /// Dot product of `query` `[dim]` with an item vector; 0 for an item out of range.
+    /// Dot product of `query` `[dim]` with an item vector; 0 for an item out of range. The query is rounded first,
+    /// see [`ItemTable::top_k`].
     #[must_use]
     pub fn dot(&self, query: &[f32], item: ItemIndex) -> f32 {
-        self.row(item).map_or(0.0, |row| float_dot(query, row) * self.scales[item.row()])
+        self.score(&self.prepare(query), item)
     }
 
     /// Cosine of two item vectors, -1 to 1, exact up to the last rounding; 0 where one is all
@@ -307,27 +320,76 @@ impl ItemTable {
     pub fn cosine(&self, a: ItemIndex, b: ItemIndex) -> f32 {
         let (Some(row_a), Some(row_b)) = (self.row(a), self.row(b)) else { return 0.0 };
         // The scales of both rows cancel out.
-        cosine(integer_dot(row_a, row_b), self.norms[a.row()], self.norms[b.row()])
+        cosine(self.integer_dot(row_a, row_b), self.norm_of(row_a), self.norm_of(row_b))
     }
 
-    pub(crate) fn row(&self, item: ItemIndex) -> Option<&[i8]> {
-        let start = item.row().checked_mul(self.dim)?;
-        self.rows.get(start..start.checked_add(self.dim)?)
+    /// The query as [`ItemTable::score`] takes it.
+    pub(crate) fn prepare(&self, query: &[f32]) -> Query {
+        Query::new(query, self.bits.packing())
     }
 
-    /// Calls `visit` with the dot product of `query` and every item vector, in ascending order.
-    pub(crate) fn for_each_dot(&self, query: &[f32], mut visit: impl FnMut(ItemIndex, f32)) {
-        for (row, (elements, scale)) in self.rows.chunks_exact(self.dim).zip(&self.scales).enumerate() {
-            visit(ItemIndex(row as u32), float_dot(query, elements) * scale);
+    /// Dot product with an item vector; 0 for an item out of range.
+    pub(crate) fn score(&self, query: &Query, item: ItemIndex) -> f32 {
+        self.row(item).map_or(0.0, |row| {
+            let mut sum = [0];
+            query.sums(row, &mut sum);
+            query.score(sum[0], self.scale(item.row()))
+        })
+    }
+
+    /// Packed elements of a row.
+    fn row(&self, item: ItemIndex) -> Option<&[u8]> {
+        let start = item.row().checked_mul(self.row_bytes())?;
+        self.rows().get(start..start.checked_add(self.row_bytes())?)
+    }
+
+    fn elements<'a>(&self, row: &'a [u8]) -> impl Iterator<Item = i8> + use<'a> {
+        let bits = self.bits;
+        let high = |byte: u8| (byte as i8) >> 4;
+        (0..self.dim).map(move |at| match bits {
+            ItemBits::Eight => row[at] as i8,
+            ItemBits::Four => high(row[at / 2] << (4 * (1 - at % 2))),
+        })
+    }
+
+    /// Dot product of two packed rows of integers.
+    fn integer_dot(&self, a: &[u8], b: &[u8]) -> i32 {
+        let product = |a: i8, b: i8| i32::from(a) * i32::from(b);
+        match self.bits {
+            ItemBits::Eight => sum_of_products(a, b, product),
+            // The unused half of an odd row is 0.
+            ItemBits::Four => {
+                sum_of_products(a, b, |a, b| product((a << 4) >> 4, (b << 4) >> 4) + product(a >> 4, b >> 4))
+            }
+        }
+    }
+
+    /// Euclidean norm of a row of integers.
+    fn norm_of(&self, row: &[u8]) -> f32 {
+        (self.integer_dot(row, row) as f32).sqrt()
+    }
+
+    /// Calls `visit` with the dot products of a query and the item vectors, in ascending order and blocks: the
+    /// first item of a block, and the score of each.
+    pub(crate) fn for_each_block(&self, query: &Query, mut visit: impl FnMut(ItemIndex, &[f32])) {
+        let mut sums = [0; BLOCK];
+        let mut scores = [0.0; BLOCK];
+        let blocks = self.rows().chunks(BLOCK * self.row_bytes());
+        for (block, (rows, scales)) in blocks.zip(self.scales().chunks(BLOCK)).enumerate() {
+            query.sums(rows, &mut sums[..scales.len()]);
+            for ((score, sum), scale) in scores.iter_mut().zip(&sums).zip(scales) {
+                *score = query.score(*sum, f32::from_le_bytes(*scale));
+            }
+            visit(ItemIndex((block * BLOCK) as u32), &scores[..scales.len()]);
         }
     }
 
     /// Calls `visit` with the cosine of `item` and every item vector, in ascending order.
     pub(crate) fn for_each_cosine(&self, item: ItemIndex, mut visit: impl FnMut(ItemIndex, f32)) {
         let Some(of) = self.row(item) else { return };
-        let norm_of = self.norms[item.row()];
-        for (row, (elements, norm)) in self.rows.chunks_exact(self.dim).zip(&self.norms).enumerate() {
-            visit(ItemIndex(row as u32), cosine(integer_dot(of, elements), norm_of, *norm));
+        let norm_of = self.norm_of(of);
+        for (at, row) in self.rows().chunks_exact(self.row_bytes()).enumerate() {
+            visit(ItemIndex(at as u32), cosine(self.integer_dot(of, row), norm_of, self.norm_of(row)));
         }
     }
 }
@@ -347,21 +409,43 @@ fn clipped_scale(row: &[f32], largest: f32, bits: ItemBits) -> f32 {
     usable.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, scale)| scale)
 }
 
-/// Two elements a byte, the first in the low half; the unused half of an odd row is 0.
-fn unpack_nibbles(bytes: &[u8], dim: usize) -> Result<Vec<i8>> {
-    let extend = |nibble: u8| ((nibble << 4) as i8) >> 4;
-    let row_bytes = ItemBits::Four.row_bytes(dim);
-    let mut rows = Vec::with_capacity(bytes.len() / row_bytes * dim);
-    for (row, packed) in bytes.chunks_exact(row_bytes).enumerate() {
-        let elements = packed.iter().flat_map(|byte| [extend(byte & 0xF), extend(byte >> 4)]);
-        rows.extend(elements.take(dim));
-        if dim % 2 == 1 && packed[row_bytes - 1] >> 4 != 0 {
-            return Err(
-                invalid(format!("items.bin row {row} has bits behind its last element")).expected("0")
-            );
-        }
+/// A scale of 2^100 would make scores of finite vectors infinite.
+fn check_scales(mut scales: impl Iterator<Item = f32>) -> Result<()> {
+    let scale_ok =
+        |scale: f32| scale.is_sign_positive() && (scale == 0.0 || scale.is_normal()) && scale < 1e30;
+    let mut row = 0..;
+    match scales.find(|scale| row.next().is_some() && !scale_ok(*scale)) {
+        Some(scale) => Err(invalid(format!("items.bin row {} has a bad scale", row.start - 1))
+            .expected("0 or a normal number under 1e30")
+            .found(scale)),
+        None => Ok(()),
     }
-    Ok(rows)
+}
+
+fn check_elements(elements: impl Iterator<Item = i8>, dim: usize, bits: ItemBits) -> Result<()> {
+    let largest = bits.largest();
+    match elements.enumerate().find(|(_, element)| !(-largest..=largest).contains(element)) {
+        Some((at, element)) => {
+            Err(invalid(format!("items.bin row {} has an element out of range", at / dim))
+                .expected(format!("-{largest} to {largest}"))
+                .found(element))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Two elements a byte, the first in the low half; the unused half of an odd row is 0.
+fn check_nibbles(bytes: &[u8], dim: usize) -> Result<()> {
+    let row_bytes = ItemBits::Four.row_bytes(dim);
+    let halves = bytes.iter().flat_map(|byte| [((byte << 4) as i8) >> 4, (*byte as i8) >> 4]);
+    check_elements(halves, 2 * row_bytes, ItemBits::Four)?;
+    let ends_with_bits = |row: &[u8]| dim % 2 == 1 && row[row_bytes - 1] >> 4 != 0;
+    match bytes.chunks_exact(row_bytes).position(ends_with_bits) {
+        Some(row) => {
+            Err(invalid(format!("items.bin row {row} has bits behind its last element")).expected("0"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn cosine(dot: i32, norm_a: f32, norm_b: f32) -> f32 {
@@ -369,35 +453,9 @@ fn cosine(dot: i32, norm_a: f32, norm_b: f32) -> f32 {
     if norms > 0.0 { (dot as f32 / norms).clamp(-1.0, 1.0) } else { 0.0 }
 }
 
-/// Exact: 1024 products of at most 127² stay far under 2³¹.
-fn integer_dot(a: &[i8], b: &[i8]) -> i32 {
-    // Wrapping, so that it vectorises with overflow checks too; 1024 products of int8 cannot wrap.
-    a.iter().zip(b).fold(0, |sum, (a, b)| sum.wrapping_add(i32::from(*a).wrapping_mul(i32::from(*b))))
-}
-
-/// Sixteen independent sums, added in a fixed tree: the compiler turns the loop into vector
-/// instructions of any width and the result is the same on every platform.
-fn float_dot(query: &[f32], row: &[i8]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0f32; LANES];
-    let (query_chunks, query_rest) = query.as_chunks::<LANES>();
-    let (row_chunks, row_rest) = row.as_chunks::<LANES>();
-    for (query, row) in query_chunks.iter().zip(row_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += query[lane] * f32::from(row[lane]);
-        }
-    }
-    for (lane, (query, row)) in query_rest.iter().zip(row_rest).enumerate() {
-        sums[lane] += query * f32::from(*row);
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
-    }
-    sums[0]
+/// Exact: 1024 products of at most 127² stay far under 2³¹. Wrapping, so that it vectorises with overflow checks too.
+fn sum_of_products(a: &[u8], b: &[u8], product: impl Fn(i8, i8) -> i32) -> i32 {
+    a.iter().zip(b).fold(0, |sum, (a, b)| sum.wrapping_add(product(*a as i8, *b as i8)))
 }
 
 fn invalid(message: impl Into<String>) -> Error {

@@ -1,25 +1,18 @@
-//! Runs ONNX models with tract. The only module that knows it.
-//!
-//! The encoder keeps its `len` and the ranker its `num_candidates` symbolic: one optimised plan
-//! runs every length. Plans made for single lengths differ from it in the last bit, so a cache of
-//! them would let results depend on what was asked before.
-
-mod bounds;
-mod check;
-mod integers;
-mod wire;
-
 use sanderling_types::{Code, Error, FileRole, Limits, Result, Shapes};
 use tract_onnx::prelude::*;
 
-use crate::{Runtime, Scorer};
+use sanderling_core::{Runtime, Scorer};
+
+use crate::{check, wire};
 
 /// Largest first dimension that a model is run with.
 const MAX_ROWS: usize = Limits::MAX_CANDIDATES as usize;
 /// Longest session that an encoder is run with.
 const MAX_LEN: usize = Limits::MAX_SESSION_LEN as usize;
 
-/// The full runtime: any ONNX model of the allowed operators.
+/// Every model by tract. The encoder keeps its `len` and the ranker its `num_candidates` symbolic: one optimised
+/// plan runs every length. Plans made for single lengths differ from it in the last bit, so a cache of them
+/// would let results depend on what was asked before.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TractRuntime;
 

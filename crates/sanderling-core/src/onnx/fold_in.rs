@@ -1,41 +1,58 @@
 //! `encoder.onnx` of a matrix factorisation: the query is the ridge regression of a session on its item
 //! vectors, solved by a fixed number of conjugate gradient steps.
 
-use super::graph::{Builder, Dim, Value};
-use super::proto::{Attribute, Tensor};
+use super::builder::{Attribute, Builder, Dim, FLOAT, Value};
+use super::constants::Constants;
 
+pub(super) const NAME: &str = "sanderling_fold_in";
 /// Keeps a quotient finite where the residual is zero already.
-const TINY: f32 = 1e-30;
+pub(crate) const TINY: f32 = 1e-30;
+const MAX_STEPS: usize = 64;
+const NODES_OF_A_STEP: usize = 20;
 
-/// What [`fold_in`] solves: `(I + XᵀX + len · shrink) q = Xᵀ1` for the item vectors `X` `[len, dim]`.
-#[derive(Debug, Clone)]
+/// What the encoder solves: `(I + XᵀX + len · shrink) q = Xᵀ1` for the item vectors `X` `[len, dim]`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct FoldIn {
     /// Elements of an item vector.
     pub dim: usize,
     /// `[dim, dim]`, symmetric: the part of the penalty that grows with the session.
     pub shrink: Vec<f32>,
-    /// Conjugate gradient steps.
+    /// Conjugate gradient steps, 1 to 64.
     pub steps: usize,
 }
 
-/// Writes the fold-in as a graph: conjugate gradients (Hestenes and Stiefel 1952) unrolled, as Takács,
-/// Pilászy and Tikk 2011 use them for alternating least squares.
-#[must_use]
-pub fn fold_in(problem: &FoldIn) -> Vec<u8> {
-    let dim = problem.dim;
-    let mut graph = Builder::new("sanderling_fold_in");
-    let items = graph.input("item_vectors", &[Dim::Fixed(1), Dim::Symbol("len"), Dim::Fixed(dim)]);
-    let turned = graph.node("Transpose", &[&items], vec![Attribute::ints("perm", &[0, 2, 1])]);
-    let axis = graph.ints("one", &[1]);
-    let sum = graph.node("ReduceSum", &[&items, &axis], vec![Attribute::int("keepdims", 1)]);
-    let column = graph.ints("column_shape", &[1, dim as i64, 1]);
-    let right = graph.node("Reshape", &[&sum, &column], vec![]);
-    let mut solver = Solver { length: length_of(&mut graph, &items), graph, items, turned, problem };
-    let solution = solver.solve(right);
-    let mut graph = solver.graph;
-    let flat = graph.ints("query_shape", &[1, dim as i64]);
-    let query = graph.node("Reshape", &[&solution, &flat], vec![]);
-    graph.finish(&query, "query", &[Dim::Fixed(1), Dim::Fixed(dim)])
+impl FoldIn {
+    /// The bytes of the file: conjugate gradients (Hestenes and Stiefel 1952) unrolled, as Takács, Pilászy and
+    /// Tikk 2011 use them for alternating least squares.
+    #[must_use]
+    pub fn to_onnx(&self) -> Vec<u8> {
+        let dim = self.dim;
+        let mut graph = Builder::new(NAME);
+        let items = graph.input("item_vectors", &[Dim::Fixed(1), Dim::Symbol("len"), Dim::Fixed(dim)]);
+        let turned = graph.node("Transpose", &[&items], vec![Attribute::ints("perm", &[0, 2, 1])]);
+        let axis = graph.ints("one", &[1]);
+        let sum = graph.node("ReduceSum", &[&items, &axis], vec![Attribute::int("keepdims", 1)]);
+        let column = graph.ints("column_shape", &[1, dim as i64, 1]);
+        let right = graph.node("Reshape", &[&sum, &column], vec![]);
+        let length = length_of(&mut graph, &items);
+        let mut solver = Solver { graph, items, turned, length, problem: self };
+        let solution = solver.solve(right);
+        let mut graph = solver.graph;
+        let flat = graph.ints("query_shape", &[1, dim as i64]);
+        let query = graph.node("Reshape", &[&solution, &flat], vec![]);
+        graph.finish(&query, "query", &[Dim::Fixed(1), Dim::Fixed(dim)])
+    }
+
+    /// A step has 20 nodes; the first and the last have less, by as much as is around them.
+    pub(super) fn from_constants(constants: &Constants<'_>) -> Option<Self> {
+        let dim = *constants.floats("shrink")?.0.first()?;
+        let shrink = constants.floats_of("shrink", &[dim, dim])?;
+        let steps = constants.num_nodes() / NODES_OF_A_STEP;
+        if !(1..=MAX_STEPS).contains(&steps) {
+            return None;
+        }
+        Some(Self { dim, shrink, steps })
+    }
 }
 
 /// The number of items as a float `[1]`.
@@ -43,7 +60,7 @@ fn length_of(graph: &mut Builder, items: &str) -> Value {
     let shape = graph.node("Shape", &[items], vec![]);
     let one = graph.ints("one", &[1]);
     let length = graph.node("Gather", &[&shape, &one], vec![Attribute::int("axis", 0)]);
-    graph.node("Cast", &[&length], vec![Attribute::int("to", i64::from(Tensor::FLOAT))])
+    graph.node("Cast", &[&length], vec![Attribute::int("to", FLOAT)])
 }
 
 struct Solver<'a> {

@@ -1,0 +1,113 @@
+//! The constants of an ONNX file.
+
+use std::collections::BTreeMap;
+
+use super::builder::{FLOAT, INT8, INT64};
+use super::message::{Fields, Value};
+use super::{Int8Matrix, MAX_SIDE};
+
+/// Most constants of a file that is read.
+const MAX_CONSTANTS: usize = 4096;
+
+#[derive(Debug, Clone)]
+struct Tensor<'a> {
+    dims: Vec<usize>,
+    data_type: i64,
+    raw: &'a [u8],
+}
+
+/// Name, constants and number of nodes of a graph.
+#[derive(Debug)]
+pub(super) struct Constants<'a> {
+    graph_name: &'a str,
+    num_nodes: usize,
+    tensors: BTreeMap<&'a str, Tensor<'a>>,
+}
+
+impl<'a> Constants<'a> {
+    pub(super) fn read(onnx: &'a [u8]) -> Option<Self> {
+        let graph = Fields(onnx).find_map(|field| match field {
+            (7, Value::Bytes(graph)) => Some(graph),
+            _ => None,
+        })?;
+        let mut out = Self { graph_name: "", num_nodes: 0, tensors: BTreeMap::new() };
+        for field in Fields(graph) {
+            match field {
+                (1, Value::Bytes(_)) => out.num_nodes += 1,
+                (2, Value::Bytes(name)) => out.graph_name = str::from_utf8(name).ok()?,
+                (5, Value::Bytes(tensor)) if out.tensors.len() < MAX_CONSTANTS => {
+                    let (name, tensor) = tensor_of(tensor)?;
+                    out.tensors.insert(name, tensor);
+                }
+                (5, _) => return None,
+                _ => {}
+            }
+        }
+        Some(out)
+    }
+
+    pub(super) fn graph_name(&self) -> &str {
+        self.graph_name
+    }
+
+    pub(super) fn num_nodes(&self) -> usize {
+        self.num_nodes
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    fn tensor(&self, name: &str, data_type: i64, width: usize) -> Option<&Tensor<'a>> {
+        let tensor = self.tensors.get(name).filter(|tensor| tensor.data_type == data_type)?;
+        let len = tensor.dims.iter().try_fold(width, |product, &dim| product.checked_mul(dim))?;
+        (len == tensor.raw.len()).then_some(tensor)
+    }
+
+    /// Dimensions and elements.
+    pub(super) fn floats(&self, name: &str) -> Option<(&[usize], Vec<f32>)> {
+        let tensor = self.tensor(name, FLOAT, 4)?;
+        let (values, _) = tensor.raw.as_chunks::<4>();
+        Some((&tensor.dims, values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+    }
+
+    /// Elements of a tensor of `dims`.
+    pub(super) fn floats_of(&self, name: &str, dims: &[usize]) -> Option<Vec<f32>> {
+        self.floats(name).filter(|(found, _)| *found == dims).map(|(_, values)| values)
+    }
+
+    pub(super) fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        let (values, _) = self.tensor(name, INT64, 8)?.raw.as_chunks::<8>();
+        Some(values.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// A matrix with its scales.
+    pub(super) fn int8_matrix(&self, name: &str) -> Option<Int8Matrix> {
+        let tensor = self.tensor(name, INT8, 1)?;
+        let &[rows, cols] = tensor.dims.as_slice() else { return None };
+        Some(Int8Matrix {
+            rows,
+            cols,
+            integers: tensor.raw.iter().map(|&byte| byte as i8).collect(),
+            scales: self.floats_of(&format!("{name}_scale"), &[1, cols])?,
+        })
+    }
+}
+
+fn tensor_of(bytes: &[u8]) -> Option<(&str, Tensor<'_>)> {
+    let mut tensor = Tensor { dims: Vec::new(), data_type: 0, raw: &[] };
+    let mut name = "";
+    for field in Fields(bytes) {
+        match field {
+            (1, Value::Int(dim)) if tensor.dims.len() < 2 => {
+                let dim = usize::try_from(dim).ok().filter(|dim| (1..=MAX_SIDE).contains(dim))?;
+                tensor.dims.push(dim);
+            }
+            (2, Value::Int(data_type)) => tensor.data_type = i64::try_from(data_type).ok()?,
+            (8, Value::Bytes(bytes)) => name = str::from_utf8(bytes).ok()?,
+            (9, Value::Bytes(bytes)) => tensor.raw = bytes,
+            _ => return None,
+        }
+    }
+    Some((name, tensor))
+}

@@ -1,0 +1,86 @@
+//! Attention and layer norms.
+
+use crate::math::{add_scaled_of, dot_of, exp, sum_of};
+use crate::simd::widest;
+
+/// Causal attention with a bias by distance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// Elements of a query, key or value; all heads side by side.
+    pub dim: usize,
+    /// Divides `dim`.
+    pub heads: usize,
+    /// Longest sequence.
+    pub max_len: usize,
+    /// `[heads, max_len]`: what is added for a key at some distance before its query, the largest distance first, the
+    /// query itself last.
+    pub distance: Vec<f32>,
+}
+
+impl Attention {
+    /// What the newest positions, `queries` `[new, dim]`, see of all, `keys` and `values` `[len, dim]`: `[new, dim]`.
+    #[must_use]
+    pub fn run(&self, queries: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; queries.len()];
+        widest(
+            #[inline(always)]
+            || self.attend(queries, keys, values, &mut out),
+        );
+        out
+    }
+
+    #[inline(always)]
+    fn attend(&self, queries: &[f32], keys: &[f32], values: &[f32], out: &mut [f32]) {
+        let (dim, head_dim) = (self.dim, self.dim / self.heads);
+        let (new, len) = (queries.len() / dim, keys.len() / dim);
+        let mut weights = vec![0.0; len];
+        for (at, (query, out)) in queries.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
+            let seen = len - new + at + 1;
+            let weights = &mut weights[..seen];
+            for (head, distances) in self.distance.chunks_exact(self.max_len).enumerate() {
+                let columns = head * head_dim..(head + 1) * head_dim;
+                let query = &query[columns.clone()];
+                let distances = &distances[self.max_len - seen..];
+                let positions = keys.chunks_exact(dim).zip(distances);
+                for (weight, (key, distance)) in weights.iter_mut().zip(positions) {
+                    *weight = dot_of(query, &key[columns.clone()]) + distance;
+                }
+                softmax(weights);
+                for (weight, value) in weights.iter().zip(values.chunks_exact(dim)) {
+                    add_scaled_of(&mut out[columns.clone()], &value[columns.clone()], *weight);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn softmax(x: &mut [f32]) {
+    let most = x.iter().fold(f32::NEG_INFINITY, |most, x| most.max(*x));
+    x.iter_mut().for_each(|x| *x = exp(*x - most));
+    let inverse = 1.0 / sum_of(x, |x| x);
+    x.iter_mut().for_each(|x| *x *= inverse);
+}
+
+/// Layer normalisation of every row of `x` `[rows, dim]` (Ba, Kiros and Hinton 2016, equation 4); `gain` and `bias`
+/// `[dim]`.
+#[must_use]
+pub fn normalise(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    let dim = gain.len();
+    widest(
+        #[inline(always)]
+        || {
+            for (row, out) in x.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+                let mean = sum_of(row, |x| x) / dim as f32;
+                let variance = sum_of(row, |x| (x - mean) * (x - mean)) / dim as f32;
+                let inverse = 1.0 / (variance + epsilon).sqrt();
+                let parts = row.iter().zip(gain.iter().zip(bias));
+                for (out, (x, (gain, bias))) in out.iter_mut().zip(parts) {
+                    *out = (x - mean) * inverse * gain + bias;
+                }
+            }
+        },
+    );
+    out
+}

@@ -1,0 +1,17 @@
+//! The loops where the engine's time goes, compiled for speed where the rest is compiled for size.
+//!
+//! Plain numbers in and out. Every function gives the same bits on every platform: no table, no fused
+//! multiplication, sums in a fixed order; `pulp` picks the widest vectors of a native machine, in wasm they have 128
+//! bits. All matrices are row-major. Nothing is checked beyond what slices check.
+#![deny(missing_docs)]
+
+mod attention;
+mod linear;
+mod math;
+mod scan;
+mod simd;
+
+pub use attention::{Attention, normalise};
+pub use linear::Linear;
+pub use math::{activate, add_scaled, any_above, dot, exp};
+pub use scan::{Packing, Query};

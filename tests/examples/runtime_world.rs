@@ -1,0 +1,212 @@
+//! Models for `./build.sh bench runtime`: `runtime_world OUT`. Writes, for 10,000, 50,000 and 200,000 items of 64
+//! elements, `OUT/<items>/retrieve` and `OUT/<items>/full`, bundles with the same encoder (two blocks, two heads, 256
+//! hidden, sessions of at most 50) and item table; `retrieve` hands 20 candidates to a linear ranker, `full` 200 to a
+//! network. Beside them lie the same numbers before rounding, for peers: `OUT/<items>/items.f32` `[items, 64]`,
+//! `OUT/encoder.f32` with the places of its matrices in `OUT/encoder.json`. All weights are random, from a fixed seed.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "whoever runs it sees what is wrong")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sanderling_core::onnx::{Block, Int8Linear, LinearRanker, MlpRanker, Norm, Transformer};
+use sanderling_core::{ItemBits, ItemTable};
+use sanderling_train::bundle::{Contents, Facts, assemble, write};
+use sanderling_train::rankers::RankerFiles;
+use sanderling_types::{
+    Baseline, BaselineField, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, Limits, PolicyDefaults,
+    Quantisation, Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
+};
+use serde_json::json;
+
+const DIM: usize = 64;
+const HEADS: usize = 2;
+const HIDDEN: usize = 256;
+const MAX_LEN: usize = 50;
+const SIZES: [usize; 3] = [10_000, 50_000, 200_000];
+
+/// Roughly normal numbers.
+struct Numbers(u64);
+
+impl Numbers {
+    fn uniform(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / 16_777_216.0
+    }
+
+    fn next(&mut self) -> f32 {
+        ((0..12).map(|_| self.uniform()).sum::<f32>() - 6.0).clamp(-4.0, 4.0)
+    }
+
+    fn vector(&mut self, len: usize, deviation: f32) -> Vec<f32> {
+        (0..len).map(|_| self.next() * deviation).collect()
+    }
+}
+
+/// The encoder, with its matrices before they were rounded, by the names that the ONNX file gives them.
+struct Encoder {
+    model: Transformer,
+    matrices: Vec<(String, [usize; 2], Vec<f32>)>,
+}
+
+fn encoder(numbers: &mut Numbers) -> Encoder {
+    let mut matrices = Vec::new();
+    let norm = |numbers: &mut Numbers| Norm {
+        gain: numbers.vector(DIM, 0.05).into_iter().map(|v| 1.0 + v).collect(),
+        bias: numbers.vector(DIM, 0.05),
+    };
+    let mut linear = |numbers: &mut Numbers, name: String, inputs: usize, outputs: usize| {
+        let weight = numbers.vector(inputs * outputs, 1.0 / (inputs as f32).sqrt());
+        let rounded = Int8Linear::quantise(&weight, numbers.vector(outputs, 0.05));
+        matrices.push((format!("{name}_weight"), [inputs, outputs], weight));
+        rounded
+    };
+    let blocks = (0..2)
+        .map(|at| {
+            let mut part = |numbers: &mut Numbers, name: &str, inputs, outputs| {
+                linear(numbers, format!("block{at}_{name}"), inputs, outputs)
+            };
+            Block {
+                norm1: norm(numbers),
+                query: part(numbers, "query", DIM, DIM),
+                key: part(numbers, "key", DIM, DIM),
+                value: part(numbers, "value", DIM, DIM),
+                distance: numbers.vector(HEADS * MAX_LEN, 0.3),
+                out: part(numbers, "out", DIM, DIM),
+                norm2: norm(numbers),
+                up: part(numbers, "up", DIM, HIDDEN),
+                down: part(numbers, "down", HIDDEN, DIM),
+            }
+        })
+        .collect();
+    let model = Transformer { dim: DIM, heads: HEADS, max_len: MAX_LEN, blocks, norm: norm(numbers) };
+    Encoder { model, matrices }
+}
+
+fn write_encoder(encoder: &Encoder, out: &Path) {
+    let mut floats: Vec<f32> = Vec::new();
+    let mut places = BTreeMap::new();
+    for (name, dims, values) in &encoder.matrices {
+        places.insert(name, json!({ "at": floats.len(), "dims": dims }));
+        floats.extend(values);
+    }
+    write_floats(&out.join("encoder.f32"), &floats);
+    fs::write(out.join("encoder.json"), json!(places).to_string()).unwrap();
+}
+
+fn write_floats(path: &Path, values: &[f32]) {
+    fs::write(path, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+}
+
+fn ranker(numbers: &mut Numbers, num_features: usize, full: bool) -> Vec<u8> {
+    let direct = numbers.vector(num_features, 1.0);
+    if !full {
+        return LinearRanker { weights: direct, bias: 0.0 }.to_onnx();
+    }
+    let mut layer = |inputs: usize, outputs: usize| {
+        (numbers.vector(inputs * outputs, 1.0 / (inputs as f32).sqrt()), numbers.vector(outputs, 0.1))
+    };
+    let hidden = vec![layer(num_features, 64), layer(64, 32)];
+    MlpRanker { hidden, last: numbers.vector(32, 0.2), direct, bias: 0.0 }.to_onnx()
+}
+
+fn vocabulary(num_items: usize, numbers: &mut Numbers) -> Vocabulary {
+    Vocabulary {
+        format_version: FORMAT_VERSION,
+        item_ids: (0..num_items).map(|row| format!("i{row}").into()).collect(),
+        categories: (0..40).map(|at| format!("category {at}")).collect(),
+        item_categories: (0..num_items).map(|row| vec![(row * 7 % 40) as u16]).collect(),
+        popularity: (0..num_items).map(|row| (1_000_000 / (row + 10)) as u32 + 1).collect(),
+        prices: (0..num_items).map(|_| Some((numbers.uniform() * 10_000.0).round() / 100.0)).collect(),
+        published_at: Vec::new(),
+    }
+}
+
+/// Fields as every bundle has them.
+fn baseline(spec: &FeatureSpec) -> Baseline {
+    let numeric = |name: String| BaselineField {
+        name,
+        bins: FieldKind::Numeric { edges: (1..20).map(|edge| edge as f32 / 10.0 - 1.0).collect() },
+        shares: None,
+        num_devices: 0,
+    };
+    let categorical = |name: &str, labels: Vec<String>| BaselineField {
+        name: name.to_owned(),
+        bins: FieldKind::Categorical { labels },
+        shares: None,
+        num_devices: 0,
+    };
+    let scores = ["score.retrieval", "score.ranker"].map(|name| numeric(name.to_owned()));
+    let features = spec.features.iter().map(|feature| numeric(format!("feature.{}", feature.name)));
+    let faults = std::iter::once("none").chain(FaultCode::ALL.iter().map(|(_, text)| *text));
+    let fault = categorical("fault", faults.map(str::to_owned).collect());
+    Baseline {
+        format_version: FORMAT_VERSION,
+        fields: features.chain(scores).chain(std::iter::once(fault)).collect(),
+    }
+}
+
+fn main() {
+    let out = PathBuf::from(std::env::args_os().nth(1).expect("a folder"));
+    fs::create_dir_all(&out).unwrap();
+    let mut numbers = Numbers(1);
+    let encoder = encoder(&mut numbers);
+    write_encoder(&encoder, &out);
+    for num_items in SIZES {
+        let folder = out.join(num_items.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        let items = numbers.vector(num_items * DIM, 1.0 / (DIM as f32).sqrt());
+        write_floats(&folder.join("items.f32"), &items);
+        let spec = FeatureSpec::standard();
+        let vocabulary = vocabulary(num_items, &mut numbers);
+        for (name, max_candidates) in [("retrieve", 20), ("full", 200)] {
+            let contents = Contents {
+                encoder: Some(encoder.model.to_onnx()),
+                items: Some(ItemTable::quantise(&items, DIM, ItemBits::Eight).unwrap().encode()),
+                neighbours: None,
+                content: None,
+                ranker: RankerFiles {
+                    onnx: ranker(&mut numbers, spec.features.len(), name == "full"),
+                    trees: None,
+                },
+                vocabulary: vocabulary.clone(),
+                features: spec.clone(),
+                baseline: baseline(&spec),
+                card: "Random weights, for measuring time.\n".to_owned(),
+            };
+            let (files, _) = assemble(&contents, &facts(num_items, max_candidates, spec.features.len()));
+            write(&files, &folder.join(name)).unwrap();
+        }
+    }
+}
+
+fn facts(num_items: usize, max_candidates: u32, num_features: usize) -> Facts {
+    Facts {
+        name: "bench".to_owned(),
+        version: 1,
+        parent: None,
+        recommender: "sequence".to_owned(),
+        shapes: Shapes { dim: DIM as u32, num_features: num_features as u32, num_items: num_items as u32 },
+        limits: Limits { max_candidates, max_limit: 100, max_session_len: MAX_LEN as u32 },
+        policy: PolicyDefaults { category_cap: None, exclude_seen: false },
+        telemetry: TelemetryConstants::default(),
+        training: TrainingWindow {
+            last_timestamp: 1_700_000_000,
+            num_interactions: 1,
+            num_users: 1,
+            recipe_sha256: Sha256Hash::of(b"random weights"),
+            seed: 1,
+            split: "time".to_owned(),
+            start_timestamp: 1_600_000_000,
+            time: TimeKind::UnixSeconds,
+        },
+        quantisation: Quantisation {
+            encoder_bits: 8,
+            item_bits: 8,
+            ndcg10_f32: 0.0,
+            ndcg10_packed: 0.0,
+            steps: Vec::new(),
+        },
+        metrics: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,15 @@
+/**
+ * The entry `sanderling/full` for browsers: the full runtime from the start.
+ */
+
+import { recommenderOn } from './load.js';
+import { browser } from './platforms/browser.js';
+import type { RecommenderBase } from './recommender.js';
+
+export * from './index.js';
+
+/** Recommends on the device; see {@link RecommenderBase}. */
+export const Recommender = recommenderOn(browser({
+  full: { bindings: () => import('../wasm/sanderling_full.js'), wasm: () => new URL('../wasm/sanderling_full_bg.wasm', import.meta.url) },
+}));
+export type Recommender = RecommenderBase;

@@ -1,0 +1,28 @@
+import { openRecommender, type OpenedRecommender } from './open.js';
+import type { Platform } from './platform.js';
+import { RecommenderBase } from './recommender.js';
+import type { LoadOptions } from './types.js';
+
+/** The class that an entry exports. */
+export interface RecommenderConstructor {
+  new (opened: OpenedRecommender): RecommenderBase;
+  readonly prototype: RecommenderBase;
+  /**
+   * Loads a bundle: `await Recommender.load('/bundle/')`. In Node a path does, too; in an edge worker a URL, or `fetch`
+   * of an assets binding.
+   *
+   * @throws RecommenderError with the code of what is wrong with the bundle, or `io`, `not_found`, `cancelled`.
+   */
+  load(source: string | URL | LoadOptions): Promise<RecommenderBase>;
+}
+
+/** Makes the class for a platform. */
+export function recommenderOn(platform: Platform): RecommenderConstructor {
+  return class Recommender extends RecommenderBase {
+    static async load(source: string | URL | LoadOptions): Promise<Recommender> {
+      const recommender = new Recommender(await openRecommender(source, platform));
+      await recommender.restore();
+      return recommender;
+    }
+  };
+}

@@ -1,0 +1,62 @@
+import type { EngineConstructor } from './engine.js';
+import { RecommenderError, toRecommenderError } from './errors.js';
+import type { Fetch, WasmSource } from './types.js';
+
+/** The bindings that belong to a compiled engine. */
+export interface Bindings {
+  default: (options: { module_or_path: unknown }) => Promise<unknown>;
+  WasmEngine: unknown;
+}
+
+/** One of the two compiled engines, and where it is when the caller brings none. */
+export interface Runtime {
+  bindings: () => Bindings | Promise<Bindings>;
+  wasm: () => WasmSource | Promise<WasmSource>;
+}
+
+/** What an entry of this package offers; the full runtime runs whatever the slim one runs, with the same results. */
+export interface Runtimes {
+  slim?: Runtime;
+  full?: Runtime;
+}
+
+const ready = new WeakMap<Runtime, Promise<EngineConstructor>>();
+
+/** Compiles an engine once for this module; a failed attempt may be repeated. */
+export function engineConstructor(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<EngineConstructor> {
+  const known = ready.get(runtime);
+  if (known !== undefined) return known;
+  const compiled = compile(runtime, fetch, wasm).catch((thrown: unknown) => {
+    ready.delete(runtime);
+    throw thrown;
+  });
+  ready.set(runtime, compiled);
+  return compiled;
+}
+
+async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<EngineConstructor> {
+  const [bindings, source] = await Promise.all([runtime.bindings(), wasm ?? runtime.wasm()]);
+  const module_or_path = typeof source === 'string' || source instanceof URL ? await request(fetch, source) : source;
+  try {
+    await bindings.default({ module_or_path });
+  } catch (thrown) {
+    const error = toRecommenderError(thrown, 'internal', 'the engine cannot be compiled here');
+    error.details.hint ??= 'a page with a Content-Security-Policy needs script-src \'wasm-unsafe-eval\'';
+    throw error;
+  }
+  return bindings.WasmEngine as EngineConstructor;
+}
+
+async function request(fetch: Fetch, source: string | URL): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(String(source));
+  } catch (thrown) {
+    throw toRecommenderError(thrown, 'io', `cannot fetch ${source}`);
+  }
+  if (response.ok) return response;
+  throw new RecommenderError(response.status === 404 ? 'not_found' : 'io', `cannot fetch ${source}`, {
+    found: `HTTP status ${response.status}`,
+    hint: 'pass the compiled engine as `wasm`',
+  });
+}
