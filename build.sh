@@ -38,7 +38,7 @@ help() {
   lint     rustfmt, clippy, rustdoc, shellcheck, cargo-deny
   bench    sizes of the downloads and latency in a browser; bench quality: what bundles reach on the data of
            SANDERLING_DATA; bench training: against PyTorch and numpy (SANDERLING_PEER_PYTHON);
-           bench pipeline: time and memory of reading many interactions
+           bench pipeline: time and memory of reading many interactions; bench runtime: against ONNX Runtime and tfjs
   all      setup, wasm, npm, test, bench
   clean    remove what the steps made in this clone, except www/node_modules; --cache: also the folder
            of compiled dependencies and tools that all clones share, if build.sh made it
@@ -395,26 +395,36 @@ step_test() {
 }
 
 # The exported models must mean the same to an independent runtime.
+PYTHON_TOOLS=$CACHE/python
+python_packages() { # more packages... : onnxruntime, numpy and those, in a virtual environment that clones share
+  have python3 || apt_install python3 python3-venv || die "python3 is needed for ONNX Runtime"
+  if [[ ! -x $PYTHON_TOOLS/bin/pip ]]; then
+    # Debian's python3 has no venv without python3-venv.
+    python3 -m venv "$PYTHON_TOOLS" 2>/dev/null ||
+      { apt_install python3-venv && python3 -m venv "$PYTHON_TOOLS"; } ||
+      die "python3 cannot make a virtual environment; install python3-venv"
+  fi
+  # Says nothing and asks no registry when they are there.
+  "$PYTHON_TOOLS/bin/pip" install --quiet --disable-pip-version-check "onnxruntime==$ONNXRUNTIME" "numpy==$NUMPY" "$@"
+}
+
 check_onnx() {
   say "ONNX Runtime"
-  local venv=$CACHE/python
-  have python3 || apt_install python3 python3-venv || die "the tests need python3 for ONNX Runtime"
-  if ! "$venv/bin/python" -c 'import onnxruntime' 2>/dev/null; then
-    note "installing onnxruntime $ONNXRUNTIME"
-    # Debian's python3 has no venv without python3-venv.
-    python3 -m venv "$venv" 2>/dev/null || { apt_install python3-venv && python3 -m venv "$venv"; } ||
-      die "python3 cannot make a virtual environment; install python3-venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "onnxruntime==$ONNXRUNTIME" "numpy==$NUMPY"
-  fi
+  python_packages
   # shellcheck disable=SC2086
   cargo build $LOCKED -q -p sanderling-conformance --example ranker_scores
-  "$venv/bin/python" tests/python/check_onnx.py tests/golden/v1 "$CARGO_TARGET_DIR/debug/examples/ranker_scores"
+  "$PYTHON_TOOLS/bin/python" tests/python/check_onnx.py tests/golden/v1 "$CARGO_TARGET_DIR/debug/examples/ranker_scores"
 }
 
 # bench: latency and download; bench quality: bundles on public data; bench training: against PyTorch and numpy;
 # bench pipeline: import, validation and division of made-up interactions.
 step_bench() {
   local what=${1:-}
+  if [[ $what == runtime ]]; then
+    shift
+    bench_runtime "$@"
+    return
+  fi
   if [[ $what == quality || $what == training || $what == pipeline ]]; then
     shift
     step_setup
@@ -432,6 +442,18 @@ step_bench() {
   cargo build $LOCKED --bins
   find_chromium || note "no browser found: latency is measured in Node"
   node www/demo/bench.mjs "$@"
+}
+
+bench_runtime() { # what it compares with is installed from its own lock file and into the folder of tools
+  step_npm
+  say "bench runtime"
+  python_packages "onnx==$ONNX"
+  (cd tests/bench/runtime && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+  claim_targets
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -q -p sanderling-conformance --example runtime_world
+  find_chromium || note "no browser found: only Node is measured"
+  SANDERLING_PEER_PYTHON=$PYTHON_TOOLS/bin/python node tests/bench/runtime.mjs "$@"
 }
 
 step_all() {

@@ -92,6 +92,31 @@ fn write_encoder(encoder: &Encoder, out: &Path) {
     }
     write_floats(&out.join("encoder.f32"), &floats);
     fs::write(out.join("encoder.json"), json!(places).to_string()).unwrap();
+    fs::write(out.join("encoder-small.json"), json!(vectors(&encoder.model)).to_string()).unwrap();
+}
+
+/// Everything but the matrices; biases of queries have their scale already.
+fn vectors(model: &Transformer) -> BTreeMap<String, &Vec<f32>> {
+    let mut out = BTreeMap::new();
+    for (at, block) in model.blocks.iter().enumerate() {
+        for (name, norm) in [("norm1", &block.norm1), ("norm2", &block.norm2)] {
+            out.insert(format!("block{at}_{name}_gain"), &norm.gain);
+            out.insert(format!("block{at}_{name}_bias"), &norm.bias);
+        }
+        let linears = [
+            ("query", &block.query),
+            ("key", &block.key),
+            ("value", &block.value),
+            ("out", &block.out),
+            ("up", &block.up),
+            ("down", &block.down),
+        ];
+        out.extend(linears.map(|(name, linear)| (format!("block{at}_{name}_bias"), &linear.bias)));
+        out.insert(format!("block{at}_distance"), &block.distance);
+    }
+    out.insert("norm_gain".to_owned(), &model.norm.gain);
+    out.insert("norm_bias".to_owned(), &model.norm.bias);
+    out
 }
 
 fn write_floats(path: &Path, values: &[f32]) {

@@ -1,11 +1,12 @@
 //! The bundle: files in, checked parts out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Report, Result, Sha256Hash,
-    Vocabulary,
+    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, ItemRows, Manifest, Report, Result,
+    Sha256Hash, Vocabulary,
 };
 
 use crate::{ItemTable, NeighbourTable, TreeEnsemble};
@@ -72,15 +73,14 @@ pub enum RankerModel {
 pub struct Bundle {
     manifest: Manifest,
     hash: Sha256Hash,
-    vocabulary: Vocabulary,
+    vocabulary: Arc<Vocabulary>,
     features: FeatureSpec,
     baseline: Baseline,
     items: ItemTable,
     encoder: Option<Vec<u8>>,
     neighbours: Option<NeighbourTable>,
     ranker: RankerModel,
-    /// Rows in ascending order of their item ids.
-    rows_by_id: Vec<u32>,
+    rows: ItemRows,
 }
 
 impl Bundle {
@@ -103,10 +103,11 @@ impl Bundle {
         let manifest = Manifest::decode(&manifest_bytes)?;
         check_files(&manifest, &files)?;
         let mut part = |role: FileRole| files.take(&manifest.file(role)?.path);
+        let (vocabulary, rows) = Vocabulary::decode_with_rows(&part(FileRole::Vocabulary)?)?;
         let has = |role| manifest.files.contains_key(&role);
         let bundle = Self {
             hash: Sha256Hash::of(&manifest_bytes),
-            vocabulary: Vocabulary::decode(&part(FileRole::Vocabulary)?)?,
+            vocabulary: Arc::new(vocabulary),
             features: FeatureSpec::decode(&part(FileRole::Features)?)?,
             baseline: Baseline::decode(&part(FileRole::Baseline)?)?,
             items: match has(FileRole::Items) {
@@ -122,19 +123,12 @@ impl Bundle {
             } else {
                 RankerModel::Onnx(part(FileRole::Ranker)?)
             },
-            rows_by_id: Vec::new(),
+            rows,
             manifest,
         };
         bundle.check_parts()?;
         Report::check_longest(&bundle.baseline, &bundle.manifest.telemetry)?;
-        Ok(bundle.with_rows_by_id())
-    }
-
-    fn with_rows_by_id(mut self) -> Self {
-        let ids = &self.vocabulary.item_ids;
-        self.rows_by_id = (0..ids.len() as u32).collect();
-        self.rows_by_id.sort_unstable_by(|a, b| ids[*a as usize].cmp(&ids[*b as usize]));
-        self
+        Ok(bundle)
     }
 
     fn check_parts(&self) -> Result<()> {
@@ -207,6 +201,10 @@ impl Bundle {
         &self.vocabulary
     }
 
+    pub(crate) fn shared_vocabulary(&self) -> Arc<Vocabulary> {
+        Arc::clone(&self.vocabulary)
+    }
+
     /// The feature spec.
     #[must_use]
     pub fn features(&self) -> &FeatureSpec {
@@ -253,9 +251,7 @@ impl Bundle {
     /// The row of an item, if this bundle has it.
     #[must_use]
     pub fn item_index(&self, id: &ItemId) -> Option<ItemIndex> {
-        let ids = &self.vocabulary.item_ids;
-        let found = self.rows_by_id.binary_search_by(|row| ids[*row as usize].cmp(id)).ok()?;
-        Some(ItemIndex(self.rows_by_id[found]))
+        self.rows.find(&self.vocabulary.item_ids, id)
     }
 
     /// The outside id of a row.

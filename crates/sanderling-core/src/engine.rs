@@ -60,8 +60,7 @@ pub struct Ranking {
 }
 
 impl Engine {
-    /// Loads the models of a bundle, and runs the encoder once on `max_session_len` rows, so that a
-    /// bundle whose longest sessions could never be encoded is refused here.
+    /// Loads the models of a bundle. One whose longest sessions could never be encoded is refused here.
     ///
     /// # Errors
     /// [`Code::ModelInvalid`], [`Code::LimitExceeded`] or [`Code::IncompatibleFeatures`].
@@ -70,7 +69,7 @@ impl Engine {
         let load = |onnx| runtime.scorer(onnx, FileRole::Encoder, shapes);
         let encoder = bundle.encoder().map(load).transpose()?;
         if let Some(encoder) = &encoder {
-            try_longest_session(encoder.as_ref(), bundle.manifest())?;
+            check_longest_session(encoder.as_ref(), bundle.manifest())?;
         }
         Ok(Self {
             encoder,
@@ -78,7 +77,7 @@ impl Engine {
                 RankerModel::Onnx(onnx) => runtime.scorer(onnx, FileRole::Ranker, shapes)?,
                 RankerModel::Trees(trees) => Box::new(trees.clone()),
             },
-            features: FeatureEncoder::new(bundle.features(), bundle.vocabulary())?,
+            features: FeatureEncoder::new(bundle.features(), bundle.shared_vocabulary())?,
             observer: Observer::new(&bundle),
             bundle,
         })
@@ -241,6 +240,20 @@ impl Engine {
         self.bundle.items().top_k(query, k, mask)
     }
 
+    /// The best `k` items for a session of rows, oldest first: encoder and scan, without ranker and policy.
+    ///
+    /// # Errors
+    /// As [`Engine::encode`].
+    pub fn encode_and_retrieve(
+        &self,
+        session: &[ItemIndex],
+        k: usize,
+        memory: &mut SessionMemory,
+    ) -> Result<Vec<Candidate>> {
+        let query = self.encode_remembering(session, memory)?;
+        Ok(self.retrieve(&query, k, &Mask::all(self.bundle.items().len())))
+    }
+
     /// Ranker scores `[num_candidates]` of features `[num_candidates, num_features]`.
     ///
     /// # Errors
@@ -304,9 +317,9 @@ impl Engine {
     fn list_fallback(&self, mask: &Mask, rules: &Rules, limit: usize) -> Outcome {
         let to_candidate =
             |item| Candidate { item, score: 0.0, neighbour_score: 0.0, source: Source::Fallback };
-        let candidates: Vec<Candidate> = mask.kept().map(to_candidate).collect();
-        let kept = self.cap(&candidates, rules, limit);
-        let listed = kept.iter().map(|at| (candidates[*at], 0.0, vec![Reason::Popular]));
+        let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
+        let kept = policy::cap_categories(self.bundle.vocabulary(), mask.kept(), cap, limit);
+        let listed = kept.iter().map(|(_, item)| (to_candidate(*item), 0.0, vec![Reason::Popular]));
         Outcome {
             response: Response { recommendations: self.number(listed), faults: Vec::new() },
             ..Outcome::default()
@@ -316,7 +329,8 @@ impl Engine {
     fn cap(&self, candidates: &[Candidate], rules: &Rules, limit: usize) -> Vec<usize> {
         let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
         let ordered = candidates.iter().map(|candidate| candidate.item);
-        policy::cap_categories(self.bundle.vocabulary(), ordered, cap, limit)
+        let kept = policy::cap_categories(self.bundle.vocabulary(), ordered, cap, limit);
+        kept.into_iter().map(|(at, _)| at).collect()
     }
 
     fn number(&self, listed: impl Iterator<Item = (Candidate, f32, Vec<Reason>)>) -> Vec<Recommendation> {
@@ -353,14 +367,20 @@ fn reorder(candidates: &[Candidate], scores: &[f32], features: &[f32]) -> Rankin
     }
 }
 
-/// Runs the encoder on zeros. Values are not looked at: a model may divide by the length of a vector.
-fn try_longest_session(encoder: &dyn Scorer, manifest: &Manifest) -> Result<()> {
+/// Asks the encoder, or runs it on zeros where it does not know. Values are not looked at: a model may divide by the
+/// length of a vector.
+fn check_longest_session(encoder: &dyn Scorer, manifest: &Manifest) -> Result<()> {
     let (len, dim) = (manifest.limits.max_session_len as usize, manifest.shapes.dim as usize);
     let invalid = |found: String| {
         Error::new(Code::ModelInvalid, "encoder.onnx cannot encode a session of max_session_len")
             .expected(format!("f32 [1, {len}, {dim}] to f32 [1, {dim}]"))
             .found(found)
     };
+    match encoder.max_len() {
+        Some(max_len) if max_len < len => return Err(invalid(format!("at most {max_len} items"))),
+        Some(_) => return Ok(()),
+        None => {}
+    }
     let query =
         encoder.run(&vec![0.0; len * dim], &[1, len, dim]).map_err(|error| invalid(error.to_string()))?;
     if query.len() == dim { Ok(()) } else { Err(invalid(format!("{} values", query.len()))) }

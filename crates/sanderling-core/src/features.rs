@@ -2,6 +2,8 @@
 //!
 //! Logarithms come from a portable implementation, so features are equal bit for bit everywhere.
 
+use std::sync::Arc;
+
 use sanderling_types::{Code, Error, FeatureKind, FeatureSpec, ItemIndex, Result, Vocabulary};
 
 use crate::{Candidate, ItemTable, SessionView};
@@ -12,17 +14,14 @@ const MIN_LN_SHARE: f64 = -15.0;
 const MIN_SHARE: f64 = 1e-3;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// Computes the feature matrix of a request. Holds what it needs of the vocabulary, already
-/// transformed, so that nothing is recomputed or allocated for a single candidate.
+/// Computes the feature matrix of a request. Facts of items are looked up where they are and transformed when they
+/// are asked for: a device holds them once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureEncoder {
     columns: Vec<(FeatureKind, f32)>,
-    num_categories: usize,
-    item_categories: Vec<Vec<u16>>,
-    popularity: Vec<f32>,
-    /// `ln` of the price; `None` where there is no price over 0.
-    log_prices: Vec<Option<f32>>,
-    published_at: Vec<Option<i64>>,
+    vocabulary: Arc<Vocabulary>,
+    /// Logarithm of the largest popularity plus 1.
+    ln_most_popular: f64,
 }
 
 /// What is the same for every candidate of a request.
@@ -78,7 +77,7 @@ impl FeatureEncoder {
     ///
     /// # Errors
     /// [`Code::IncompatibleFeatures`] for a kind that this engine does not compute.
-    pub fn new(spec: &FeatureSpec, vocabulary: &Vocabulary) -> Result<Self> {
+    pub fn new(spec: &FeatureSpec, vocabulary: Arc<Vocabulary>) -> Result<Self> {
         use FeatureKind as K;
         for feature in &spec.features {
             if !matches!(
@@ -103,19 +102,10 @@ impl FeatureEncoder {
             }
         }
         let most = vocabulary.popularity.iter().copied().max().unwrap_or(0);
-        let popularity = |count: &u32| {
-            if most == 0 { 0.0 } else { (ln_1p(f64::from(*count)) / ln_1p(f64::from(most))) as f32 }
-        };
-        let log_price = |price: &Option<f32>| {
-            price.filter(|price| *price > 0.0).map(|price| libm::log(f64::from(price)) as f32)
-        };
         Ok(Self {
             columns: spec.features.iter().map(|feature| (feature.kind, feature.decay)).collect(),
-            num_categories: vocabulary.categories.len(),
-            item_categories: vocabulary.item_categories.clone(),
-            popularity: vocabulary.popularity.iter().map(popularity).collect(),
-            log_prices: vocabulary.prices.iter().map(log_price).collect(),
-            published_at: vocabulary.published_at.clone(),
+            ln_most_popular: ln_1p(f64::from(most)),
+            vocabulary,
         })
     }
 
@@ -191,7 +181,7 @@ impl FeatureEncoder {
             FeatureKind::LastCategoryMatch => {
                 shared.last.map_or(0.0, |last| self.category_overlap(item, last))
             }
-            FeatureKind::Popularity => self.popularity.get(item.row()).copied().unwrap_or(0.0),
+            FeatureKind::Popularity => self.popularity(item),
             FeatureKind::AgeDays => self.age(item, shared.now),
             FeatureKind::PriceMatch => match (self.log_price(item), shared.mean_log_price) {
                 (Some(price), Some(mean)) => -(price - mean).abs(),
@@ -208,17 +198,29 @@ impl FeatureEncoder {
     }
 
     fn categories(&self, item: ItemIndex) -> &[u16] {
-        self.item_categories.get(item.row()).map_or(&[], Vec::as_slice)
+        self.vocabulary.item_categories.get(item.row()).map_or(&[], Vec::as_slice)
     }
 
+    /// Logarithmic, 1 for the most popular item.
+    fn popularity(&self, item: ItemIndex) -> f32 {
+        match self.vocabulary.popularity.get(item.row()) {
+            Some(count) if self.ln_most_popular > 0.0 => {
+                (ln_1p(f64::from(*count)) / self.ln_most_popular) as f32
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// `ln` of the price; `None` where there is no price over 0.
     fn log_price(&self, item: ItemIndex) -> Option<f32> {
-        self.log_prices.get(item.row()).copied().flatten()
+        let price = self.vocabulary.prices.get(item.row()).copied().flatten();
+        price.filter(|price| *price > 0.0).map(|price| libm::log(f64::from(price)) as f32)
     }
 
     /// For each category the share of the session that has it, each step back counting `decay`
     /// times less.
     pub(crate) fn category_weights(&self, session: &SessionView, decay: f32) -> Vec<f32> {
-        let mut weights = vec![0.0; self.num_categories];
+        let mut weights = vec![0.0; self.vocabulary.categories.len()];
         let (mut weight, mut total) = (1.0f32, 0.0f32);
         for known in session.items().iter().rev() {
             for category in self.categories(known.item) {
@@ -251,7 +253,7 @@ impl FeatureEncoder {
     }
 
     fn age(&self, item: ItemIndex, now: i64) -> f32 {
-        let published_at = self.published_at.get(item.row()).copied().flatten();
+        let published_at = self.vocabulary.published_at.get(item.row()).copied().flatten();
         let seconds = published_at.map_or(0, |published_at| now.saturating_sub(published_at).max(0));
         ln_1p(seconds as f64 / SECONDS_PER_DAY as f64) as f32
     }

@@ -56,14 +56,14 @@ pub fn category_cap(rules: &Rules, defaults: &PolicyDefaults) -> Option<u32> {
 }
 
 /// Walks `ordered` and keeps the first `limit` items whose first category has not been kept `cap`
-/// times before; items without a category are never capped. Gives positions in `ordered`.
+/// times before; items without a category are never capped. Gives their positions in `ordered`, and them.
 #[must_use]
 pub fn cap_categories(
     vocabulary: &Vocabulary,
     ordered: impl IntoIterator<Item = ItemIndex>,
     cap: Option<u32>,
     limit: usize,
-) -> Vec<usize> {
+) -> Vec<(usize, ItemIndex)> {
     let mut num_kept = vec![0u32; if cap.is_some() { vocabulary.categories.len() } else { 0 }];
     let mut kept = Vec::with_capacity(limit.min(vocabulary.len()));
     for (at, item) in ordered.into_iter().enumerate() {
@@ -78,7 +78,7 @@ pub fn cap_categories(
             }
             *num_kept += 1;
         }
-        kept.push(at);
+        kept.push((at, item));
     }
     kept
 }

@@ -109,11 +109,15 @@ impl ItemTable {
     pub fn top_k(&self, query: &[f32], k: usize, mask: &Mask) -> Vec<Candidate> {
         let mut top = TopK::new(k, self.len());
         self.for_each_block(&self.prepare(query), |first, scores| {
-            let floor = top.floor();
             // Most blocks have no item that would be kept.
-            if any_above(scores, floor) {
-                for (item, score) in (first.0..).map(ItemIndex).zip(scores) {
-                    top.offer(item, *score, mask);
+            let mut floor = top.floor();
+            if !any_above(scores, floor) {
+                return;
+            }
+            for (item, score) in (first.0..).zip(scores) {
+                if *score > floor || score.is_nan() {
+                    top.offer(ItemIndex(item), *score, mask);
+                    floor = top.floor();
                 }
             }
         });

@@ -12,6 +12,11 @@ pub trait Scorer: Send + Sync {
     /// [`sanderling_types::Code::InvalidArgument`] when `input` does not have that shape.
     fn run(&self, input: &[f32], shape: &[usize]) -> Result<Vec<f32>>;
 
+    /// The longest session of an encoder that knows it.
+    fn max_len(&self) -> Option<usize> {
+        None
+    }
+
     /// The same encoder taking items in one after the other, where it can.
     fn incremental(&self) -> Option<&dyn Incremental> {
         None

@@ -36,7 +36,11 @@ fn filters_keep_what_matches_every_condition() {
 #[test]
 fn the_cap_counts_first_categories_and_spares_items_without_one() {
     let order = [2, 0, 5, 1, 3, 4].map(ItemIndex);
-    let cap = |cap, limit| cap_categories(&vocabulary(), order, cap, limit);
+    let cap = |cap, limit| -> Vec<usize> {
+        let kept = cap_categories(&vocabulary(), order, cap, limit);
+        assert!(kept.iter().all(|(at, item)| order[*at] == *item));
+        kept.into_iter().map(|(at, _)| at).collect()
+    };
     assert_eq!(cap(None, 10), [0, 1, 2, 3, 4, 5]);
     assert_eq!(cap(None, 2), [0, 1]);
     // The pump's first category is shoes, so the boot and the clog are over a cap of one.

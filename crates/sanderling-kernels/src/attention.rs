@@ -46,17 +46,38 @@ impl Attention {
                     *weight = dot_of(query, &key[columns.clone()]) + distance;
                 }
                 softmax(weights);
-                for (weight, value) in weights.iter().zip(values.chunks_exact(dim)) {
-                    add_scaled_of(&mut out[columns.clone()], &value[columns.clone()], *weight);
-                }
+                weighted_sum(weights, values, dim, columns.start, &mut out[columns]);
             }
         }
     }
 }
 
+/// Sums columns of `values` `[len, dim]` from `first` on, as many as `out` has, each row times its weight.
+#[inline(always)]
+fn weighted_sum(weights: &[f32], values: &[f32], dim: usize, first: usize, out: &mut [f32]) {
+    /// Columns whose sums stay in registers.
+    const LANES: usize = 16;
+    let (chunks, rest) = out.as_chunks_mut::<LANES>();
+    for (chunk, out) in chunks.iter_mut().enumerate() {
+        let from = first + chunk * LANES;
+        let mut sums = [0.0f32; LANES];
+        for (weight, row) in weights.iter().zip(values.chunks_exact(dim)) {
+            let (row, _) = row[from..].as_chunks::<LANES>();
+            for lane in 0..LANES {
+                sums[lane] += weight * row[0][lane];
+            }
+        }
+        *out = sums;
+    }
+    let from = first + chunks.len() * LANES;
+    for (weight, row) in weights.iter().zip(values.chunks_exact(dim)) {
+        add_scaled_of(rest, &row[from..], *weight);
+    }
+}
+
 #[inline(always)]
 fn softmax(x: &mut [f32]) {
-    let most = x.iter().fold(f32::NEG_INFINITY, |most, x| most.max(*x));
+    let most = x.iter().fold(f32::NEG_INFINITY, |most, x| if *x > most { *x } else { most });
     x.iter_mut().for_each(|x| *x = exp(*x - most));
     let inverse = 1.0 / sum_of(x, |x| x);
     x.iter_mut().for_each(|x| *x *= inverse);

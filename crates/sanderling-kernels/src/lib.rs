@@ -8,10 +8,12 @@
 mod attention;
 mod linear;
 mod math;
+mod rounded;
 mod scan;
 mod simd;
 
 pub use attention::{Attention, normalise};
 pub use linear::Linear;
 pub use math::{activate, add_scaled, any_above, dot, exp};
-pub use scan::{Packing, Query};
+pub use rounded::{RoundedLinear, RoundedRows};
+pub use scan::{Packing, Query, dequantise, has_least, integer_dot};

@@ -71,25 +71,67 @@ impl Linear {
         let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &x[row * self.inputs..][..self.inputs]);
         let panels = self.weight.chunks_exact(self.inputs).zip(&self.bias);
         for (panel, (weights, bias)) in panels.enumerate() {
-            let mut sums = [[0.0f32; PANEL]; ROWS];
-            for (input, weights) in weights.iter().enumerate() {
-                for (sums, row) in sums.iter_mut().zip(rows) {
-                    let value = row[input];
-                    for lane in 0..PANEL {
-                        sums[lane] += value * weights[lane];
-                    }
-                }
-            }
+            let sums = products(rows, weights);
             let first = panel * PANEL;
             let width = PANEL.min(self.outputs - first);
             for (row, sums) in sums.iter().enumerate() {
                 let out = &mut out[row * self.outputs + first..][..width];
-                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
-                    *out = sum + bias;
+                match out.as_mut_array::<PANEL>() {
+                    Some(out) => *out = std::array::from_fn(|lane| sums[lane] + bias[lane]),
+                    None => out
+                        .iter_mut()
+                        .zip(sums.iter().zip(bias))
+                        .for_each(|(out, (sum, bias))| *out = sum + bias),
                 }
             }
         }
     }
+}
+
+/// Products of rows with the columns of a panel, each as long as the panel.
+#[cfg(not(target_feature = "simd128"))]
+#[inline(always)]
+fn products<const ROWS: usize>(rows: [&[f32]; ROWS], weights: &[[f32; PANEL]]) -> [[f32; PANEL]; ROWS] {
+    let mut sums = [[0.0f32; PANEL]; ROWS];
+    for (input, weights) in weights.iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let value = row[input];
+            for lane in 0..PANEL {
+                sums[lane] += value * weights[lane];
+            }
+        }
+    }
+    sums
+}
+
+/// The same, without the loads and stores and bounds that the compiler leaves in.
+#[cfg(target_feature = "simd128")]
+#[inline(always)]
+fn products<const ROWS: usize>(rows: [&[f32]; ROWS], weights: &[[f32; PANEL]]) -> [[f32; PANEL]; ROWS] {
+    use core::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128_load, v128_load32_splat, v128_store};
+
+    let rows = rows.map(|row| row[..weights.len()].as_ptr());
+    let mut sums = [[f32x4_splat(0.0); 2]; ROWS];
+    for (input, weights) in weights.iter().enumerate() {
+        let weights = weights.as_ptr();
+        // SAFETY: eight floats are two vectors, and no load needs alignment.
+        let (low, high) = unsafe { (v128_load(weights.cast()), v128_load(weights.add(4).cast())) };
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: every row was found to have `weights.len()` elements.
+            let value = unsafe { v128_load32_splat(row.add(input).cast()) };
+            sums[0] = f32x4_add(sums[0], f32x4_mul(value, low));
+            sums[1] = f32x4_add(sums[1], f32x4_mul(value, high));
+        }
+    }
+    sums.map(|[low, high]| {
+        let mut out = [0.0f32; PANEL];
+        // SAFETY: eight floats are two vectors, and no store needs alignment.
+        unsafe {
+            v128_store(out.as_mut_ptr().cast(), low);
+            v128_store(out.as_mut_ptr().add(4).cast(), high);
+        }
+        out
+    })
 }
 
 #[cfg(test)]

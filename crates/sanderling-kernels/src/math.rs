@@ -33,6 +33,20 @@ pub fn activate(x: &mut [f32]) {
     );
 }
 
+/// The largest magnitude; what is not a number is passed over.
+#[inline(always)]
+pub(super) fn largest_magnitude(x: &[f32]) -> f32 {
+    let larger = |most: f32, x: f32| if x.abs() > most { x.abs() } else { most };
+    let mut most = [0.0f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            most[lane] = larger(most[lane], chunk[lane]);
+        }
+    }
+    most.iter().chain(rest).fold(0.0, |most, x| larger(most, *x))
+}
+
 #[inline(always)]
 fn tree(mut sums: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;

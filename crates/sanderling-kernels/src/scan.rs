@@ -31,7 +31,7 @@ impl Query {
     /// a number.
     #[must_use]
     pub fn new(query: &[f32], packing: Packing) -> Self {
-        let largest = query.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let largest = query.iter().fold(0.0f32, |most, x| if x.abs() > most { x.abs() } else { most });
         // The sum of all products stays under 2^31.
         let most = (i32::MAX / (127 * query.len().max(1) as i32)).min(i32::from(i16::MAX)) as f32;
         let finite = query.iter().all(|x| x.is_finite());
@@ -55,6 +55,20 @@ impl Query {
         sum as f32 * self.scale * scale
     }
 
+    /// Scores of `rows`, one behind the other, with their `scales`, f32 in little-endian bytes, one a row.
+    pub fn scores(&self, rows: &[u8], scales: &[[u8; 4]], scores: &mut [f32]) {
+        const BLOCK: usize = 64;
+        let row_bytes = rows.len() / scales.len().max(1);
+        let mut sums = [0i32; BLOCK];
+        let blocks = rows.chunks(BLOCK * row_bytes.max(1)).zip(scales.chunks(BLOCK));
+        for ((rows, scales), scores) in blocks.zip(scores.chunks_mut(BLOCK)) {
+            self.sums(rows, &mut sums[..scales.len()]);
+            for ((score, sum), scale) in scores.iter_mut().zip(&sums).zip(scales) {
+                *score = self.score(*sum, f32::from_le_bytes(*scale));
+            }
+        }
+    }
+
     /// Sums of products with `rows`, one behind the other, as many as `sums` has room for.
     pub fn sums(&self, rows: &[u8], sums: &mut [i32]) {
         widest(
@@ -69,14 +83,16 @@ impl Query {
     #[inline(always)]
     fn sums8(&self, rows: &[u8], sums: &mut [i32]) {
         let dim = self.integers.len();
-        let mut rows = rows.chunks_exact(dim);
-        let mut sums = sums.chunks_exact_mut(4);
-        for four in &mut sums {
-            let next: [&[u8]; 4] = std::array::from_fn(|_| rows.next().unwrap_or(&[]));
-            four.copy_from_slice(&dot8(&self.integers, next));
+        let (query, query_rest) = self.integers.as_chunks::<LANES>();
+        let num_in_fours = if query_rest.is_empty() { sums.len() / 4 * 4 } else { 0 };
+        let (fours, others) = sums.split_at_mut(num_in_fours);
+        let (rows_of_fours, other_rows) = rows.split_at(num_in_fours * dim);
+        let (fours, _) = fours.as_chunks_mut::<4>();
+        for (sums, rows) in fours.iter_mut().zip(rows_of_fours.chunks_exact(4 * dim)) {
+            *sums = dot8_of_four(query, rows);
         }
-        for (sum, row) in sums.into_remainder().iter_mut().zip(rows) {
-            [*sum] = dot8(&self.integers, [row]);
+        for (sum, row) in others.iter_mut().zip(other_rows.chunks_exact(dim)) {
+            *sum = dot8(&self.integers, row);
         }
     }
 
@@ -97,19 +113,24 @@ fn add_product(sum: i32, a: i32, b: i32) -> i32 {
 
 #[cfg(not(target_feature = "simd128"))]
 #[inline(always)]
-fn dot8<const ROWS: usize>(query: &[i16], rows: [&[u8]; ROWS]) -> [i32; ROWS] {
-    let of_row = |row: &[u8]| {
-        let mut lanes = [0i32; LANES];
-        let (query, query_rest) = query.as_chunks::<LANES>();
-        let (row, row_rest) = row.as_chunks::<LANES>();
-        for (query, row) in query.iter().zip(row) {
-            for lane in 0..LANES {
-                lanes[lane] = add_product(lanes[lane], i32::from(query[lane]), i32::from(row[lane] as i8));
-            }
+fn dot8(query: &[i16], row: &[u8]) -> i32 {
+    let mut lanes = [0i32; LANES];
+    let (query, query_rest) = query.as_chunks::<LANES>();
+    let (row, row_rest) = row.as_chunks::<LANES>();
+    for (query, row) in query.iter().zip(row) {
+        for lane in 0..LANES {
+            lanes[lane] = add_product(lanes[lane], i32::from(query[lane]), i32::from(row[lane] as i8));
         }
-        lanes.iter().fold(rest8(query_rest, row_rest), |sum, lane| sum.wrapping_add(*lane))
-    };
-    rows.map(of_row)
+    }
+    lanes.iter().fold(rest8(query_rest, row_rest), |sum, lane| sum.wrapping_add(*lane))
+}
+
+/// Four rows, one behind the other, of as many numbers as the query has.
+#[cfg(not(target_feature = "simd128"))]
+#[inline(always)]
+fn dot8_of_four(query: &[[i16; LANES]], rows: &[u8]) -> [i32; 4] {
+    let query = query.as_flattened();
+    std::array::from_fn(|row| dot8(query, &rows[row * query.len()..][..query.len()]))
 }
 
 /// What does not fill the lanes.
@@ -144,37 +165,110 @@ fn rest4(low: &[i16], high: &[i16], row: &[u8]) -> i32 {
     lows.chain(highs).fold(0, |sum, (q, x)| add_product(sum, i32::from(*q), i32::from(x)))
 }
 
+/// Whether a number of `rows` is the least that its bits can hold, -128 or -8: the one without an opposite.
+#[must_use]
+pub fn has_least(rows: &[u8], packing: Packing) -> bool {
+    widest(
+        #[inline(always)]
+        || match packing {
+            Packing::Bytes => rows.iter().fold(false, |any, byte| any | (*byte == 0x80)),
+            Packing::Nibbles => {
+                rows.iter().fold(false, |any, byte| any | (byte & 0xF == 0x8) | (byte & 0xF0 == 0x80))
+            }
+        },
+    )
+}
+
+/// Writes the numbers of a row, each times `scale`, to `out`.
+pub fn dequantise(row: &[u8], packing: Packing, scale: f32, out: &mut [f32]) {
+    widest(
+        #[inline(always)]
+        || match packing {
+            Packing::Bytes => {
+                out.iter_mut().zip(row).for_each(|(out, byte)| *out = f32::from(*byte as i8) * scale)
+            }
+            Packing::Nibbles => {
+                for (out, byte) in out.chunks_mut(2).zip(row) {
+                    let halves = [((byte << 4) as i8) >> 4, (*byte as i8) >> 4];
+                    out.iter_mut().zip(halves).for_each(|(out, half)| *out = f32::from(half) * scale);
+                }
+            }
+        },
+    );
+}
+
+/// Dot product of two rows of one length and packing; the unused half of an odd row is 0. Exact for up to 100,000
+/// numbers.
+#[must_use]
+pub fn integer_dot(a: &[u8], b: &[u8], packing: Packing) -> i32 {
+    widest(
+        #[inline(always)]
+        || match packing {
+            Packing::Bytes => dot_of_bytes(a, b),
+            Packing::Nibbles => dot_of_nibbles(a, b),
+        },
+    )
+}
+
+#[cfg(not(target_feature = "simd128"))]
+#[inline(always)]
+fn dot_of_bytes(a: &[u8], b: &[u8]) -> i32 {
+    a.iter().zip(b).fold(0, |sum, (a, b)| add_product(sum, i32::from(*a as i8), i32::from(*b as i8)))
+}
+
+#[inline(always)]
+fn dot_of_nibbles(a: &[u8], b: &[u8]) -> i32 {
+    let halves = |byte: u8| (i32::from(((byte << 4) as i8) >> 4), i32::from((byte as i8) >> 4));
+    a.iter().zip(b).fold(0, |sum, (a, b)| {
+        let ((a_low, a_high), (b_low, b_high)) = (halves(*a), halves(*b));
+        add_product(add_product(sum, a_low, b_low), a_high, b_high)
+    })
+}
+
 #[cfg(target_feature = "simd128")]
-use wasm::{dot4, dot8};
+use wasm::{dot_of_bytes, dot4, dot8, dot8_of_four};
 
 /// The compiler does not find `i32x4.dot_i16x8_s` by itself.
 #[cfg(target_feature = "simd128")]
 mod wasm {
     use core::arch::wasm32::{
-        i8x16_shl, i8x16_shr, i16x8_extend_high_i8x16, i16x8_extend_low_i8x16, i32x4_add, i32x4_dot_i16x8,
-        i32x4_extract_lane, i32x4_shuffle, i32x4_splat, v128, v128_load,
+        i8x16_shl, i8x16_shr, i16x8_extend_high_i8x16, i16x8_extend_low_i8x16, i16x8_load_extend_i8x8,
+        i32x4_add, i32x4_dot_i16x8, i32x4_extract_lane, i32x4_shuffle, i32x4_splat, v128, v128_load,
+        v128_store,
     };
 
-    use super::{LANES, rest4, rest8};
+    use super::{LANES, add_product, rest4, rest8};
+
+    /// Sixteen integers of 16 bits.
+    type Pair = [v128; 2];
 
     #[inline(always)]
-    fn integers(query: &[i16; LANES]) -> [v128; 2] {
+    fn integers(query: &[i16; LANES]) -> Pair {
         let at = query.as_ptr().cast::<v128>();
-        // SAFETY: sixteen integers of 16 bits are two vectors, and `v128_load` needs no alignment.
+        // SAFETY: sixteen integers of 16 bits are two vectors, and no load needs alignment.
         unsafe { [v128_load(at), v128_load(at.add(1))] }
     }
 
+    /// Sixteen bytes, each as 16 bits. Loading them so takes less than loading them first.
     #[inline(always)]
-    fn bytes(row: &[u8; LANES]) -> v128 {
-        // SAFETY: sixteen bytes are one vector, and `v128_load` needs no alignment.
-        unsafe { v128_load(row.as_ptr().cast()) }
+    fn extended(row: &[u8; LANES]) -> Pair {
+        let at = row.as_ptr().cast::<i8>();
+        // SAFETY: sixteen bytes are twice eight, and no load needs alignment.
+        unsafe { [i16x8_load_extend_i8x8(at), i16x8_load_extend_i8x8(at.add(8))] }
+    }
+
+    /// The low and the high halves of sixteen bytes, each as 16 bits.
+    #[inline(always)]
+    fn halves(row: &[u8; LANES]) -> [Pair; 2] {
+        // SAFETY: sixteen bytes are one vector, and no load needs alignment.
+        let row = unsafe { v128_load(row.as_ptr().cast()) };
+        let halves = [i8x16_shr(i8x16_shl(row, 4), 4), i8x16_shr(row, 4)];
+        halves.map(|half| [i16x8_extend_low_i8x16(half), i16x8_extend_high_i8x16(half)])
     }
 
     #[inline(always)]
-    fn multiply(sum: v128, query: [v128; 2], row: v128) -> v128 {
-        let low = i32x4_dot_i16x8(query[0], i16x8_extend_low_i8x16(row));
-        let high = i32x4_dot_i16x8(query[1], i16x8_extend_high_i8x16(row));
-        i32x4_add(sum, i32x4_add(low, high))
+    fn multiply(sum: v128, a: Pair, b: Pair) -> v128 {
+        i32x4_add(i32x4_add(sum, i32x4_dot_i16x8(a[0], b[0])), i32x4_dot_i16x8(a[1], b[1]))
     }
 
     #[inline(always)]
@@ -184,20 +278,47 @@ mod wasm {
     }
 
     #[inline(always)]
-    pub(super) fn dot8<const ROWS: usize>(query: &[i16], rows: [&[u8]; ROWS]) -> [i32; ROWS] {
+    pub(super) fn dot_of_bytes(a: &[u8], b: &[u8]) -> i32 {
+        let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+        let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+        let mut sum = i32x4_splat(0);
+        for (a, b) in a_chunks.iter().zip(b_chunks) {
+            sum = multiply(sum, extended(a), extended(b));
+        }
+        let rest = a_rest.iter().zip(b_rest);
+        let rest = rest.fold(0, |sum, (a, b)| add_product(sum, i32::from(*a as i8), i32::from(*b as i8)));
+        total(sum).wrapping_add(rest)
+    }
+
+    #[inline(always)]
+    pub(super) fn dot8(query: &[i16], row: &[u8]) -> i32 {
         let (query, query_rest) = query.as_chunks::<LANES>();
-        let chunks = rows.map(|row| &row.as_chunks::<LANES>().0[..query.len()]);
-        let mut sums = [i32x4_splat(0); ROWS];
-        for (at, query) in query.iter().enumerate() {
-            let query = integers(query);
-            for (sum, chunks) in sums.iter_mut().zip(&chunks) {
-                *sum = multiply(*sum, query, bytes(&chunks[at]));
+        let (row, row_rest) = row.as_chunks::<LANES>();
+        let products = query.iter().zip(row);
+        let sum = products.fold(i32x4_splat(0), |sum, (q, x)| multiply(sum, integers(q), extended(x)));
+        total(sum).wrapping_add(rest8(query_rest, row_rest))
+    }
+
+    #[inline(always)]
+    pub(super) fn dot8_of_four(query: &[[i16; LANES]], rows: &[u8]) -> [i32; 4] {
+        let chunks = &rows.as_chunks::<LANES>().0[..4 * query.len()];
+        let mut sums = [i32x4_splat(0); 4];
+        for (at, q) in query.iter().enumerate() {
+            let q = integers(q);
+            for (row, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: there are four times as many chunks as the query has.
+                let chunk = unsafe { chunks.get_unchecked(row * query.len() + at) };
+                *sum = multiply(*sum, q, extended(chunk));
             }
         }
-        std::array::from_fn(|row| {
-            let rest = rest8(query_rest, &rows[row][query.len() * LANES..]);
-            total(sums[row]).wrapping_add(rest)
-        })
+        let [a, b, c, d] = sums;
+        let ab = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
+        let cd = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+        let sums = i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd));
+        let mut out = [0; 4];
+        // SAFETY: four integers are one vector, and no store needs alignment.
+        unsafe { v128_store(out.as_mut_ptr().cast(), sums) };
+        out
     }
 
     #[inline(always)]
@@ -206,11 +327,53 @@ mod wasm {
             (low.as_chunks::<LANES>().0, high.as_chunks::<LANES>().0, row.as_chunks::<LANES>().0);
         let mut sum = i32x4_splat(0);
         for ((low, high), row) in lows.iter().zip(highs).zip(rows) {
-            let row = bytes(row);
-            sum = multiply(sum, integers(low), i8x16_shr(i8x16_shl(row, 4), 4));
-            sum = multiply(sum, integers(high), i8x16_shr(row, 4));
+            let [row_low, row_high] = halves(row);
+            sum = multiply(multiply(sum, integers(low), row_low), integers(high), row_high);
         }
         let done = highs.len().min(lows.len()) * LANES;
         total(sum).wrapping_add(rest4(&low[done..], &high[done..], &row[done..]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(len: usize, seed: usize) -> Vec<u8> {
+        (0..len).map(|i| ((i * 37 + seed * 101) % 255) as u8).map(|byte| byte.max(1)).collect()
+    }
+
+    fn numbers(row: &[u8], packing: Packing) -> Vec<i32> {
+        let of = |byte: &u8| match packing {
+            Packing::Bytes => vec![i32::from(*byte as i8)],
+            Packing::Nibbles => vec![i32::from(((byte << 4) as i8) >> 4), i32::from((*byte as i8) >> 4)],
+        };
+        row.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn sums_are_those_of_the_numbers_one_by_one() {
+        for (packing, widths) in
+            [(Packing::Bytes, [1, 15, 16, 33, 64]), (Packing::Nibbles, [1, 7, 16, 33, 40])]
+        {
+            for width in widths {
+                let rows: Vec<Vec<u8>> = (0..7).map(|row| bytes(width, row)).collect();
+                let dim = numbers(&rows[0], packing).len();
+                // Whole numbers whose largest is what a query is rounded to stay as they are.
+                let query: Vec<f32> =
+                    (0..dim).map(|i| if i == 0 { 32_767.0 } else { (i * 91 % 3000) as f32 }).collect();
+                let prepared = Query::new(&query, packing);
+                let mut sums = vec![0; rows.len()];
+                prepared.sums(&rows.concat(), &mut sums);
+                for (row, sum) in rows.iter().zip(sums) {
+                    let found = numbers(row, packing);
+                    let expected: i32 = query.iter().zip(&found).map(|(q, x)| *q as i32 * x).sum();
+                    assert_eq!(sum, expected, "{packing:?} {width}");
+                    let other = numbers(&rows[0], packing);
+                    let expected: i32 = other.iter().zip(&found).map(|(a, b)| a * b).sum();
+                    assert_eq!(integer_dot(&rows[0], row, packing), expected);
+                }
+            }
+        }
     }
 }

@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sanderling_core::ItemTable;
-use sanderling_types::{Code, Error, FORMAT_VERSION, Item, ItemId, ItemIndex, Result, decode_json};
+use sanderling_types::{
+    Code, Error, FORMAT_VERSION, Item, ItemId, ItemIndex, Result, Versioned, decode_json,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -101,6 +103,12 @@ pub struct ContentSpec {
     pub numbers: BTreeMap<String, Vec<f64>>,
     /// Whether item vectors are scaled to unit length.
     pub unit_items: bool,
+}
+
+impl Versioned for ContentSpec {
+    fn format_version(&self) -> u32 {
+        self.format_version
+    }
 }
 
 /// Name of the price among the numeric attributes.

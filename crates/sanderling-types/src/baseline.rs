@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, Error, Result, decode_json};
+use crate::{Code, Error, Result, Versioned, decode_json};
 
 /// How a value becomes a bin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,6 +75,12 @@ pub struct Baseline {
     pub format_version: u32,
     /// The fields.
     pub fields: Vec<BaselineField>,
+}
+
+impl Versioned for Baseline {
+    fn format_version(&self) -> u32 {
+        self.format_version
+    }
 }
 
 impl Baseline {

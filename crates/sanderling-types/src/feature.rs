@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, FORMAT_VERSION, Result, Sha256Hash, decode_json};
+use crate::{Code, FORMAT_VERSION, Result, Sha256Hash, Versioned, decode_json};
 
 /// What a feature measures. The engine computes each kind in exactly one place; the trainer calls
 /// the same code.
@@ -59,6 +59,12 @@ pub struct FeatureSpec {
     pub format_version: u32,
     /// Columns of the ranker input `[num_candidates, num_features]`.
     pub features: Vec<Feature>,
+}
+
+impl Versioned for FeatureSpec {
+    fn format_version(&self) -> u32 {
+        self.format_version
+    }
 }
 
 impl FeatureSpec {

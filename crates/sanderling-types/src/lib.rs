@@ -31,7 +31,7 @@ mod vocabulary;
 pub use baseline::{Baseline, BaselineField, FieldKind};
 pub use catalogue::Item;
 pub use container::{pack_files, unpack_files};
-pub use decode::decode_json;
+pub use decode::{Versioned, decode_json};
 pub use error::{Code, Error, Result};
 pub use feature::{Feature, FeatureKind, FeatureSpec};
 pub use hash::Sha256Hash;
@@ -45,7 +45,7 @@ pub use recommend::{
     Context, Fault, FaultCode, Filter, Reason, Recommendation, Request, Response, Rules, Source,
 };
 pub use report::{Observation, Report, ReportReceipt, ReportStatus};
-pub use vocabulary::Vocabulary;
+pub use vocabulary::{ItemRows, Vocabulary};
 
 /// Version of every format in this crate; each format page in `docs/formats/` states its promise.
 pub const FORMAT_VERSION: u32 = 1;

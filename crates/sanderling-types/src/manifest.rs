@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, Error, FORMAT_VERSION, Report, Result, Sha256Hash, decode_json};
+use crate::{Code, Error, FORMAT_VERSION, Report, Result, Sha256Hash, Versioned, decode_json};
 
 /// What a file of a bundle is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -306,6 +306,12 @@ pub struct Manifest {
     pub training: TrainingWindow,
     /// Counts up with every bundle of this name.
     pub version: u64,
+}
+
+impl Versioned for Manifest {
+    fn format_version(&self) -> u32 {
+        self.format_version
+    }
 }
 
 impl Manifest {

@@ -16,8 +16,10 @@ pub struct Filter {
     /// Keep items in at least one of these categories; empty keeps all.
     pub categories: Vec<String>,
     /// Keep items at or above this price; items without a price are dropped.
+    #[serde(deserialize_with = "any_number")]
     pub min_price: Option<f32>,
     /// Keep items at or below this price; items without a price are dropped.
+    #[serde(deserialize_with = "any_number")]
     pub max_price: Option<f32>,
 }
 
@@ -85,24 +87,38 @@ impl Request {
     /// # Errors
     /// [`Code::InvalidArgument`] for unknown keys and wrong types.
     pub fn from_json(request: &[u8], now: i64) -> Result<Self> {
-        let invalid = |error: serde_json::Error| {
-            Error::new(Code::InvalidArgument, "the request cannot be read")
-                .expected("an object")
-                .found(&error)
-                .source_error(error)
-        };
         #[derive(Deserialize)]
         struct Asked {
             now: Option<i64>,
         }
-        let asked: Asked = serde_json::from_slice(request).map_err(invalid)?;
-        let request: Self = serde_json::from_slice(request).map_err(invalid)?;
-        Ok(Self { now: asked.now.unwrap_or(now), ..request })
+        let decoded = Self::decode(request)?;
+        let asked: Asked = serde_json::from_slice(request).map_err(unreadable)?;
+        Ok(Self { now: asked.now.unwrap_or(now), ..decoded })
     }
+
+    /// Decodes a request; an absent `now` is 0.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] for unknown keys and wrong types.
+    pub fn decode(request: &[u8]) -> Result<Self> {
+        serde_json::from_slice(request).map_err(unreadable)
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    Error::new(Code::InvalidArgument, "the request cannot be read")
+        .expected("an object")
+        .found(&error)
+        .source_error(error)
 }
 
 fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// A number beyond the largest f32 is infinite.
+fn any_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.map(|number| number as f32))
 }
 
 fn null_as_default_limit<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
@@ -238,6 +254,9 @@ mod tests {
         let nulls = json!({ "context": null, "rules": null, "limit": null, "now": null });
         assert_eq!(read(nulls).unwrap(), plain);
         assert_eq!(read(json!({ "now": 5, "limit": 0 })).unwrap(), Request { now: 5, limit: 0, ..plain });
+        let bounds = json!({ "rules": { "filter": { "min_price": -1e308, "max_price": 1e308 } } });
+        let filter = read(bounds).unwrap().rules.filter;
+        assert_eq!((filter.min_price, filter.max_price), (Some(f32::NEG_INFINITY), Some(f32::INFINITY)));
         for wrong in
             [json!({ "limits": 3 }), json!({ "rules": { "cap": 1 } }), json!({ "limit": -1 }), json!([])]
         {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Baseline, BaselineField, Code, Error, FORMAT_VERSION, Result, Sha256Hash, TelemetryConstants, decode_json,
+    Baseline, BaselineField, Code, Error, FORMAT_VERSION, Result, Sha256Hash, TelemetryConstants, Versioned,
+    decode_json,
 };
 
 /// One randomised answer: the bin of `field` after k-ary randomised response on the device.
@@ -36,6 +37,12 @@ pub struct Report {
     pub observations: Vec<Observation>,
     /// Spaces that make every report of a bundle equally long.
     pub padding: String,
+}
+
+impl Versioned for Report {
+    fn format_version(&self) -> u32 {
+        self.format_version
+    }
 }
 
 impl Report {

@@ -1,7 +1,8 @@
 //! The class `WasmEngine`.
 
+use js_sys::{Array, Float32Array, Reflect, Uint32Array};
 use sanderling_core::{Bundle, Engine, SessionMemory, Telemetry, operations};
-use sanderling_types::{ItemId, Request};
+use sanderling_types::{Code, Error, ItemId, ItemIndex, Request};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -76,13 +77,53 @@ impl WasmEngine {
     /// # Errors
     /// `invalid_argument` for a request of another shape; nothing else is ever thrown.
     pub fn recommend(&mut self, request: &JsValue) -> Result<JsValue, JsValue> {
-        let request = json_text("the request", request)?;
+        let given = Reflect::get(request, &JsValue::from_str("now")).unwrap_or_default();
+        let text = json_text("the request", request)?;
         // Seconds of a clock are far inside an i64.
         let now = (js_sys::Date::now() / 1000.0) as i64;
-        let request = Request::from_json(request.as_bytes(), now).map_err(|error| thrown(&error))?;
+        let mut request = Request::decode(text.as_bytes()).map_err(|error| thrown(&error))?;
+        if given.is_null() || given.is_undefined() {
+            request.now = now;
+        }
         let outcome = self.engine.recommend_remembering(&request, &mut self.memory);
         self.telemetry.record(&outcome);
         to_js(&outcome.response)
+    }
+
+    /// Rows of items, for [`WasmEngine::retrieve`].
+    ///
+    /// # Errors
+    /// `unknown_item`; `invalid_argument` for a value that is no list of texts.
+    pub fn rows(&self, #[wasm_bindgen(js_name = itemIds)] item_ids: &JsValue) -> Result<Vec<u32>, JsValue> {
+        let ids: Vec<ItemId> = from_js("itemIds", item_ids)?;
+        let row = |id: &ItemId| {
+            let unknown = || Error::new(Code::UnknownItem, "the item is not in this bundle").found(id);
+            let item = self.engine.bundle().item_index(id).ok_or_else(unknown);
+            item.map(|item| item.0).map_err(|error| thrown(&error))
+        };
+        ids.iter().map(row).collect()
+    }
+
+    /// The id of a row; `undefined` for one out of range.
+    #[must_use]
+    #[wasm_bindgen(js_name = itemId)]
+    pub fn item_id(&self, row: u32) -> Option<String> {
+        self.engine.bundle().item_id(ItemIndex(row)).map(|id| id.as_str().to_owned())
+    }
+
+    /// Encoder and scan alone: the rows of the best `limit` items for a session of rows, oldest first, and their
+    /// scores, as a `Uint32Array` and a `Float32Array`.
+    ///
+    /// # Errors
+    /// `invalid_argument` for an empty session or a row out of range, `inference_failed`.
+    pub fn retrieve(&mut self, session: &[u32], limit: u32) -> Result<Array, JsValue> {
+        let session: Vec<ItemIndex> = session.iter().copied().map(ItemIndex).collect();
+        let found = self.engine.encode_and_retrieve(&session, limit as usize, &mut self.memory);
+        let found = found.map_err(|error| thrown(&error))?;
+        let rows: Vec<u32> = found.iter().map(|candidate| candidate.item.0).collect();
+        let scores: Vec<f32> = found.iter().map(|candidate| candidate.score).collect();
+        let (rows, scores) = (Uint32Array::from(rows.as_slice()), Float32Array::from(scores.as_slice()));
+        Ok(Array::of2(&rows, &scores))
     }
 
     /// The items most similar to one.

@@ -23,6 +23,9 @@ enum Step {
         /// Folder that receives `<name>.js`, `<name>.d.ts` and `<name>_bg.wasm`.
         #[arg(long)]
         out_dir: PathBuf,
+        /// Keep the names of functions, for profilers.
+        #[arg(long)]
+        keep_names: bool,
     },
     /// Turn a core wasm module with embedded component types into a component.
     Component {
@@ -37,18 +40,18 @@ enum Step {
 
 fn main() -> Result<()> {
     match Step::parse() {
-        Step::Bindgen { input, name, out_dir } => bindgen(&input, &name, &out_dir),
+        Step::Bindgen { input, name, out_dir, keep_names } => bindgen(&input, &name, &out_dir, keep_names),
         Step::Component { input, output } => component(&input, &output),
     }
 }
 
-fn bindgen(input: &Path, name: &str, out_dir: &Path) -> Result<()> {
+fn bindgen(input: &Path, name: &str, out_dir: &Path, keep_names: bool) -> Result<()> {
     wasm_bindgen_cli_support::Bindgen::new()
         .input_path(input)
         .out_name(name)
         .web(true)?
         .typescript(true)
-        .remove_name_section(true)
+        .remove_name_section(!keep_names)
         .remove_producers_section(true)
         .generate(out_dir)
         .with_context(|| format!("cannot make bindings of {}", input.display()))

@@ -88,6 +88,12 @@ export interface Engine {
   hasItem(itemId: string): boolean;
   len(): number;
   recommend(request: WireRequest): WireResponse;
+  /** Rows of items, for {@link Engine.retrieve}; throws `unknown_item`. */
+  rows(itemIds: readonly string[]): Uint32Array;
+  /** The id of a row. */
+  itemId(row: number): string | undefined;
+  /** Encoder and scan alone, without ranker and policy: rows of the best items and their scores. */
+  retrieve(session: Uint32Array, limit: number): [rows: Uint32Array, scores: Float32Array];
   similar(itemId: string, limit: number): WireRecommendation[];
   recordInteraction(itemId: string): void;
   recordOutcome(position?: number): void;

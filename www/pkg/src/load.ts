@@ -19,6 +19,11 @@ export interface RecommenderConstructor {
 /** Makes the class for a platform. */
 export function recommenderOn(platform: Platform): RecommenderConstructor {
   return class Recommender extends RecommenderBase {
+    // The base class is for entries alone.
+    constructor(opened: OpenedRecommender) {
+      super(opened);
+    }
+
     static async load(source: string | URL | LoadOptions): Promise<Recommender> {
       const recommender = new Recommender(await openRecommender(source, platform));
       await recommender.restore();

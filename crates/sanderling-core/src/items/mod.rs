@@ -1,13 +1,13 @@
 //! The item table: int8 or int4 item vectors, used both as encoder input and for scoring.
 
-use sanderling_kernels::{Packing, Query};
+use sanderling_kernels::{Packing, Query, dequantise, has_least, integer_dot};
 use sanderling_types::{Code, Error, ItemIndex, Result};
 
 const MAGIC: &[u8; 4] = b"SNDI";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 16;
 /// Rows that are scored before anyone looks at them.
-const BLOCK: usize = 64;
+const BLOCK: usize = 256;
 
 /// Width of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,7 +232,10 @@ impl ItemTable {
         let table = Self { dim, bits, num_items, encoded };
         check_scales(table.scales().iter().map(|scale| f32::from_le_bytes(*scale)))?;
         match bits {
-            ItemBits::Eight => check_elements(table.rows().iter().map(|byte| *byte as i8), dim, bits)?,
+            ItemBits::Eight if has_least(table.rows(), bits.packing()) => {
+                check_elements(table.rows().iter().map(|byte| *byte as i8), dim, bits)?;
+            }
+            ItemBits::Eight => {}
             ItemBits::Four => check_nibbles(table.rows(), dim)?,
         }
         Ok(table)
@@ -284,10 +287,7 @@ impl ItemTable {
     pub fn row_into(&self, item: ItemIndex, out: &mut [f32]) {
         out.fill(0.0);
         if let Some(row) = self.row(item) {
-            let scale = self.scale(item.row());
-            for (out, element) in out.iter_mut().zip(self.elements(row)) {
-                *out = f32::from(element) * scale;
-            }
+            dequantise(row, self.bits.packing(), self.scale(item.row()), out);
         }
     }
 
@@ -343,25 +343,9 @@ impl ItemTable {
         self.rows().get(start..start.checked_add(self.row_bytes())?)
     }
 
-    fn elements<'a>(&self, row: &'a [u8]) -> impl Iterator<Item = i8> + use<'a> {
-        let bits = self.bits;
-        let high = |byte: u8| (byte as i8) >> 4;
-        (0..self.dim).map(move |at| match bits {
-            ItemBits::Eight => row[at] as i8,
-            ItemBits::Four => high(row[at / 2] << (4 * (1 - at % 2))),
-        })
-    }
-
     /// Dot product of two packed rows of integers.
     fn integer_dot(&self, a: &[u8], b: &[u8]) -> i32 {
-        let product = |a: i8, b: i8| i32::from(a) * i32::from(b);
-        match self.bits {
-            ItemBits::Eight => sum_of_products(a, b, product),
-            // The unused half of an odd row is 0.
-            ItemBits::Four => {
-                sum_of_products(a, b, |a, b| product((a << 4) >> 4, (b << 4) >> 4) + product(a >> 4, b >> 4))
-            }
-        }
+        integer_dot(a, b, self.bits.packing())
     }
 
     /// Euclidean norm of a row of integers.
@@ -372,14 +356,10 @@ impl ItemTable {
     /// Calls `visit` with the dot products of a query and the item vectors, in ascending order and blocks: the
     /// first item of a block, and the score of each.
     pub(crate) fn for_each_block(&self, query: &Query, mut visit: impl FnMut(ItemIndex, &[f32])) {
-        let mut sums = [0; BLOCK];
         let mut scores = [0.0; BLOCK];
         let blocks = self.rows().chunks(BLOCK * self.row_bytes());
         for (block, (rows, scales)) in blocks.zip(self.scales().chunks(BLOCK)).enumerate() {
-            query.sums(rows, &mut sums[..scales.len()]);
-            for ((score, sum), scale) in scores.iter_mut().zip(&sums).zip(scales) {
-                *score = query.score(*sum, f32::from_le_bytes(*scale));
-            }
+            query.scores(rows, scales, &mut scores[..scales.len()]);
             visit(ItemIndex((block * BLOCK) as u32), &scores[..scales.len()]);
         }
     }
@@ -437,8 +417,10 @@ fn check_elements(elements: impl Iterator<Item = i8>, dim: usize, bits: ItemBits
 /// Two elements a byte, the first in the low half; the unused half of an odd row is 0.
 fn check_nibbles(bytes: &[u8], dim: usize) -> Result<()> {
     let row_bytes = ItemBits::Four.row_bytes(dim);
-    let halves = bytes.iter().flat_map(|byte| [((byte << 4) as i8) >> 4, (*byte as i8) >> 4]);
-    check_elements(halves, 2 * row_bytes, ItemBits::Four)?;
+    if has_least(bytes, Packing::Nibbles) {
+        let halves = bytes.iter().flat_map(|byte| [((byte << 4) as i8) >> 4, (*byte as i8) >> 4]);
+        check_elements(halves, 2 * row_bytes, ItemBits::Four)?;
+    }
     let ends_with_bits = |row: &[u8]| dim % 2 == 1 && row[row_bytes - 1] >> 4 != 0;
     match bytes.chunks_exact(row_bytes).position(ends_with_bits) {
         Some(row) => {
@@ -451,11 +433,6 @@ fn check_nibbles(bytes: &[u8], dim: usize) -> Result<()> {
 fn cosine(dot: i32, norm_a: f32, norm_b: f32) -> f32 {
     let norms = norm_a * norm_b;
     if norms > 0.0 { (dot as f32 / norms).clamp(-1.0, 1.0) } else { 0.0 }
-}
-
-/// Exact: 1024 products of at most 127² stay far under 2³¹. Wrapping, so that it vectorises with overflow checks too.
-fn sum_of_products(a: &[u8], b: &[u8], product: impl Fn(i8, i8) -> i32) -> i32 {
-    a.iter().zip(b).fold(0, |sum, (a, b)| sum.wrapping_add(product(*a as i8, *b as i8)))
 }
 
 fn invalid(message: impl Into<String>) -> Error {

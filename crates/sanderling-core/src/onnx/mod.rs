@@ -57,11 +57,6 @@ impl Int8Matrix {
         let integers = data.chunks_exact(cols).flat_map(of_row).collect();
         Self { rows: data.len() / cols, cols, integers, scales }
     }
-
-    /// Element as f32, as every runtime computes it while it loads.
-    pub(crate) fn at(&self, row: usize, col: usize) -> f32 {
-        f32::from(self.integers[row * self.cols + col]) * self.scales[col]
-    }
 }
 
 /// A file that was read.

@@ -54,4 +54,8 @@ impl Scorer for Encoder {
         }
         Ok(solution)
     }
+
+    fn max_len(&self) -> Option<usize> {
+        Some(MAX_LEN)
+    }
 }

@@ -1,6 +1,6 @@
 //! The encoder of a sequence model.
 
-use sanderling_kernels::{self as kernels, Attention, Linear, activate, add_scaled};
+use sanderling_kernels::{self as kernels, Attention, RoundedLinear, RoundedRows, activate, add_scaled};
 use sanderling_types::{Code, Error, FileRole, Result};
 
 use super::rows_of;
@@ -11,14 +11,14 @@ use crate::scorer::{Incremental, Memory};
 #[derive(Debug)]
 struct Block {
     norm1: Norm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    query: RoundedLinear,
+    key: RoundedLinear,
+    value: RoundedLinear,
     attention: Attention,
-    out: Linear,
+    out: RoundedLinear,
     norm2: Norm,
-    up: Linear,
-    down: Linear,
+    up: RoundedLinear,
+    down: RoundedLinear,
 }
 
 #[derive(Debug)]
@@ -62,15 +62,18 @@ impl Encoder {
         let mut x: Vec<f32> = items.iter().map(|v| v * self.embedding_scale).collect();
         memory.blocks.resize_with(self.blocks.len(), Default::default);
         for (i, (block, seen)) in self.blocks.iter().zip(&mut memory.blocks).enumerate() {
-            let mut normed = normalise(&x, &block.norm1);
-            seen.keys.extend(block.key.run(&normed));
-            seen.values.extend(block.value.run(&normed));
-            if i + 1 == self.blocks.len() {
+            let normed = normalise(&x, &block.norm1);
+            let rounded = RoundedRows::new(&normed, self.dim);
+            seen.keys.extend(block.key.run_rounded(&rounded));
+            seen.values.extend(block.value.run_rounded(&rounded));
+            let queries = if i + 1 == self.blocks.len() {
                 // Only the newest position is asked for.
                 x.drain(..x.len() - self.dim);
-                normed.drain(..normed.len() - self.dim);
-            }
-            let mixed = block.attention.run(&block.query.run(&normed), &seen.keys, &seen.values);
+                block.query.run(&normed[normed.len() - self.dim..])
+            } else {
+                block.query.run_rounded(&rounded)
+            };
+            let mixed = block.attention.run(&queries, &seen.keys, &seen.values);
             add_scaled(&mut x, &block.out.run(&mixed), 1.0);
             let mut wide = block.up.run(&normalise(&x, &block.norm2));
             activate(&mut wide);
@@ -84,14 +87,18 @@ fn normalise(x: &[f32], norm: &Norm) -> Vec<f32> {
     kernels::normalise(x, &norm.gain, &norm.bias, NORM_EPSILON)
 }
 
-fn matrix(linear: &Int8Linear) -> Linear {
-    Linear::new(linear.weight.rows, &linear.bias, |row, col| linear.weight.at(row, col))
+fn matrix(linear: &Int8Linear) -> RoundedLinear {
+    RoundedLinear::new(&linear.weight.integers, &linear.weight.scales, &linear.bias)
 }
 
 impl Scorer for Encoder {
     fn run(&self, input: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
         rows_of(FileRole::Encoder.file_name(), input, shape, self.dim, self.max_len)?;
         Ok(self.encode(&mut Memory::default(), input))
+    }
+
+    fn max_len(&self) -> Option<usize> {
+        Some(self.max_len)
     }
 
     fn incremental(&self) -> Option<&dyn Incremental> {

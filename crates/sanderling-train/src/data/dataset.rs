@@ -7,7 +7,7 @@ use std::{
 };
 
 use sanderling_types::{
-    Code, Error, FORMAT_VERSION, Interaction, Item, Result, SplitPart, TimeKind, decode_json,
+    Code, Error, FORMAT_VERSION, Interaction, Item, Result, SplitPart, TimeKind, Versioned, decode_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,12 @@ pub struct DataInfo {
     pub source: String,
     /// What timestamps mean.
     pub time: TimeKind,
+}
+
+impl Versioned for DataInfo {
+    fn format_version(&self) -> u32 {
+        self.format_version
+    }
 }
 
 /// The files of one data folder, or one bare table of interactions.

@@ -1,0 +1,278 @@
+//! Products with a constant matrix of 8-bit numbers, in whole numbers.
+
+use crate::math::{largest_magnitude, sum_of};
+use crate::simd::widest;
+
+/// Columns that are computed together: two vectors of four in wasm.
+const PANEL: usize = 8;
+/// Rows that are computed together, so that a loaded weight is used as often.
+const TILE: usize = 4;
+
+/// Rows rounded to whole numbers, about 32,767 of them to the largest element of a row: a hundredth of what rounding a
+/// matrix to 8 bits costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundedRows {
+    /// Elements of a row, with a zero behind an odd number of them.
+    width: usize,
+    /// `[rows, width]`.
+    integers: Vec<i16>,
+    /// `[rows]`.
+    scales: Vec<f32>,
+}
+
+impl RoundedRows {
+    /// Rounds `x` `[rows, width]`. What is not finite makes its whole row not a number.
+    ///
+    /// # Panics
+    /// When `width` is 0.
+    #[must_use]
+    pub fn new(x: &[f32], width: usize) -> Self {
+        let padded = width.next_multiple_of(2);
+        let rows = x.len() / width;
+        let mut out = Self { width: padded, integers: vec![0; rows * padded], scales: vec![0.0; rows] };
+        widest(
+            #[inline(always)]
+            || out.round(x, width),
+        );
+        out
+    }
+
+    #[inline(always)]
+    fn round(&mut self, x: &[f32], width: usize) {
+        // The sum of all products stays under 2^31.
+        let most = (i32::MAX / (128 * self.width as i32)).min(i32::from(i16::MAX)) as f32;
+        let rows =
+            x.chunks_exact(width).zip(self.integers.chunks_exact_mut(self.width)).zip(&mut self.scales);
+        for ((row, integers), scale) in rows {
+            let largest = largest_magnitude(row);
+            // Zero times what is not finite is not a number.
+            let finite = sum_of(row, |x| x * 0.0);
+            *scale = if largest < 1e-30 { 0.0 } else { largest / most } + finite;
+            let factor = if largest < 1e-30 { 0.0 } else { most / largest };
+            for (integer, x) in integers.iter_mut().zip(row) {
+                *integer = whole(x * factor);
+            }
+        }
+    }
+
+    fn num_rows(&self) -> usize {
+        self.scales.len()
+    }
+
+    fn row(&self, row: usize) -> &[[i16; 2]] {
+        self.integers[row * self.width..][..self.width].as_chunks().0
+    }
+}
+
+/// The nearest whole number, ties to even; exact for magnitudes under 2^22.
+#[inline(always)]
+fn whole(x: f32) -> i16 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low bits
+    (x + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i16
+}
+
+/// `y = x weight + bias`, the weights 8-bit numbers with one scale a column. Sums are exact, so every order of summing
+/// gives the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundedLinear {
+    inputs: usize,
+    outputs: usize,
+    /// `[panels, pairs of inputs]`: for each of eight columns the weights of two inputs, zeros behind the last column
+    /// and the last input.
+    weight: Vec<[i8; 2 * PANEL]>,
+    /// `[panels, 8]`.
+    scales: Vec<[f32; PANEL]>,
+    /// `[panels, 8]`.
+    bias: Vec<[f32; PANEL]>,
+}
+
+impl RoundedLinear {
+    /// `integers` `[inputs, outputs]`; `scales` and `bias` `[outputs]`.
+    #[must_use]
+    pub fn new(integers: &[i8], scales: &[f32], bias: &[f32]) -> Self {
+        let outputs = bias.len();
+        let inputs = integers.len() / outputs.max(1);
+        let panels = 0..outputs.div_ceil(PANEL);
+        let at = |input: usize, output: usize| match input < inputs && output < outputs {
+            true => integers[input * outputs + output],
+            false => 0,
+        };
+        let pair = |panel: usize, pair: usize| {
+            std::array::from_fn(|place| at(2 * pair + place % 2, panel * PANEL + place / 2))
+        };
+        let columns = |values: &[f32], panel: usize| {
+            std::array::from_fn(|lane| values.get(panel * PANEL + lane).copied().unwrap_or(0.0))
+        };
+        let pair = &pair;
+        Self {
+            inputs,
+            outputs,
+            weight: panels
+                .clone()
+                .flat_map(|panel| (0..inputs.div_ceil(2)).map(move |at| pair(panel, at)))
+                .collect(),
+            scales: panels.clone().map(|panel| columns(scales, panel)).collect(),
+            bias: panels.map(|panel| columns(bias, panel)).collect(),
+        }
+    }
+
+    /// `x` `[rows, inputs]` to `[rows, outputs]`.
+    #[must_use]
+    pub fn run(&self, x: &[f32]) -> Vec<f32> {
+        self.run_rounded(&RoundedRows::new(x, self.inputs))
+    }
+
+    /// The same of rows that are rounded already.
+    #[must_use]
+    pub fn run_rounded(&self, x: &RoundedRows) -> Vec<f32> {
+        let mut out = vec![0.0; x.num_rows() * self.outputs];
+        widest(
+            #[inline(always)]
+            || self.tiles(x, &mut out),
+        );
+        out
+    }
+
+    #[inline(always)]
+    fn tiles(&self, x: &RoundedRows, out: &mut [f32]) {
+        let rows = x.num_rows();
+        let mut row = 0;
+        while row + TILE <= rows {
+            self.tile::<TILE>(x, row, out);
+            row += TILE;
+        }
+        for row in row..rows {
+            self.tile::<1>(x, row, out);
+        }
+    }
+
+    /// `ROWS` rows from `first` on.
+    #[inline(always)]
+    fn tile<const ROWS: usize>(&self, x: &RoundedRows, first: usize, out: &mut [f32]) {
+        let pairs = self.inputs.div_ceil(2);
+        let rows: [&[[i16; 2]]; ROWS] = std::array::from_fn(|row| &x.row(first + row)[..pairs]);
+        let scales: [f32; ROWS] = std::array::from_fn(|row| x.scales[first + row]);
+        let columns = self.scales.iter().zip(&self.bias);
+        for (panel, (weights, (factors, bias))) in self.weight.chunks_exact(pairs).zip(columns).enumerate() {
+            let sums = products(rows, weights);
+            let from = panel * PANEL;
+            let width = PANEL.min(self.outputs - from);
+            for row in 0..ROWS {
+                let value = |lane: usize| sums[row][lane] as f32 * scales[row] * factors[lane] + bias[lane];
+                let out = &mut out[(first + row) * self.outputs + from..][..width];
+                match out.as_mut_array::<PANEL>() {
+                    Some(out) => *out = std::array::from_fn(value),
+                    None => out.iter_mut().enumerate().for_each(|(lane, out)| *out = value(lane)),
+                }
+            }
+        }
+    }
+}
+
+/// Products of rows with the columns of a panel, each as long as the panel.
+#[cfg(not(target_feature = "simd128"))]
+#[inline(always)]
+fn products<const ROWS: usize>(
+    rows: [&[[i16; 2]]; ROWS],
+    weights: &[[i8; 2 * PANEL]],
+) -> [[i32; PANEL]; ROWS] {
+    let mut sums = [[0i32; PANEL]; ROWS];
+    for (pair, weights) in weights.iter().enumerate() {
+        let weights = weights.map(i32::from);
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let [a, b] = row[pair].map(i32::from);
+            for lane in 0..PANEL {
+                let products =
+                    a.wrapping_mul(weights[2 * lane]).wrapping_add(b.wrapping_mul(weights[2 * lane + 1]));
+                sums[lane] = sums[lane].wrapping_add(products);
+            }
+        }
+    }
+    sums
+}
+
+/// The compiler does not find `i32x4.dot_i16x8_s` by itself.
+#[cfg(target_feature = "simd128")]
+#[inline(always)]
+fn products<const ROWS: usize>(
+    rows: [&[[i16; 2]]; ROWS],
+    weights: &[[i8; 2 * PANEL]],
+) -> [[i32; PANEL]; ROWS] {
+    use core::arch::wasm32::{
+        i16x8_load_extend_i8x8, i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128_load32_splat, v128_store,
+    };
+
+    let rows = rows.map(|row| row[..weights.len()].as_ptr());
+    let mut sums = [[i32x4_splat(0); 2]; ROWS];
+    for (pair, weights) in weights.iter().enumerate() {
+        let weights = weights.as_ptr();
+        // SAFETY: sixteen bytes are twice eight, and no load needs alignment.
+        let (low, high) =
+            unsafe { (i16x8_load_extend_i8x8(weights), i16x8_load_extend_i8x8(weights.add(8))) };
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: every row was found to have `weights.len()` pairs.
+            let value = unsafe { v128_load32_splat(row.add(pair).cast()) };
+            sums[0] = i32x4_add(sums[0], i32x4_dot_i16x8(value, low));
+            sums[1] = i32x4_add(sums[1], i32x4_dot_i16x8(value, high));
+        }
+    }
+    sums.map(|[low, high]| {
+        let mut out = [0i32; PANEL];
+        // SAFETY: eight integers are two vectors, and no store needs alignment.
+        unsafe {
+            v128_store(out.as_mut_ptr().cast(), low);
+            v128_store(out.as_mut_ptr().add(4).cast(), high);
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_those_of_the_rounded_numbers() {
+        for (inputs, outputs) in [(1, 1), (7, 8), (16, 9), (5, 23), (300, 3)] {
+            let integers: Vec<i8> = (0..inputs * outputs).map(|i| ((i * 53) % 255) as u8 as i8).collect();
+            let scales: Vec<f32> = (0..outputs).map(|i| 0.01 + i as f32 / 1000.0).collect();
+            let bias: Vec<f32> = (0..outputs).map(|i| i as f32).collect();
+            let linear = RoundedLinear::new(&integers, &scales, &bias);
+            for rows in 0..6 {
+                let x: Vec<f32> = (0..rows * inputs).map(|i| (i % 13) as f32 / 7.0 - 0.8).collect();
+                let found = linear.run(&x);
+                assert_eq!(found.len(), rows * outputs);
+                for (row, found) in x.chunks_exact(inputs).zip(found.chunks_exact(outputs)) {
+                    assert_eq!(linear.run(row), found, "a row alone");
+                    for (output, found) in found.iter().enumerate() {
+                        let at = |input: usize| f64::from(integers[input * outputs + output]);
+                        let products = row.iter().enumerate().map(|(input, x)| f64::from(*x) * at(input));
+                        let scale = f64::from(scales[output]);
+                        let expected = products.sum::<f64>() * scale + f64::from(bias[output]);
+                        let largest = 127.0 * inputs as f64 * scale;
+                        assert!((f64::from(*found) - expected).abs() < 1e-4 * largest, "{found} {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        for inputs in [1, 2, 64, 515, 516, 4096, 65_536] {
+            let linear = RoundedLinear::new(&vec![-128; inputs], &[1.0], &[0.0]);
+            let [found] = linear.run(&vec![-3.0; inputs])[..] else { panic!("one value") };
+            let expected = 384.0 * inputs as f32;
+            assert!((found - expected).abs() < 1e-3 * expected, "{inputs}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_so_and_zeros_are_zeros() {
+        let linear = RoundedLinear::new(&[1, 2, 3, 4], &[1.0, 1.0], &[0.5, 0.25]);
+        assert_eq!(linear.run(&[0.0, -0.0]), [0.5, 0.25]);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(linear.run(&[1.0, bad]).iter().all(|value| value.is_nan()), "{bad}");
+        }
+    }
+}

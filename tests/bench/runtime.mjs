@@ -1,0 +1,174 @@
+// The engine against what a page, a Node service or an edge worker would use instead: `node runtime.mjs [--out DIR]
+// [--where node,chromium] [--cold 3]`. All peers have the same encoder, items and sessions and take turns in one process; results
+// are compared with onnxruntime-web in f32. SANDERLING_PEER_PYTHON names an interpreter with onnx, onnxruntime and numpy, which
+// writes the models of the ONNX runtimes. Writes docs/performance.md with --write. Exits 1 when a floor is missed.
+import { execFile } from 'node:child_process';
+import { cp, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { extname, join, resolve, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+
+import { launch } from '../../www/tools/browser.mjs';
+import { measure as measureSizes } from '../../www/tools/sizes.mjs';
+import { importTool } from '../js/lib/paths.mjs';
+import { filesOf } from './runtime/files.mjs';
+import { CASES, PEERS } from './runtime/peers.mjs';
+
+const run = promisify(execFile);
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const { values: flags } = parseArgs({
+  options: {
+    out: { type: 'string', default: here('../../build/runtime') },
+    where: { type: 'string', default: 'node,chromium' },
+    cold: { type: 'string', default: '3' },
+    write: { type: 'boolean', default: false },
+  },
+});
+const out = resolve(flags.out);
+const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm', '.json': 'application/json' };
+
+/** Models, then the runtimes as a page would fetch them. */
+async function prepare() {
+  const example = join(process.env.CARGO_TARGET_DIR ?? here('../../target'), 'debug/examples/runtime_world');
+  await run(example, [out]);
+  await run(process.env.SANDERLING_PEER_PYTHON ?? 'python3', [here('peers/onnx_models.py'), out]);
+  const vendor = join(out, 'vendor');
+  const from = here('runtime/node_modules');
+  await rm(vendor, { recursive: true, force: true });
+  await mkdir(vendor, { recursive: true });
+  for (const name of ['ort.wasm.min.mjs', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm']) {
+    await cp(join(from, 'onnxruntime-web/dist', name), join(vendor, name));
+  }
+  await cp(join(from, '@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm'), join(vendor, 'tfjs-backend-wasm-simd.wasm'));
+  const esbuild = await importTool('esbuild');
+  const common = { bundle: true, format: 'esm', logLevel: 'error', nodePaths: [from] };
+  await esbuild.build({ ...common, platform: 'node', entryPoints: [join(from, 'onnxruntime-web/dist/ort.node.min.mjs')], outfile: join(vendor, 'ort.node.mjs') });
+  const contents = 'export * as tf from "@tensorflow/tfjs-core"; export * as wasm from "@tensorflow/tfjs-backend-wasm";';
+  await esbuild.build({ ...common, minify: true, platform: 'browser', stdin: { contents, resolveDir: from }, outfile: join(vendor, 'tf.mjs') });
+  await rm(join(out, 'sanderling'), { force: true });
+  await symlink(here('../../www/pkg'), join(out, 'sanderling'));
+}
+
+const inNode = async (...args) => JSON.parse((await run(process.execPath, [here('runtime/in-node.mjs'), out, ...args], { maxBuffer: 1 << 26 })).stdout);
+
+/** Serves the bench, the models and the package with the headers of an isolated page, which has the finest clock. */
+async function serveBench() {
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, 'http://localhost');
+    const list = /^\/list\/(\d+)$/.exec(pathname);
+    const [root, path] = pathname.startsWith('/files/') ? [out, pathname.slice(7)] : [here('runtime'), pathname.slice(1)];
+    const file = resolve(root, decodeURIComponent(path));
+    try {
+      if (!file.startsWith(resolve(root) + sep)) throw new Error('outside');
+      const body = list ? JSON.stringify(await filesOf(out, list[1])) : await readFile(file);
+      response.writeHead(200, {
+        'content-type': TYPES[extname(file)] ?? 'application/octet-stream', 'cross-origin-opener-policy': 'same-origin',
+        'cross-origin-embedder-policy': 'require-corp', 'cross-origin-resource-policy': 'same-origin', 'cache-control': 'no-store',
+      });
+      response.end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
+  return { url: `http://127.0.0.1:${server.address().port}/page.html`, close: () => server.close() };
+}
+
+async function inPage(url, call) {
+  const browser = await launch();
+  try {
+    const page = await browser.context.newPage();
+    page.on('console', (message) => process.stderr.write(`   ${message.text()}\n`));
+    await page.goto(url);
+    await page.waitForFunction('window.bench');
+    return { version: browser.version, result: await page.evaluate(call) };
+  } finally {
+    await browser.close();
+  }
+}
+
+const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+const lines = [];
+function say(line = '') {
+  console.log(line);
+  lines.push(line);
+}
+
+function showSteady(where, rows) {
+  for (const name of Object.keys(CASES)) {
+    say(`\n### ${where}, ${name}: milliseconds a call\n`);
+    say('| what | min | p50 | p95 | p99 | top 20 as onnxruntime-web f32 |\n|---|---:|---:|---:|---:|---:|');
+    for (const row of rows.filter((row) => row.name === name)) {
+      const times = [row.min, row.p50, row.p95, row.p99].map((time) => time.toFixed(3)).join(' | ');
+      say(`| ${row.peer} | ${times} | ${row.agreement === undefined ? '' : `${(row.agreement * 100).toFixed(1)} %`} |`);
+    }
+  }
+}
+
+/** Floors as ratios of medians; `times` is how often ours must fit into the peer's time. */
+function judge(where, rows, peers, name, mine, times) {
+  const p50 = (peer) => rows.find((row) => row.name === name && row.peer === peer).p50;
+  const theirs = Math.min(...peers.map(p50));
+  const ratio = theirs / p50(mine);
+  const held = ratio >= times;
+  say(`| ${where}, ${name}: ${mine} | ${peers.length > 1 ? 'the better of ' : ''}${peers.join(', ')} | ${ratio.toFixed(2)} | ${times.toFixed(2)} | ${held ? 'holds' : 'MISSED'} |`);
+  return held;
+}
+
+async function coldStart(where, url) {
+  const names = PEERS.filter((peer) => (peer.where ?? where) === where || peer.where === undefined).map(({ name }) => name);
+  const rows = [];
+  for (const peer of names.filter((name) => !name.includes(','))) {
+    const found = [];
+    for (let time = 0; time < Number(flags.cold); time += 1) {
+      found.push(where === 'node' ? await inNode('cold', peer, '50000 items')
+        : (await inPage(url, `window.bench.cold(${JSON.stringify(peer)}, '50000 items')`)).result);
+    }
+    rows.push({ peer, millis: median(found.map(({ millis }) => millis)), wasm_bytes: found[0].wasm_bytes });
+  }
+  say(`\n### ${where}: from fetched bytes to the first list, 50,000 items, a fresh process or page each, median of ${flags.cold}\n`);
+  say('| what | ms | wasm memory, MiB |\n|---|---:|---:|');
+  for (const { peer, millis, wasm_bytes: bytes } of rows) say(`| ${peer} | ${millis.toFixed(1)} | ${bytes === 0 ? '' : (bytes / 2 ** 20).toFixed(1)} |`);
+  return rows;
+}
+
+await mkdir(out, { recursive: true });
+await prepare();
+const verdicts = [];
+const floors = [];
+const web = ['onnxruntime-web f32', 'onnxruntime-web int8'];
+const served = await serveBench();
+for (const where of flags.where.split(',')) {
+  const found = where === 'node' ? { version: `Node ${process.version}`, result: await inNode('steady') } : await inPage(served.url, 'window.bench.steady()');
+  const rows = found.result;
+  showSteady(found.version, rows);
+  const start = Number(flags.cold) > 0 ? await coldStart(where, served.url) : [];
+  floors.push(() => {
+    const check = (...args) => verdicts.push(judge(where, rows, ...args));
+    if (where === 'node') {
+      check(['onnxruntime-node int8'], '10000 items', 'sanderling', 1 / 1.3);
+      check(['onnxruntime-node int8'], '50000 items', 'sanderling', 1 / 1.3);
+      check(['onnxruntime-node int8'], '200000 items', 'sanderling', 1);
+      return;
+    }
+    check(web, '10000 items', 'sanderling', 2);
+    check(web, '50000 items', 'sanderling', 2.5);
+    check(web, '200000 items', 'sanderling', 2.8);
+    check(web, '50000 items', 'sanderling, whole recommend()', 1);
+    const ms = (name) => start.find(({ peer }) => peer === name)?.millis;
+    for (const [peer, times] of [['onnxruntime-web int8', 20], ['tfjs-wasm f32', 2]]) {
+      if (ms(peer) === undefined) continue;
+      const ratio = ms(peer) / ms('sanderling');
+      verdicts.push(ratio >= times);
+      say(`| ${where}, cold start, 50,000 items | ${peer} | ${ratio.toFixed(1)} | ${times} | ${ratio >= times ? 'holds' : 'MISSED'} |`);
+    }
+  });
+}
+served.close();
+say('\n### Floors: how many times faster\n\n| what | than | ratio of medians | floor | |\n|---|---|---:|---:|---|');
+floors.forEach((floor) => floor());
+const sizes = await measureSizes();
+say(`\nDownload of the slim runtime, brotli: ${(sizes.total.brotli_bytes / 1024).toFixed(1)} KiB.`);
+if (flags.write) await writeFile(here('../../build/performance-tables.md'), `${lines.join('\n')}\n`);
+process.exitCode = verdicts.every(Boolean) ? 0 : 1;

@@ -1,0 +1,83 @@
+// Takes turns: every peer of a case in one process, rounds of calls in rotated order.
+import { CASES, PEERS, sessions } from './peers.mjs';
+
+const [ROUNDS, CALLS, WARM_UP] = [24, 10, 60];
+const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+
+/** Rows `{ name, peer, min, p50, p95, p99, agreement }`; `agreement` is the share of the reference's top 20. */
+export async function steady(env, log = () => {}) {
+  const rows = [];
+  for (const [name, test] of Object.entries(CASES)) {
+    const inputs = sessions(test.items);
+    const running = [];
+    for (const peer of PEERS.filter(({ where }) => where === undefined || where === env.where)) {
+      log(`${name}: ${peer.name}`);
+      const run = await (await peer.start(env))(test);
+      for (let at = 0; at < WARM_UP; at += 1) await run(inputs[at % inputs.length]);
+      const lists = [];
+      for (const input of inputs) lists.push((await run(input)).ids);
+      running.push({ peer, run, lists, times: [] });
+    }
+    for (let round = 0; round < ROUNDS; round += 1) {
+      for (let turn = 0; turn < running.length; turn += 1) {
+        const { run, times, peer } = running[(turn + round) % running.length];
+        for (let call = 0; call < CALLS; call += 1) {
+          // One item more each call is what a page does; other peers see another session each time.
+          const input = inputs[peer.name.endsWith('item by item') ? round % inputs.length : (round * CALLS + call) % inputs.length];
+          const started = performance.now();
+          const answer = run(input);
+          if (answer instanceof Promise) await answer;
+          times.push(performance.now() - started);
+        }
+      }
+    }
+    const reference = running[0].lists;
+    for (const { peer, lists, times } of running) {
+      times.sort((a, b) => a - b);
+      const shared = lists.flatMap((ids, at) => ids.map((id) => Number(reference[at].includes(id))));
+      const agreement = peer.other ? undefined : shared.reduce((sum, one) => sum + one, 0) / shared.length;
+      rows.push({
+        name, peer: peer.name, calls: times.length, min: times[0], p50: quantile(times, 0.5), p95: quantile(times, 0.95),
+        p99: quantile(times, 0.99), agreement,
+      });
+    }
+  }
+  return rows;
+}
+
+/** Milliseconds from fetched bytes to the first list, and the wasm memory after 30 more calls, of one peer. */
+export async function cold(env, peerName, caseName) {
+  const memory = watchMemory();
+  const peer = PEERS.find(({ name }) => name === peerName);
+  const test = CASES[caseName];
+  const [input] = sessions(test.items);
+  await env.prefetch(test);
+  const started = performance.now();
+  const run = await (await peer.start(env))(test);
+  await run(input);
+  const millis = performance.now() - started;
+  for (let call = 0; call < 30; call += 1) await run(sessions(test.items)[call % 16]);
+  return { peer: peerName, name: caseName, millis, wasm_bytes: memory() };
+}
+
+/** Sees every memory that wasm exports or is given from now on. */
+function watchMemory() {
+  const seen = new Set();
+  const note = (result) => {
+    for (const value of Object.values((result.instance ?? result).exports)) if (value instanceof WebAssembly.Memory) seen.add(value);
+    return result;
+  };
+  for (const name of ['instantiate', 'instantiateStreaming']) {
+    const original = WebAssembly[name];
+    if (original) WebAssembly[name] = (...args) => original.apply(WebAssembly, args).then(note);
+  }
+  const Memory = WebAssembly.Memory;
+  WebAssembly.Memory = new Proxy(Memory, {
+    construct(target, args) {
+      const memory = new target(...args);
+      seen.add(memory);
+      return memory;
+    },
+  });
+  return () => [...seen].reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
+}

@@ -1,0 +1,172 @@
+// Which runtime a bundle gets: slim where it can, full where it must, with the same lists.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+
+import { findBrowser } from '../../www/tools/browser.mjs';
+import { openPage } from './lib/chromium.mjs';
+import { openFixture } from './lib/fixture.mjs';
+import { bundleWorker, startWorkerd } from './lib/workerd.mjs';
+
+const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
+const NOW = 1_700_000_100;
+/** A request for what only models decide. */
+const request = (itemIds) => ({
+  session: itemIds.slice(0, 6).map((itemId, step) => ({ itemId, kind: 'view', timestamp: NOW - 60 + step })), limit: 10, now: NOW, seed: 7,
+});
+const idsOf = ({ recommendations, faults }) => {
+  assert.deepEqual(faults, []);
+  return recommendations.map(({ itemId }) => itemId);
+};
+
+let fixture;
+let foreign;
+let entries;
+
+before(async () => {
+  fixture = await openFixture();
+  foreign = withOtherProducer(fixture.files);
+  const entry = (name) => import(pathToFileURL(join(fixture.project, 'node_modules/sanderling/dist', `${name}.js`)).href);
+  entries = { slim: await entry('browser-slim'), full: await entry('node-full') };
+});
+
+after(() => fixture.engine.free());
+
+/** The same models, as if another program had written them: nothing that the slim runtime takes. */
+function withOtherProducer(files) {
+  const [ours, theirs] = ['sanderling', 'somebodies'].map((name) => Buffer.from(name));
+  const encoder = Buffer.from(files['encoder.onnx']);
+  theirs.copy(encoder, encoder.indexOf(ours));
+  const hash = (bytes) => createHash('sha256').update(bytes).digest('hex');
+  const manifest = Buffer.from(files['manifest.json']).toString().replace(hash(files['encoder.onnx']), hash(encoder));
+  return { ...files, 'encoder.onnx': new Uint8Array(encoder), 'manifest.json': new TextEncoder().encode(manifest) };
+}
+
+async function listOf(Recommender, options) {
+  const recommender = await Recommender.load({ consent: 'none', ...options });
+  try {
+    return idsOf(recommender.recommend(request(fixture.itemIds)));
+  } finally {
+    recommender.free();
+  }
+}
+
+/** Loads with the wasm files of the package counted. */
+async function fetchedBy(Recommender, options) {
+  const names = [];
+  const { readFile } = await import('node:fs/promises');
+  const fetch = async (url) => {
+    names.push(url.split('/').at(-1));
+    return new Response(await readFile(new URL(url)), { headers: { 'content-type': 'application/wasm' } });
+  };
+  return { list: await listOf(Recommender, { fetch, ...options }), names };
+}
+
+test('a bundle of the trainer runs the same on both runtimes', async () => {
+  const { Recommender } = fixture.sanderling;
+  const list = await listOf(Recommender, { files: fixture.files });
+  assert.equal(list.length, 10);
+  assert.deepEqual(await listOf(entries.full.Recommender, { files: fixture.files }), list);
+});
+
+test('a bundle of others gets the full runtime, and the same list from it', async () => {
+  const { Recommender } = fixture.sanderling;
+  const list = await listOf(Recommender, { files: foreign });
+  assert.deepEqual(list, await listOf(Recommender, { files: fixture.files }));
+  assert.deepEqual(list, await listOf(entries.full.Recommender, { files: foreign }));
+});
+
+test('the slim entry fetches the slim engine alone, and says where the other is', async () => {
+  const { names, list } = await fetchedBy(entries.slim.Recommender, { files: fixture.files });
+  assert.deepEqual(names, ['sanderling_wasm_bg.wasm']);
+  assert.equal(list.length, 10);
+  await assert.rejects(entries.slim.Recommender.load({ files: foreign, consent: 'none' }), (error) => {
+    assert.equal(error.code, 'model_not_slim');
+    assert.match(error.details.hint, /sanderling\/full/);
+    return true;
+  });
+});
+
+test('a model that is not good for anything is refused by the full runtime', async () => {
+  const broken = { ...foreign, 'encoder.onnx': foreign['encoder.onnx'].slice(0, 1000) };
+  const text = new TextDecoder().decode(foreign['manifest.json']);
+  const { sha256, bytes } = JSON.parse(text).files.encoder;
+  const hash = createHash('sha256').update(broken['encoder.onnx']).digest('hex');
+  broken['manifest.json'] = new TextEncoder().encode(text.replace(`"bytes":${bytes},"path":"encoder.onnx","sha256":"${sha256}"`, `"bytes":1000,"path":"encoder.onnx","sha256":"${hash}"`));
+  await assert.rejects(fixture.sanderling.Recommender.load({ files: broken, consent: 'none' }), { code: 'model_invalid' });
+});
+
+test('encoder and scan alone give what the engine retrieves, and go on where a session goes on', async () => {
+  const { engine, itemIds } = fixture;
+  const rows = engine.rows(itemIds.slice(0, 6));
+  assert.deepEqual([...rows].map((row) => engine.itemId(row)), itemIds.slice(0, 6));
+  const [found, scores] = engine.retrieve(rows, 20);
+  assert.equal(found.length, 20);
+  assert.ok(scores.every((score, at) => at === 0 || score <= scores[at - 1]));
+  const { ok: { query } } = engine.runOperation({ op: 'encode', item_ids: itemIds.slice(0, 6) });
+  const { ok: { candidates } } = engine.runOperation({ op: 'retrieve', query, k: 20 });
+  assert.deepEqual([...found].map((row) => engine.itemId(row)), candidates.map(({ item_id: id }) => id));
+  engine.retrieve(rows.slice(0, 3), 20);
+  assert.deepEqual(engine.retrieve(rows, 20), [found, scores]);
+  assert.throws(() => engine.rows(['no such item']), { code: 'unknown_item' });
+  for (const bad of [new Uint32Array(), Uint32Array.of(4_000_000_000)]) {
+    assert.throws(() => engine.retrieve(bad, 20), { code: 'invalid_argument' });
+  }
+});
+
+test('a page fetches the full engine only for a bundle that needs it', { skip: noBrowser }, async () => {
+  const opened = await openPage(fixture);
+  const fetched = [];
+  opened.page.on('request', (sent) => fetched.push(sent.url().split('/').at(-1)));
+  const load = (encoder, manifest) => opened.page.evaluate(async ({ encoder, manifest }) => {
+    const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+    const { files: named } = await (await fetch('./bundle/manifest.json')).json();
+    const files = { 'manifest.json': new Uint8Array(await (await fetch('./bundle/manifest.json')).arrayBuffer()) };
+    for (const { path } of Object.values(named)) files[path] = new Uint8Array(await (await fetch(`./bundle/${path}`)).arrayBuffer());
+    if (encoder) Object.assign(files, { 'encoder.onnx': new Uint8Array(encoder), 'manifest.json': new Uint8Array(manifest) });
+    const recommender = await Recommender.load({ files, consent: 'none' });
+    const { length } = recommender.recommend({ limit: 5 }).recommendations;
+    recommender.free();
+    return length;
+  }, { encoder, manifest });
+  try {
+    assert.equal(await load(), 5);
+    assert.ok(fetched.includes('sanderling_wasm_bg.wasm') && !fetched.some((name) => name.includes('full')));
+    assert.equal(await load([...foreign['encoder.onnx']], [...foreign['manifest.json']]), 5);
+    assert.ok(fetched.includes('sanderling_full_bg.wasm'));
+  } finally {
+    await opened.close();
+  }
+});
+
+test('in workerd the full runtime is an entry of its own', async () => {
+  const source = (entry) => `
+    import { Recommender } from '${entry}';
+    export default {
+      async fetch(request, env) {
+        const names = await request.json();
+        const file = async (name) => [name, new Uint8Array(await (await env.ASSETS.fetch('http://assets.invalid/bundle/' + name)).arrayBuffer())];
+        try {
+          const recommender = await Recommender.load({ files: Object.fromEntries(await Promise.all(names.map(file))), consent: 'none' });
+          return Response.json(recommender.recommend({ limit: 5 }).recommendations.length);
+        } catch ({ code }) {
+          return Response.json(code);
+        }
+      },
+    };
+  `;
+  const outcome = async (entry) => {
+    const modules = await bundleWorker({ contents: source(entry), project: fixture.project });
+    const { worker, close } = await startWorkerd({ modules, assets: foreign });
+    try {
+      const response = await worker.dispatchFetch('http://worker.invalid/', { method: 'POST', body: JSON.stringify(Object.keys(foreign)) });
+      return await response.json();
+    } finally {
+      await close();
+    }
+  };
+  assert.equal(await outcome('sanderling'), 'model_not_slim');
+  assert.equal(await outcome('sanderling/full'), 5);
+});
