@@ -98,10 +98,11 @@ function say(line = '') {
 function showSteady(where, rows) {
   for (const name of Object.keys(CASES)) {
     say(`\n### ${where}, ${name}: milliseconds a call\n`);
-    say('| what | min | p50 | p95 | p99 | top 20 as onnxruntime-web f32 |\n|---|---:|---:|---:|---:|---:|');
+    const isRanker = CASES[name].ranker !== undefined;
+    say(`| what | min | p50 | p95 | p99 | ${isRanker ? 'farthest score from' : 'top 20 as'} onnxruntime-web f32 |\n|---|---:|---:|---:|---:|---:|`);
     for (const row of rows.filter((row) => row.name === name)) {
       const times = [row.min, row.p50, row.p95, row.p99].map((time) => time.toFixed(3)).join(' | ');
-      say(`| ${row.peer} | ${times} | ${row.agreement === undefined ? '' : `${(row.agreement * 100).toFixed(1)} %`} |`);
+      say(`| ${row.peer} | ${times} | ${row.agreement === undefined ? '' : isRanker ? row.agreement.toExponential(1) : `${(row.agreement * 100).toFixed(1)} %`} |`);
     }
   }
 }
@@ -156,6 +157,8 @@ for (const where of flags.where.split(',')) {
     check(web, '50000 items', 'sanderling', 2.5);
     check(web, '200000 items', 'sanderling', 2.8);
     check(web, '50000 items', 'sanderling, whole recommend()', 1);
+    check(['onnxruntime-web f32', 'tfjs-wasm f32'], 'network, 200 × 32', 'sanderling', 1.5);
+    check(['onnxruntime-web f32'], 'trees, 200 × 32', 'sanderling', 2);
     const ms = (name) => start.find(({ peer }) => peer === name)?.millis;
     for (const [peer, times] of [['onnxruntime-web int8', 20], ['tfjs-wasm f32', 2]]) {
       if (ms(peer) === undefined) continue;

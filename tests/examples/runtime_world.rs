@@ -1,7 +1,7 @@
 //! Models for `./build.sh bench runtime`: `runtime_world OUT`. Writes, for 10,000, 50,000 and 200,000 items of 64
 //! elements, `OUT/<items>/retrieve` and `OUT/<items>/full`, bundles with the same encoder (two blocks, two heads, 256
 //! hidden, sessions of at most 50) and item table; `retrieve` hands 20 candidates to a linear ranker, `full` 200 to a
-//! network. Beside them lie the same numbers before rounding, for peers: `OUT/<items>/items.f32` `[items, 64]`,
+//! network; and `OUT/rankers`, the rankers alone. Beside them lie the same numbers before rounding, for peers: `OUT/<items>/items.f32` `[items, 64]`,
 //! `OUT/encoder.f32` with the places of its matrices in `OUT/encoder.json`. All weights are random, from a fixed seed.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "whoever runs it sees what is wrong")]
 
@@ -9,13 +9,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sanderling_core::onnx::{Block, Int8Linear, LinearRanker, MlpRanker, Norm, Transformer};
-use sanderling_core::{ItemBits, ItemTable};
+use sanderling_core::onnx::{
+    Block, Int8Linear, LinearRanker, MlpRanker, Model, Norm, Transformer, tree_ranker,
+};
+use sanderling_core::{ItemBits, ItemTable, TreeEnsemble, TreeNode};
 use sanderling_train::bundle::{Contents, Facts, assemble, write};
 use sanderling_train::rankers::RankerFiles;
 use sanderling_types::{
-    Baseline, BaselineField, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, Limits, PolicyDefaults,
-    Quantisation, Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
+    Baseline, BaselineField, FORMAT_VERSION, FaultCode, Feature, FeatureKind, FeatureSpec, FieldKind, Limits,
+    PolicyDefaults, Quantisation, Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow,
+    Vocabulary,
 };
 use serde_json::json;
 
@@ -177,6 +180,7 @@ fn main() {
     let mut numbers = Numbers(1);
     let encoder = encoder(&mut numbers);
     write_encoder(&encoder, &out);
+    write_rankers(&mut numbers, &out);
     for num_items in SIZES {
         let folder = out.join(num_items.to_string());
         fs::create_dir_all(&folder).unwrap();
@@ -203,6 +207,79 @@ fn main() {
             write(&files, &folder.join(name)).unwrap();
         }
     }
+}
+
+/// `OUT/rankers/mlp` and `OUT/rankers/trees`: bundles with the network 32-64-32-1 and 100 trees of depth 6 over 32
+/// features.
+fn write_rankers(numbers: &mut Numbers, out: &Path) {
+    const NUM_ITEMS: usize = 100;
+    let feature =
+        |at: usize| Feature { name: format!("feature{at}"), kind: FeatureKind::RetrievalScore, decay: 1.0 };
+    let spec = FeatureSpec { format_version: FORMAT_VERSION, features: (0..32).map(feature).collect() };
+    let grown: Vec<Vec<TreeNode>> = (0..100)
+        .map(|_| {
+            let mut tree = Vec::new();
+            grow(numbers, 6, &mut tree);
+            tree
+        })
+        .collect();
+    let trees = TreeEnsemble::new(spec.features.len(), &grown).unwrap();
+    let network = ranker(numbers, spec.features.len(), true);
+    fs::create_dir_all(out.join("rankers")).unwrap();
+    fs::write(out.join("rankers/mlp.json"), network_json(&network)).unwrap();
+    let rankers = [
+        ("mlp", RankerFiles { onnx: network, trees: None }),
+        ("trees", RankerFiles { onnx: tree_ranker(&trees), trees: Some(trees.encode()) }),
+    ];
+    for (name, ranker) in rankers {
+        let contents = Contents {
+            encoder: None,
+            items: None,
+            neighbours: None,
+            content: None,
+            ranker,
+            vocabulary: vocabulary(NUM_ITEMS, numbers),
+            features: spec.clone(),
+            baseline: baseline(&spec),
+            card: "Random weights, for measuring time.\n".to_owned(),
+        };
+        let mut facts = facts(NUM_ITEMS, 200, spec.features.len());
+        facts.shapes.dim = 0;
+        facts.quantisation.encoder_bits = 0;
+        facts.quantisation.item_bits = 0;
+        let (files, _) = assemble(&contents, &facts);
+        write(&files, &out.join("rankers").join(name)).unwrap();
+    }
+}
+
+/// The parameters of a network with two hidden layers, for peers that read no ONNX.
+fn network_json(onnx: &[u8]) -> String {
+    let Some(Model::Mlp(model)) = Model::read(onnx) else { panic!("a network") };
+    let [(first, first_bias), (second, second_bias)] = &model.hidden[..] else { panic!("two hidden layers") };
+    let matrix = |values: &[f32], outputs: usize| json!({ "values": values, "dims": [values.len() / outputs, outputs] });
+    json!({
+        "matrices": [
+            matrix(first, first_bias.len()),
+            matrix(second, second_bias.len()),
+            matrix(&model.last, 1),
+            matrix(&model.direct, 1),
+        ],
+        "biases": [first_bias, second_bias],
+    })
+    .to_string()
+}
+
+/// A whole tree in pre-order.
+fn grow(numbers: &mut Numbers, depth: usize, tree: &mut Vec<TreeNode>) {
+    if depth == 0 {
+        tree.push(TreeNode::Leaf { score: numbers.next() });
+        return;
+    }
+    let feature = (numbers.uniform() * 32.0) as u16;
+    let right = 1 << depth;
+    tree.push(TreeNode::Split { feature, threshold: numbers.next(), missing_left: false, right });
+    grow(numbers, depth - 1, tree);
+    grow(numbers, depth - 1, tree);
 }
 
 fn facts(num_items: usize, max_candidates: u32, num_features: usize) -> Facts {

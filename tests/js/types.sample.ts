@@ -12,7 +12,7 @@ export async function use(): Promise<string[]> {
   recommender.observe({ itemId: 'a', kind: 'view' });
   const { recommendations, faults } = recommender.recommend({
     limit: 10,
-    rules: { exclude: ['b'], excludeSeen: true, categoryCap: 2, filter: { categories: ['shoes'], maxPrice: 50 } },
+    rules: { exclude: ['b'], excludeSeen: true, categoryCap: 2, diversity: 0.3, boosts: [{ categories: ['hats'], add: 0.5 }], filter: { categories: ['shoes'], maxPrice: 50 } },
     context: { page: 'home' },
     now: 1_700_000_000,
     seed: 1,

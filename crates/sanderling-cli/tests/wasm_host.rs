@@ -109,9 +109,9 @@ fn the_component_recommends_as_the_native_engine_and_survives_its_limits() {
     let engine =
         Engine::new(Bundle::open(BundleFiles::from(files.clone()), None).unwrap(), &FullRuntime).unwrap();
     let limits = HostLimits::default();
-    let mut host = WasmHost::new(&component, HostLimits { memory_bytes: 2 << 20, ..limits }).unwrap();
+    let mut host = WasmHost::new(&component, HostLimits { memory_bytes: 1 << 20, ..limits }).unwrap();
 
-    assert_eq!(host.load_bundle(&files, None).unwrap_err().code(), Code::LimitExceeded, "2 MiB of memory");
+    assert_eq!(host.load_bundle(&files, None).unwrap_err().code(), Code::LimitExceeded, "1 MiB of memory");
     host.set_limits(limits);
     assert_eq!(host.recommend(&Request::default()).unwrap_err().code(), Code::NotFound, "no bundle yet");
     let hash = host.load_bundle(&files, None).unwrap();

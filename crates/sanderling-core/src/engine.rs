@@ -297,7 +297,7 @@ impl Engine {
     }
 
     fn list_ranking(&self, ranking: &Ranking, session: &SessionView, rules: &Rules, limit: usize) -> Outcome {
-        let kept = self.cap(&ranking.candidates, rules, limit);
+        let kept = self.select(ranking, rules, limit);
         let weights = self.features.category_weights(session, REASON_DECAY);
         let explainer = Explainer::new(&self.bundle, session, weights);
         let listed = kept.iter().map(|at| {
@@ -326,11 +326,33 @@ impl Engine {
         }
     }
 
-    fn cap(&self, candidates: &[Candidate], rules: &Rules, limit: usize) -> Vec<usize> {
+    /// Positions in `ranking` of what is listed: boosted, diversified, capped.
+    fn select(&self, ranking: &Ranking, rules: &Rules, limit: usize) -> Vec<usize> {
+        let items: Vec<ItemIndex> = ranking.candidates.iter().map(|candidate| candidate.item).collect();
+        let mut ordered: Vec<usize> = (0..items.len()).collect();
+        let added = policy::boosts(&self.bundle, &rules.boosts, &items);
+        let scores: Vec<f32> =
+            ranking.scores.iter().zip(&added).map(|(score, added)| score + added).collect();
+        if !rules.boosts.is_empty() {
+            ordered.sort_by(|a, b| score_descending(scores[*a], scores[*b]));
+        }
         let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
-        let ordered = candidates.iter().map(|candidate| candidate.item);
-        let kept = policy::cap_categories(self.bundle.vocabulary(), ordered, cap, limit);
-        kept.into_iter().map(|(at, _)| at).collect()
+        // With a cap more places may be looked at than the list has.
+        let places = if cap.is_some() { ordered.len() } else { limit };
+        let alike = |a: usize, b: usize| self.alike(items[a], items[b]);
+        let ordered = policy::diversify(&ordered, &scores, rules.diversity.unwrap_or(0.0), places, alike);
+        let in_order = ordered.iter().map(|at| items[*at]);
+        let kept = policy::cap_categories(self.bundle.vocabulary(), in_order, cap, limit);
+        kept.into_iter().map(|(place, _)| ordered[place]).collect()
+    }
+
+    /// How alike two items are, up to 1: the cosine of their vectors, or without vectors 1 for a common first category.
+    fn alike(&self, a: ItemIndex, b: ItemIndex) -> f32 {
+        if !self.bundle.items().is_empty() {
+            return self.bundle.items().cosine(a, b);
+        }
+        let first = |item: ItemIndex| self.bundle.vocabulary().item_categories[item.row()].first();
+        if first(a).is_some() && first(a) == first(b) { 1.0 } else { 0.0 }
     }
 
     fn number(&self, listed: impl Iterator<Item = (Candidate, f32, Vec<Reason>)>) -> Vec<Recommendation> {

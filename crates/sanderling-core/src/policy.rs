@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sanderling_types::{Filter, ItemIndex, PolicyDefaults, Rules, Vocabulary};
+use sanderling_types::{Boost, Filter, ItemIndex, PolicyDefaults, Rules, Vocabulary};
 
 use crate::{Bundle, Mask, SessionView};
 
@@ -81,4 +81,69 @@ pub fn cap_categories(
         kept.push((at, item));
     }
     kept
+}
+
+/// What `boosts` add to the score of each of `items`.
+#[must_use]
+pub fn boosts(bundle: &Bundle, boosts: &[Boost], items: &[ItemIndex]) -> Vec<f32> {
+    let mut added = vec![0.0; items.len()];
+    for boost in boosts.iter().filter(|boost| !boost.add.is_nan()) {
+        let named: BTreeSet<ItemIndex> =
+            boost.item_ids.iter().filter_map(|id| bundle.item_index(id)).collect();
+        let vocabulary = bundle.vocabulary();
+        let wanted: Vec<bool> =
+            vocabulary.categories.iter().map(|category| boost.categories.contains(category)).collect();
+        let in_category = |item: &ItemIndex| {
+            vocabulary.item_categories[item.row()].iter().any(|category| wanted[usize::from(*category)])
+        };
+        for (added, item) in added.iter_mut().zip(items) {
+            if named.contains(item) || in_category(item) {
+                *added += boost.add;
+            }
+        }
+    }
+    added
+}
+
+/// Reorders the first `limit` places by maximal marginal relevance (Carbonell and Goldstein 1998): each place goes to
+/// the candidate with the most `(1 - diversity) · relevance - diversity · similarity`, of equals to the earlier one.
+/// Relevance is the score between the least (0) and the most (1) of all; similarity is the largest of `similarity`, a
+/// number up to 1, to the items that are placed already. Everything else follows in its order. `ordered` has positions
+/// of `scores`, best first; gives positions of `scores`.
+#[must_use]
+pub fn diversify(
+    ordered: &[usize],
+    scores: &[f32],
+    diversity: f32,
+    limit: usize,
+    similarity: impl Fn(usize, usize) -> f32,
+) -> Vec<usize> {
+    let diversity = if diversity.is_nan() { 0.0 } else { diversity.clamp(0.0, 1.0) };
+    if diversity == 0.0 {
+        return ordered.to_vec();
+    }
+    let finite = || ordered.iter().map(|at| scores[*at]).filter(|score| score.is_finite());
+    let (least, most) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
+    let relevance = |at: usize| if most > least { (scores[at] - least) / (most - least) } else { 1.0 };
+    let mut free: Vec<(usize, f32)> = ordered.iter().map(|at| (*at, f32::NEG_INFINITY)).collect();
+    let mut placed: Vec<usize> = Vec::with_capacity(ordered.len());
+    while placed.len() < limit && !free.is_empty() {
+        let worth = |(at, nearest): (usize, f32)| {
+            let alike = if placed.is_empty() { 0.0 } else { nearest };
+            (1.0 - diversity) * relevance(at) - diversity * alike
+        };
+        let mut best = 0;
+        for candidate in 1..free.len() {
+            if worth(free[candidate]) > worth(free[best]) {
+                best = candidate;
+            }
+        }
+        let (chosen, _) = free.remove(best);
+        for (at, nearest) in &mut free {
+            *nearest = nearest.max(similarity(*at, chosen));
+        }
+        placed.push(chosen);
+    }
+    placed.extend(free.into_iter().map(|(at, _)| at));
+    placed
 }

@@ -6,8 +6,8 @@ mod support;
 
 use proptest::prelude::*;
 use sanderling_core::SessionView;
-use sanderling_core::policy::{cap_categories, filter_mask, mask};
-use sanderling_types::{Filter, ItemId, ItemIndex, Rules};
+use sanderling_core::policy::{boosts, cap_categories, diversify, filter_mask, mask};
+use sanderling_types::{Boost, Filter, ItemId, ItemIndex, Rules};
 use support::{Fixture, session, vocabulary};
 
 const IDS: [&str; 6] = ["boot", "clog", "pump", "beret", "cap", "gift"];
@@ -50,6 +50,67 @@ fn the_cap_counts_first_categories_and_spares_items_without_one() {
     assert_eq!(cap(Some(1), 0), [0usize; 0]);
 }
 
+#[test]
+fn boosts_add_up_for_named_items_and_categories() {
+    let engine = Fixture::new().engine();
+    let boost = |ids: &[&str], categories: &[&str], add: f32| Boost {
+        item_ids: ids.iter().map(|id| ItemId::from(*id)).collect(),
+        categories: categories.iter().map(|name| (*name).to_owned()).collect(),
+        add,
+    };
+    let added = boosts(
+        engine.bundle(),
+        &[
+            boost(&["boot", "no such item"], &[], 1.0),
+            boost(&["beret"], &["hats"], 0.5),
+            boost(&["cap"], &[], f32::NAN),
+        ],
+        &[0, 3, 4, 5].map(ItemIndex),
+    );
+    assert_eq!(added, [1.0, 0.5, 0.5, 0.0], "an item counts once a boost");
+}
+
+#[test]
+fn diversity_places_by_marginal_relevance() {
+    // Two of a kind lead, one of another kind follows.
+    let (ordered, scores) = ([2, 0, 1, 3], [0.9, 0.5, 1.0, 0.0]);
+    let alike = |a: usize, b: usize| if (a == 2 || a == 0) == (b == 2 || b == 0) { 1.0 } else { 0.0 };
+    let placed = |diversity: f32, limit: usize| diversify(&ordered, &scores, diversity, limit, alike);
+    assert_eq!(placed(0.0, 4), ordered);
+    assert_eq!(placed(f32::NAN, 4), ordered);
+    assert_eq!(placed(0.1, 4), [2, 0, 1, 3], "0.81 - 0.1 against 0.45");
+    assert_eq!(placed(0.5, 4), [2, 1, 0, 3], "0.45 - 0.5 against 0.25");
+    assert_eq!(placed(0.5, 2), [2, 1, 0, 3], "the rest keeps its order");
+    assert_eq!(placed(1.0, 4), [2, 1, 0, 3]);
+    assert_eq!(placed(7.0, 4), placed(1.0, 4));
+    assert_eq!(placed(0.5, 0), ordered);
+    assert_eq!(diversify(&[], &[], 0.5, 3, alike), [0usize; 0]);
+    assert_eq!(diversify(&[1, 0], &[1.0, 1.0], 0.5, 2, alike), [1, 0], "equal scores are equally relevant");
+}
+
+#[test]
+fn a_list_follows_boosts_and_diversity() {
+    let engine = Fixture::new().engine();
+    let ids = |rules: Rules| -> Vec<String> {
+        let request = sanderling_types::Request { rules, ..support::request(&["boot"], 4) };
+        let listed = engine.recommend(&request).response.recommendations;
+        listed.iter().map(|listed| listed.item_id.as_str().to_owned()).collect()
+    };
+    let plain = ids(Rules::default());
+    let last = plain.last().unwrap().clone();
+    let boost = Boost { item_ids: vec![last.as_str().into()], add: 1000.0, ..Boost::default() };
+    assert_eq!(ids(Rules { boosts: vec![boost.clone()], ..Rules::default() })[0], last);
+    let capped = ids(Rules { boosts: vec![boost], category_cap: Some(1), ..Rules::default() });
+    assert_eq!(capped[0], last);
+    assert!(capped.len() <= plain.len());
+    let varied = ids(Rules { diversity: Some(1.0), ..Rules::default() });
+    assert_eq!(varied[0], plain[0], "the first place is the most relevant");
+    assert_eq!(
+        ids(Rules { diversity: Some(0.0), boosts: vec![Boost::default()], ..Rules::default() }),
+        plain
+    );
+}
+
 proptest! {
     #[test]
     fn an_item_is_kept_exactly_when_no_rule_removes_it(
@@ -69,7 +130,7 @@ proptest! {
         let categories = if hats_only { vec!["hats".to_owned()] } else { vec![] };
         let filter = Filter { categories, min_price, max_price: None };
         let only: Vec<ItemId> = only.iter().map(|item| ItemId::from(IDS[*item])).collect();
-        let rules = Rules { exclude, only: only.clone(), exclude_seen, filter, category_cap: None };
+        let rules = Rules { exclude, only: only.clone(), exclude_seen, filter, ..Rules::default() };
         let mask = mask(&bundle, &view, &rules);
         let vocabulary = vocabulary();
         for (row, id) in IDS.iter().enumerate() {

@@ -1,4 +1,5 @@
 //! The slim runtime against tract, and against itself item by item.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 
@@ -82,7 +83,7 @@ fn slim(onnx: &[u8], role: FileRole, shapes: &Shapes) -> Box<dyn Scorer> {
     SlimRuntime.scorer(onnx, role, shapes).expect("is slim")
 }
 
-/// Both runtimes on the same input; differences are of the last bits.
+/// Both runtimes on the same input; slim rounds activations to 16 bits.
 #[track_caller]
 fn check_parity(onnx: &[u8], role: FileRole, shapes: &Shapes, input: &[f32], shape: &[usize]) {
     let found = slim(onnx, role, shapes).run(input, shape).expect("slim runs");
@@ -91,7 +92,7 @@ fn check_parity(onnx: &[u8], role: FileRole, shapes: &Shapes, input: &[f32], sha
     let largest = expected.iter().fold(1.0f32, |largest, x| largest.max(x.abs()));
     assert_eq!(found.len(), expected.len());
     for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
-        assert!((found - expected).abs() < 2e-5 * largest, "value {at}: {found}, tract {expected}");
+        assert!((found - expected).abs() < 1e-3 * largest, "value {at}: {found}, tract {expected}");
     }
 }
 
@@ -202,11 +203,9 @@ fn a_changed_byte_is_refused_or_means_the_same_to_tract() {
                 let tract = TractRuntime.scorer(&changed, FileRole::Encoder, &shapes).expect("is a model");
                 let expected = tract.run(&input, &[1, len, model.dim]).unwrap();
                 for (found, expected) in found.iter().zip(&expected) {
-                    let close = (found - expected).abs() < 1e-4 * expected.abs().max(1.0);
-                    assert!(
-                        close || !expected.is_finite() && !found.is_finite(),
-                        "byte {at}: {found} {expected}"
-                    );
+                    // A weight of 1e30 swamps whatever is rounded beside it, or overflows, which the engine tells.
+                    let close = (found - expected).abs() < 1e-2 * expected.abs().max(1.0);
+                    assert!(close || !found.is_finite(), "byte {at}: {found} {expected}");
                 }
             }
         }

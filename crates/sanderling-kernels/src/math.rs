@@ -81,7 +81,7 @@ pub fn add_scaled(out: &mut [f32], x: &[f32], scale: f32) {
 pub fn any_above(values: &[f32], floor: f32) -> bool {
     widest(
         #[inline(always)]
-        || values.iter().fold(false, |any, value| any | !(*value <= floor)),
+        || values.iter().fold(false, |any, value| any | (*value > floor) | value.is_nan()),
     )
 }
 

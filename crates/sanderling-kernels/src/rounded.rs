@@ -158,7 +158,7 @@ impl RoundedLinear {
             let from = panel * PANEL;
             let width = PANEL.min(self.outputs - from);
             for row in 0..ROWS {
-                let value = |lane: usize| sums[row][lane] as f32 * scales[row] * factors[lane] + bias[lane];
+                let value = |lane: usize| sums[row][lane] as f32 * (scales[row] * factors[lane]) + bias[lane];
                 let out = &mut out[(first + row) * self.outputs + from..][..width];
                 match out.as_mut_array::<PANEL>() {
                     Some(out) => *out = std::array::from_fn(value),
@@ -204,7 +204,7 @@ fn products<const ROWS: usize>(
 
     let rows = rows.map(|row| row[..weights.len()].as_ptr());
     let mut sums = [[i32x4_splat(0); 2]; ROWS];
-    for (pair, weights) in weights.iter().enumerate() {
+    let mut add = |pair: usize, weights: &[i8; 2 * PANEL]| {
         let weights = weights.as_ptr();
         // SAFETY: sixteen bytes are twice eight, and no load needs alignment.
         let (low, high) =
@@ -215,6 +215,17 @@ fn products<const ROWS: usize>(
             sums[0] = i32x4_add(sums[0], i32x4_dot_i16x8(value, low));
             sums[1] = i32x4_add(sums[1], i32x4_dot_i16x8(value, high));
         }
+    };
+    // Four at a time, so that addresses are computed once for all of them.
+    let (fours, rest) = weights.as_chunks::<4>();
+    for (four, weights) in fours.iter().enumerate() {
+        add(4 * four, &weights[0]);
+        add(4 * four + 1, &weights[1]);
+        add(4 * four + 2, &weights[2]);
+        add(4 * four + 3, &weights[3]);
+    }
+    for (at, weights) in rest.iter().enumerate() {
+        add(4 * fours.len() + at, weights);
     }
     sums.map(|[low, high]| {
         let mut out = [0i32; PANEL];

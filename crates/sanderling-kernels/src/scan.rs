@@ -185,7 +185,9 @@ pub fn dequantise(row: &[u8], packing: Packing, scale: f32, out: &mut [f32]) {
         #[inline(always)]
         || match packing {
             Packing::Bytes => {
-                out.iter_mut().zip(row).for_each(|(out, byte)| *out = f32::from(*byte as i8) * scale)
+                for (out, byte) in out.iter_mut().zip(row) {
+                    *out = f32::from(*byte as i8) * scale;
+                }
             }
             Packing::Nibbles => {
                 for (out, byte) in out.chunks_mut(2).zip(row) {

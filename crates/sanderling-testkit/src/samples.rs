@@ -138,6 +138,8 @@ impl World<'_> {
             ("category_filter", self.request(3, &json!({"filter": {"categories": [category]}}), 10)),
             ("price_filter", self.request(3, &json!({"filter": {"max_price": 30.0}}), 10)),
             ("category_cap", self.request(3, &json!({"category_cap": 1}), 10)),
+            ("diversity", self.request(3, &json!({"diversity": 0.4}), 10)),
+            ("boosts", self.request(3, &json!({"boosts": [{"item_ids": [self.id(5)], "add": 100}]}), 10)),
             ("zero_limit", self.request(3, &json!({}), 0)),
             ("huge_limit", self.request(3, &json!({}), 100_000)),
         ]

@@ -37,6 +37,25 @@ pub struct Rules {
     pub filter: Filter,
     /// Most items that share a first category.
     pub category_cap: Option<u32>,
+    /// What is added to ranker scores before the list is made.
+    pub boosts: Vec<Boost>,
+    /// How much a list avoids items that resemble those before them, 0 (not at all) to 1; what is outside counts as
+    /// the nearer end. See `sanderling_core::policy::diversify`.
+    #[serde(deserialize_with = "any_number")]
+    pub diversity: Option<f32>,
+}
+
+/// An addition to the ranker scores of some items: those that are named, and those in one of the categories.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Boost {
+    /// Items by id; those that the bundle does not know change nothing.
+    pub item_ids: Vec<ItemId>,
+    /// Categories by name.
+    pub categories: Vec<String>,
+    /// In units of the ranker's score, below 0 to list later. Not a number counts as 0.
+    #[serde(deserialize_with = "wide_number")]
+    pub add: f32,
 }
 
 /// One request for recommendations. Time and seed are arguments: the engine has neither.
@@ -114,6 +133,11 @@ fn unreadable(error: serde_json::Error) -> Error {
 
 fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// A number beyond the largest f32 is infinite.
+fn wide_number<'de, D: Deserializer<'de>>(from: D) -> Result<f32, D::Error> {
+    Ok(f64::deserialize(from)? as f32)
 }
 
 /// A number beyond the largest f32 is infinite.

@@ -126,6 +126,15 @@ impl WasmEngine {
         Ok(Array::of2(&rows, &scores))
     }
 
+    /// The ranker alone: scores of feature rows, as many as the bundle's `num_features` divide.
+    ///
+    /// # Errors
+    /// `invalid_argument` for rows that are not whole, `inference_failed`.
+    pub fn rank(&self, features: &[f32]) -> Result<Vec<f32>, JsValue> {
+        let num_rows = features.len() / self.engine.feature_encoder().num_features();
+        self.engine.rank(features, num_rows).map_err(|error| thrown(&error))
+    }
+
     /// The items most similar to one.
     ///
     /// # Errors

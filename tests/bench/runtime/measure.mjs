@@ -1,5 +1,5 @@
 // Takes turns: every peer of a case in one process, rounds of calls in rotated order.
-import { CASES, PEERS, sessions } from './peers.mjs';
+import { CASES, PEERS, inputs as inputsOf } from './peers.mjs';
 
 const [ROUNDS, CALLS, WARM_UP] = [24, 10, 60];
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
@@ -8,14 +8,17 @@ const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q 
 export async function steady(env, log = () => {}) {
   const rows = [];
   for (const [name, test] of Object.entries(CASES)) {
-    const inputs = sessions(test.items);
+    const inputs = inputsOf(test);
     const running = [];
-    for (const peer of PEERS.filter(({ where }) => where === undefined || where === env.where)) {
+    for (const peer of PEERS.filter(({ where, runs = () => true }) => (where === undefined || where === env.where) && runs(test))) {
       log(`${name}: ${peer.name}`);
       const run = await (await peer.start(env))(test);
       for (let at = 0; at < WARM_UP; at += 1) await run(inputs[at % inputs.length]);
       const lists = [];
-      for (const input of inputs) lists.push((await run(input)).ids);
+      for (const input of inputs) {
+        const { ids, scores } = await run(input);
+        lists.push({ ids, scores: Array.from(scores) });
+      }
       running.push({ peer, run, lists, times: [] });
     }
     for (let round = 0; round < ROUNDS; round += 1) {
@@ -34,8 +37,7 @@ export async function steady(env, log = () => {}) {
     const reference = running[0].lists;
     for (const { peer, lists, times } of running) {
       times.sort((a, b) => a - b);
-      const shared = lists.flatMap((ids, at) => ids.map((id) => Number(reference[at].includes(id))));
-      const agreement = peer.other ? undefined : shared.reduce((sum, one) => sum + one, 0) / shared.length;
+      const agreement = peer.other ? undefined : test.ranker === undefined ? sharedOf(lists, reference) : farthest(lists, reference);
       rows.push({
         name, peer: peer.name, calls: times.length, min: times[0], p50: quantile(times, 0.5), p95: quantile(times, 0.95),
         p99: quantile(times, 0.99), agreement,
@@ -45,18 +47,30 @@ export async function steady(env, log = () => {}) {
   return rows;
 }
 
+/** The share of ids that the reference lists too. */
+function sharedOf(lists, reference) {
+  const shared = lists.flatMap(({ ids }, at) => ids.map((id) => Number(reference[at].ids.includes(id))));
+  return shared.reduce((sum, one) => sum + one, 0) / shared.length;
+}
+
+/** The largest difference of a score from the reference. */
+function farthest(lists, reference) {
+  return Math.max(...lists.flatMap(({ scores }, at) => Array.from(scores, (score, row) => Math.abs(score - reference[at].scores[row]))));
+}
+
 /** Milliseconds from fetched bytes to the first list, and the wasm memory after 30 more calls, of one peer. */
 export async function cold(env, peerName, caseName) {
   const memory = watchMemory();
   const peer = PEERS.find(({ name }) => name === peerName);
   const test = CASES[caseName];
-  const [input] = sessions(test.items);
+  const inputs = inputsOf(test);
+  const [input] = inputs;
   await env.prefetch(test);
   const started = performance.now();
   const run = await (await peer.start(env))(test);
   await run(input);
   const millis = performance.now() - started;
-  for (let call = 0; call < 30; call += 1) await run(sessions(test.items)[call % 16]);
+  for (let call = 0; call < 30; call += 1) await run(inputs[call % inputs.length]);
   return { peer: peerName, name: caseName, millis, wasm_bytes: memory() };
 }
 

@@ -1,6 +1,7 @@
 // Every peer: { name, where?, start(env) -> open(case) -> run(input) -> { ids, scores } or a promise }. `env` says where it
 // runs: { node, url(path), bytes(path) } over one folder that has the models of runtime_world and the vendored runtimes.
 const [DIM, SESSION, TOP, HEADS, BLOCKS] = [64, 50, 20, 2, 2];
+const [ROWS, FEATURES] = [200, 32];
 const NOW = 1_700_000_100;
 
 /** The cases by name. */
@@ -8,10 +9,23 @@ export const CASES = {
   '10000 items': { items: 10_000 },
   '50000 items': { items: 50_000 },
   '200000 items': { items: 200_000 },
+  'network, 200 × 32': { ranker: 'mlp' },
+  'trees, 200 × 32': { ranker: 'trees' },
 };
 
+/** What a case runs on: sessions of rows, or feature rows. */
+export function inputs({ items, ranker }, count = 16) {
+  return ranker === undefined ? sessions(items, count) : Array.from({ length: count }, (_, at) => featureRows(at));
+}
+
+function featureRows(seed) {
+  let state = seed + 1;
+  const next = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+  return Float32Array.from({ length: ROWS * FEATURES }, () => next() * 4 - 2);
+}
+
 /** Sessions of rows, the same on every run. */
-export function sessions(items, count = 16) {
+function sessions(items, count = 16) {
   let state = 12345;
   const next = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
   return Array.from({ length: count }, () => Int32Array.from({ length: SESSION }, () => Math.floor(next() * items)));
@@ -43,7 +57,11 @@ async function ourEngine(env, files) {
 
 /** Encoder and scan: rows in, rows out, as the peers have it. `grows` makes every session one item longer than the one before. */
 function ours({ grows = false } = {}) {
-  return (env) => async ({ items }) => {
+  return (env) => async ({ items, ranker }) => {
+    if (ranker !== undefined) {
+      const engine = await ourEngine(env, await bundleFiles(env, `rankers/${ranker}`));
+      return (rows) => ({ scores: engine.rank(rows) });
+    }
     const engine = await ourEngine(env, await bundleFiles(env, `${items}/retrieve`));
     let [seen, at] = [undefined, 0];
     return (rows) => {
@@ -55,16 +73,20 @@ function ours({ grows = false } = {}) {
   };
 }
 
-/** Everything: 200 candidates, features, a network as ranker, policy, reasons, the list as objects. */
+/** Everything: 200 candidates, features, a network as ranker, policy with diversity, reasons, the list as objects. */
 const wholeRecommend = (env) => async ({ items }) => {
   const engine = await ourEngine(env, await bundleFiles(env, `${items}/full`));
-  return (rows) => listed(engine.recommend(request(rows, TOP)));
+  return (rows) => listed(engine.recommend({ ...request(rows, TOP), rules: { diversity: 0.3 } }));
 };
 
 // ---- ONNX Runtime ----
 
 function onnxruntime(ort, options) {
-  return (env, precision) => async ({ items }) => {
+  return (env, precision) => async ({ items, ranker }) => {
+    if (ranker !== undefined) {
+      const session = await ort.InferenceSession.create(await env.bytes(`rankers/${ranker}/ranker.onnx`), { graphOptimizationLevel: 'all', ...options });
+      return async (rows) => ({ scores: (await session.run({ features: new ort.Tensor('float32', rows, [ROWS, FEATURES]) })).scores.data });
+    }
     const session = await ort.InferenceSession.create(await env.bytes(`${items}/peer-${precision}.onnx`), { graphOptimizationLevel: 'all', ...options });
     return async (rows) => {
       const { scores, ids } = await session.run({ session: new ort.Tensor('int64', BigInt64Array.from(rows, BigInt), [1, SESSION]) });
@@ -100,7 +122,8 @@ async function tfjs(env) {
   }
   await tf.setBackend('wasm');
   await tf.ready();
-  return async ({ items }) => {
+  return async ({ items, ranker }) => {
+    if (ranker !== undefined) return tfjsNetwork(env, tf);
     const names = JSON.parse(new TextDecoder().decode(await env.bytes('encoder.json')));
     const small = JSON.parse(new TextDecoder().decode(await env.bytes('encoder-small.json')));
     const flat = floats(await env.bytes('encoder.f32'));
@@ -151,14 +174,34 @@ async function tfjs(env) {
   };
 }
 
+/** The network of the rankers: two layers of SiLU, and a linear part beside them. */
+async function tfjsNetwork(env, tf) {
+  const named = JSON.parse(new TextDecoder().decode(await env.bytes('rankers/mlp.json')));
+  const [first, second, last, direct] = named.matrices.map(({ values, dims }) => tf.tensor2d(values, dims));
+  const [firstBias, secondBias] = named.biases.map((values) => tf.tensor1d(values));
+  const layer = (x, weight, bias) => {
+    const sum = tf.fused.matMul({ a: x, b: weight, bias });
+    return tf.mul(sum, tf.sigmoid(sum));
+  };
+  return (rows) => ({
+    scores: tf.tidy(() => {
+      const features = tf.tensor2d(rows, [ROWS, FEATURES]);
+      const deep = tf.matMul(layer(layer(features, first, firstBias), second, secondBias), last);
+      return tf.add(deep, tf.matMul(features, direct));
+    }).dataSync(),
+  });
+}
+
 /** The first is the reference of the results. */
+const retrieves = ({ ranker }) => ranker === undefined;
+
 export const PEERS = [
   { name: 'onnxruntime-web f32', start: ortWeb('f32') },
-  { name: 'onnxruntime-web int8', start: ortWeb('i8') },
+  { name: 'onnxruntime-web int8', start: ortWeb('i8'), runs: retrieves },
   { name: 'onnxruntime-node f32', where: 'node', start: ortNode('f32') },
-  { name: 'onnxruntime-node int8', where: 'node', start: ortNode('i8') },
-  { name: 'tfjs-wasm f32', start: tfjs },
+  { name: 'onnxruntime-node int8', where: 'node', start: ortNode('i8'), runs: retrieves },
+  { name: 'tfjs-wasm f32', start: tfjs, runs: ({ ranker }) => ranker !== 'trees' },
   { name: 'sanderling', start: ours() },
-  { name: 'sanderling, item by item', start: ours({ grows: true }), other: true },
-  { name: 'sanderling, whole recommend()', start: wholeRecommend, other: true },
+  { name: 'sanderling, item by item', start: ours({ grows: true }), other: true, runs: retrieves },
+  { name: 'sanderling, whole recommend()', start: wholeRecommend, other: true, runs: retrieves },
 ];

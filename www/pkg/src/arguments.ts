@@ -6,7 +6,7 @@
 import { interactionFromWire, interactionToWire, rulesToWire } from './boundary.js';
 import type { WireInteraction, WireRequest, WireRules } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
-import type { Consent, Fault, Filter, ObserveOptions, RecommendOptions, Rules } from './types.js';
+import type { Boost, Consent, Fault, Filter, ObserveOptions, RecommendOptions, Rules } from './types.js';
 
 /** Longest accepted item id, in UTF-16 units. */
 export const MAX_ITEM_ID_LENGTH = 512;
@@ -171,8 +171,24 @@ function checkRules(value: unknown): WireRules {
   }
   const cap = count(from['categoryCap'], 'rules.categoryCap', MAX_U32);
   if (cap !== undefined) rules.categoryCap = cap;
+  if (from['diversity'] !== undefined) {
+    if (typeof from['diversity'] !== 'number') throw wrongType('rules.diversity', 'a number', from['diversity']);
+    if (!Number.isNaN(from['diversity'])) rules.diversity = clamp(from['diversity'], 0, 1);
+  }
+  if (from['boosts'] !== undefined) rules.boosts = list(from['boosts'], 'rules.boosts').map(checkBoost);
   if (from['filter'] !== undefined) rules.filter = checkFilter(from['filter']);
   return rulesToWire(rules);
+}
+
+function checkBoost(value: unknown, index: number): Boost {
+  const name = `rules.boosts[${index}]`;
+  const from = record(value, name);
+  if (typeof from['add'] !== 'number') throw wrongType(`${name}.add`, 'a number', from['add']);
+  // JSON has no number that is not finite.
+  const boost: Boost = { add: Number.isNaN(from['add']) ? 0 : clamp(from['add'], -Number.MAX_VALUE, Number.MAX_VALUE) };
+  if (from['itemIds'] !== undefined) boost.itemIds = texts(from['itemIds'], `${name}.itemIds`);
+  if (from['categories'] !== undefined) boost.categories = texts(from['categories'], `${name}.categories`);
+  return boost;
 }
 
 function checkFilter(value: unknown): Filter {

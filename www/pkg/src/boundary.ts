@@ -27,6 +27,12 @@ export function rulesToWire(rules: Rules): WireRules {
   if (rules.only !== undefined) wire.only = [...rules.only];
   if (rules.excludeSeen !== undefined) wire.exclude_seen = rules.excludeSeen;
   if (rules.categoryCap !== undefined) wire.category_cap = rules.categoryCap;
+  if (rules.diversity !== undefined) wire.diversity = rules.diversity;
+  if (rules.boosts !== undefined) {
+    wire.boosts = rules.boosts.map(({ itemIds, categories, add }) => ({
+      add, ...(itemIds === undefined ? {} : { item_ids: [...itemIds] }), ...(categories === undefined ? {} : { categories: [...categories] }),
+    }));
+  }
   if (rules.filter !== undefined) {
     const { categories, minPrice, maxPrice } = rules.filter;
     wire.filter = {};

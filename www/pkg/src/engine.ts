@@ -18,6 +18,8 @@ export interface WireRules {
   exclude_seen?: boolean;
   filter?: { categories?: string[]; min_price?: number; max_price?: number };
   category_cap?: number;
+  boosts?: { item_ids?: string[]; categories?: string[]; add: number }[];
+  diversity?: number;
 }
 
 export interface WireRequest {
@@ -94,6 +96,8 @@ export interface Engine {
   itemId(row: number): string | undefined;
   /** Encoder and scan alone, without ranker and policy: rows of the best items and their scores. */
   retrieve(session: Uint32Array, limit: number): [rows: Uint32Array, scores: Float32Array];
+  /** The ranker alone: scores of whole rows of features. */
+  rank(features: Float32Array): Float32Array;
   similar(itemId: string, limit: number): WireRecommendation[];
   recordInteraction(itemId: string): void;
   recordOutcome(position?: number): void;

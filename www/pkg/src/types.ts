@@ -51,6 +51,19 @@ export interface Rules {
   filter?: Filter;
   /** Most items that share a first category. */
   categoryCap?: number;
+  /** What is added to ranker scores before the list is made. */
+  boosts?: readonly Boost[];
+  /** How much a list avoids items that resemble those before them, 0 (not at all, the default) to 1: maximal marginal
+   *  relevance. */
+  diversity?: number;
+}
+
+/** An addition to the scores of some items: those that are named, and those in one of the categories. */
+export interface Boost {
+  itemIds?: readonly string[];
+  categories?: readonly string[];
+  /** In units of the ranker's score, below 0 to list later. */
+  add: number;
 }
 
 export interface RecommendOptions {

@@ -7,7 +7,7 @@
 import { list, record, wrongType } from './arguments.js';
 import { recommendationToWire } from './boundary.js';
 import { RecommenderError } from './errors.js';
-import type { Filter, RecommendOptions, RecommendResponse, Rules, SessionInteraction } from './types.js';
+import type { Boost, Filter, RecommendOptions, RecommendResponse, Rules, SessionInteraction } from './types.js';
 
 /** Reads a request body that `JSON.parse` gave; throws `invalid_argument`. */
 export function decodeRequest(body: unknown): RecommendOptions {
@@ -46,7 +46,7 @@ function decodeContext(value: unknown): Record<string, string> {
 }
 
 function decodeRules(value: unknown): Rules {
-  const from = strict(value, 'rules', ['exclude', 'only', 'exclude_seen', 'filter', 'category_cap']);
+  const from = strict(value, 'rules', ['exclude', 'only', 'exclude_seen', 'filter', 'category_cap', 'boosts', 'diversity']);
   const rules: Rules = {};
   const exclude = optional(from['exclude'], (ids) => texts(ids, 'rules.exclude'));
   if (exclude !== undefined) rules.exclude = exclude;
@@ -59,9 +59,29 @@ function decodeRules(value: unknown): Rules {
   if (seen !== undefined) rules.excludeSeen = seen;
   const cap = optional(from['category_cap'], (number) => wholeNumber(number, 'rules.category_cap', 0));
   if (cap !== undefined) rules.categoryCap = cap;
+  const diversity = optional(from['diversity'], (number) => finite(number, 'rules.diversity'));
+  if (diversity !== undefined) rules.diversity = diversity;
+  const boosts = optional(from['boosts'], (entries) => list(entries, 'rules.boosts').map(decodeBoost));
+  if (boosts !== undefined) rules.boosts = boosts;
   const filter = optional(from['filter'], decodeFilter);
   if (filter !== undefined) rules.filter = filter;
   return rules;
+}
+
+function decodeBoost(value: unknown, index: number): Boost {
+  const name = `rules.boosts[${index}]`;
+  const from = strict(value, name, ['item_ids', 'categories', 'add']);
+  const boost: Boost = { add: finite(from['add'], `${name}.add`) };
+  const itemIds = optional(from['item_ids'], (ids) => texts(ids, `${name}.item_ids`));
+  if (itemIds !== undefined) boost.itemIds = itemIds;
+  const categories = optional(from['categories'], (names) => texts(names, `${name}.categories`));
+  if (categories !== undefined) boost.categories = categories;
+  return boost;
+}
+
+function finite(value: unknown, name: string): number {
+  if (typeof value !== 'number' || !Number.isFinite(value)) throw wrongType(name, 'a finite number', value);
+  return value;
 }
 
 function decodeFilter(value: unknown): Filter {

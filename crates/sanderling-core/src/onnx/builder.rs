@@ -28,32 +28,32 @@ pub(super) type Value = String;
 pub(super) struct Attribute(Message);
 
 impl Attribute {
-    fn new(name: &str) -> Message {
+    fn named(name: &str) -> Message {
         Message::default().text(1, name)
     }
 
     pub(super) fn float(name: &str, value: f32) -> Self {
-        Self(Self::new(name).float(2, value).int(20, 1))
+        Self(Self::named(name).float(2, value).int(20, 1))
     }
 
     pub(super) fn int(name: &str, value: i64) -> Self {
-        Self(Self::new(name).int(3, value).int(20, 2))
+        Self(Self::named(name).int(3, value).int(20, 2))
     }
 
     pub(super) fn string(name: &str, value: &str) -> Self {
-        Self(Self::new(name).text(4, value).int(20, 3))
+        Self(Self::named(name).text(4, value).int(20, 3))
     }
 
     pub(super) fn floats(name: &str, values: &[f32]) -> Self {
-        Self(Self::new(name).packed_floats(7, values).int(20, 6))
+        Self(Self::named(name).packed_floats(7, values).int(20, 6))
     }
 
     pub(super) fn ints(name: &str, values: &[i64]) -> Self {
-        Self(Self::new(name).packed_ints(8, values).int(20, 7))
+        Self(Self::named(name).packed_ints(8, values).int(20, 7))
     }
 
     pub(super) fn strings(name: &str, values: &[&str]) -> Self {
-        Self(Self::new(name).texts(9, values.iter().copied()).int(20, 8))
+        Self(Self::named(name).texts(9, values.iter().copied()).int(20, 8))
     }
 }
 
