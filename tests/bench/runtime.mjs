@@ -1,7 +1,7 @@
 // The engine against what a page, a Node service or an edge worker would use instead: `node runtime.mjs [--out DIR]
 // [--where node,chromium] [--cold 3]`. All peers have the same encoder, items and sessions and take turns in one process; results
 // are compared with onnxruntime-web in f32. SANDERLING_PEER_PYTHON names an interpreter with onnx, onnxruntime and numpy, which
-// writes the models of the ONNX runtimes. Writes docs/performance.md with --write. Exits 1 when a floor is missed.
+// writes the models of the ONNX runtimes. --write puts the tables into docs/performance.md. Exits 1 when a floor is missed.
 import { execFile } from 'node:child_process';
 import { cp, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -134,6 +134,14 @@ async function coldStart(where, url) {
   return rows;
 }
 
+/** Puts the tables behind the marker of the page, in place of those that were there. */
+async function writePage() {
+  const page = here('../../docs/performance.md');
+  const marker = '<!-- tables of bench runtime -->';
+  const [text] = (await readFile(page, 'utf8')).split(marker);
+  await writeFile(page, `${text}${marker}\n${lines.join('\n')}\n`);
+}
+
 await mkdir(out, { recursive: true });
 await prepare();
 const verdicts = [];
@@ -173,5 +181,5 @@ say('\n### Floors: how many times faster\n\n| what | than | ratio of medians | f
 floors.forEach((floor) => floor());
 const sizes = await measureSizes();
 say(`\nDownload of the slim runtime, brotli: ${(sizes.total.brotli_bytes / 1024).toFixed(1)} KiB.`);
-if (flags.write) await writeFile(here('../../build/performance-tables.md'), `${lines.join('\n')}\n`);
+if (flags.write) await writePage();
 process.exitCode = verdicts.every(Boolean) ? 0 : 1;

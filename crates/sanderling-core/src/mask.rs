@@ -38,6 +38,11 @@ impl Mask {
         self.words.get(item.row() / 64).is_some_and(|word| word >> (item.row() % 64) & 1 == 1)
     }
 
+    /// A bit an item, the lowest of the first word for the first one.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Drops `item`; items out of range are ignored.
     pub fn drop_item(&mut self, item: ItemIndex) {
         if let Some(word) = self.words.get_mut(item.row() / 64) {

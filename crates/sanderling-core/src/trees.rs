@@ -1,5 +1,7 @@
 //! The tree ensemble: a ranker of regression trees, run by a plain loop.
 
+pub use sanderling_kernels::TreeNode;
+use sanderling_kernels::add_leaves;
 use sanderling_types::{Code, Error, Limits, Result};
 
 use crate::Scorer;
@@ -15,27 +17,6 @@ const LEAF: u16 = u16::MAX;
 const MISSING_LEFT: u16 = 1 << 15;
 /// Largest magnitude of a leaf: the sum over all trees stays finite.
 const MAX_SCORE: f32 = 1e30;
-
-/// One node of a tree whose nodes are in pre-order: the left child follows its parent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum TreeNode {
-    /// A value of at most `threshold` goes left, a larger one right.
-    Split {
-        /// Column of the ranker input.
-        feature: u16,
-        /// Finite.
-        threshold: f32,
-        /// Whether a value that is not a number goes left.
-        missing_left: bool,
-        /// How many nodes after this one the right child is, at least 2.
-        right: u16,
-    },
-    /// The end of a path: what the tree adds to the score.
-    Leaf {
-        /// Finite, under 1e30 in magnitude.
-        score: f32,
-    },
-}
 
 /// Regression trees over `num_features` columns; the score of a row is the sum of the leaves that it
 /// reaches.
@@ -107,9 +88,7 @@ impl TreeEnsemble {
     pub fn scores(&self, features: &[f32]) -> Vec<f32> {
         let mut scores = vec![0.0; features.len() / self.num_features];
         for tree in self.trees() {
-            for (score, row) in scores.iter_mut().zip(features.chunks_exact(self.num_features)) {
-                *score += leaf_score(tree, row);
-            }
+            add_leaves(tree, features, self.num_features, &mut scores);
         }
         scores
     }
@@ -190,21 +169,6 @@ impl Scorer for TreeEnsemble {
             _ => Err(Error::new(Code::InvalidArgument, "trees.bin got an input of another shape")
                 .expected(format!("f32 [any, {}] with at most {MAX_ROWS} rows", self.num_features))
                 .found(format!("{shape:?} with {} elements", input.len()))),
-        }
-    }
-}
-
-/// Walks from the root of a checked tree to a leaf.
-fn leaf_score(tree: &[TreeNode], row: &[f32]) -> f32 {
-    let mut at = 0;
-    loop {
-        match tree[at] {
-            TreeNode::Leaf { score } => return score,
-            TreeNode::Split { feature, threshold, missing_left, right } => {
-                let value = row[usize::from(feature)];
-                let left = value <= threshold || (missing_left && value.is_nan());
-                at += if left { 1 } else { usize::from(right) };
-            }
         }
     }
 }

@@ -11,9 +11,13 @@ mod math;
 mod rounded;
 mod scan;
 mod simd;
+mod top;
+mod trees;
 
 pub use attention::{Attention, normalise};
 pub use linear::Linear;
-pub use math::{activate, add_scaled, any_above, dot, exp};
+pub use math::{activate, add_scaled, dot, exp};
 pub use rounded::{RoundedLinear, RoundedRows};
 pub use scan::{Packing, Query, dequantise, has_least, integer_dot};
+pub use top::Top;
+pub use trees::{TreeNode, add_leaves};

@@ -78,7 +78,7 @@ pub fn add_scaled(out: &mut [f32], x: &[f32], scale: f32) {
 
 /// Whether a value exceeds `floor` or is not a number.
 #[must_use]
-pub fn any_above(values: &[f32], floor: f32) -> bool {
+pub(super) fn any_above(values: &[f32], floor: f32) -> bool {
     widest(
         #[inline(always)]
         || values.iter().fold(false, |any, value| any | (*value > floor) | value.is_nan()),

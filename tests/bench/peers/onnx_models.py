@@ -61,5 +61,4 @@ def write(items):
 
 
 for items in (10_000, 50_000, 200_000):
-    if not (folder / str(items) / "peer-i8.onnx").exists():
-        write(items)
+    write(items)
