@@ -5,7 +5,7 @@ mod support;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{Bundle, BundleFiles, Combination, NeighbourTable, PublicKey};
-use sanderling_types::{Code, FeatureSpec, FieldKind, ItemId, ItemIndex, Manifest};
+use sanderling_types::{Code, FeatureSpec, FieldKind, FileRole, ItemId, ItemIndex, Manifest, Sha256Hash};
 use support::{Fixture, baseline, vocabulary};
 
 fn code(files: BundleFiles) -> Code {
@@ -164,4 +164,24 @@ fn parts_that_disagree_are_refused() {
     let mut empty = baseline();
     empty.fields[0].bins = FieldKind::Numeric { edges: vec![] };
     assert_eq!(open(&|f| f.baseline = empty.encode()), Code::BaselineInvalid);
+}
+
+#[test]
+fn a_digest_of_the_host_is_believed_and_still_has_to_be_the_manifests() {
+    let files = Fixture::new().files();
+    let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).unwrap()).unwrap();
+    let path = manifest.file(FileRole::Vocabulary).unwrap().path.clone();
+    let with = |digest: Sha256Hash| {
+        let digests = std::collections::BTreeMap::from([(path.clone(), digest)]);
+        Bundle::open(files.clone().with_digests(digests), None)
+    };
+    let right = Sha256Hash::of(files.get(&path).unwrap());
+    assert_eq!(with(right).unwrap().hash(), Bundle::open(files.clone(), None).unwrap().hash());
+    assert_eq!(with(Sha256Hash::of(b"other bytes")).unwrap_err().code(), Code::HashMismatch);
+    // A file that is put in later has no digest of the host.
+    let mut replaced = files.clone().with_digests([(path.clone(), right)].into());
+    let mut damaged = files.get(&path).unwrap().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    replaced.insert(path.clone(), damaged);
+    assert_eq!(Bundle::open(replaced, None).unwrap_err().code(), Code::HashMismatch);
 }

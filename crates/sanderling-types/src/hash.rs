@@ -10,6 +10,12 @@ use sha2::{Digest, Sha256};
 pub struct Sha256Hash([u8; 32]);
 
 impl Sha256Hash {
+    /// A digest that was computed elsewhere.
+    #[must_use]
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
     /// Hashes `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use sanderling_core::{BundleFiles, PublicKey};
-use sanderling_types::{Code, Error, Result};
+use sanderling_types::{Code, Error, Result, Sha256Hash};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wasm_bindgen::{JsCast, JsValue};
@@ -65,25 +65,41 @@ pub(crate) fn integer(what: &str, value: &JsValue) -> Result<i64, JsValue> {
     whole.ok_or_else(|| thrown(&wrong_argument(what, "a value that is not a whole number")))
 }
 
-/// `Record<string, Uint8Array>` by file name.
+/// Files of a bundle by name.
 pub(crate) fn files(value: &JsValue) -> Result<BundleFiles, JsValue> {
-    let Some(object) = value.dyn_ref::<Object>() else {
-        return Err(thrown(&wrong_argument("files", "a value that is not an object")));
+    Ok(byte_arrays("files", value)?
+        .into_iter()
+        .map(|(name, bytes)| (name, bytes.to_vec()))
+        .collect::<BTreeMap<_, _>>()
+        .into())
+}
+
+/// Digests by file name; none for `undefined`.
+pub(crate) fn digests(value: &JsValue) -> Result<BTreeMap<String, Sha256Hash>, JsValue> {
+    if value.is_undefined() {
+        return Ok(BTreeMap::new());
+    }
+    let digest = |(name, bytes): (String, Uint8Array)| {
+        Ok((name, Sha256Hash::from_digest(fixed("a digest", &bytes.to_vec())?)))
     };
-    let mut files = BTreeMap::new();
-    for entry in Object::entries(object).iter() {
+    byte_arrays("digests", value)?.into_iter().map(digest).collect()
+}
+
+/// `Record<string, Uint8Array>`.
+fn byte_arrays(what: &str, value: &JsValue) -> Result<Vec<(String, Uint8Array)>, JsValue> {
+    let Some(object) = value.dyn_ref::<Object>() else {
+        return Err(thrown(&wrong_argument(what, "a value that is not an object")));
+    };
+    let entries = Object::entries(object);
+    let entry = |entry: JsValue| {
         let entry: Array = entry.unchecked_into();
         let name = entry.get(0).as_string().unwrap_or_default();
-        let content = entry.get(1);
-        let Some(bytes) = content.dyn_ref::<Uint8Array>() else {
-            return Err(thrown(&wrong_argument(
-                &format!("files[{name:?}]"),
-                "a value that is not a Uint8Array",
-            )));
-        };
-        files.insert(name, bytes.to_vec());
-    }
-    Ok(files.into())
+        let bytes = entry.get(1).dyn_into::<Uint8Array>();
+        bytes.map(|bytes| (name.clone(), bytes)).map_err(|_| {
+            thrown(&wrong_argument(&format!("{what}[{name:?}]"), "a value that is not a Uint8Array"))
+        })
+    };
+    entries.iter().map(entry).collect()
 }
 
 pub(crate) fn public_key(bytes: &[u8]) -> Result<PublicKey, JsValue> {

@@ -43,26 +43,22 @@ const listed = ({ recommendations }) => ({
   ids: recommendations.map(({ item_id }) => Number(item_id.slice(1))), scores: recommendations.map(({ score }) => score),
 });
 
-async function bundleFiles(env, folder) {
-  const manifest = await env.bytes(`${folder}/manifest.json`);
-  const { files } = JSON.parse(new TextDecoder().decode(manifest));
-  const named = Object.values(files).map(async ({ path }) => [path, await env.bytes(`${folder}/${path}`)]);
-  return { 'manifest.json': manifest, ...Object.fromEntries(await Promise.all(named)) };
-}
-
-async function ourEngine(env, files) {
-  const { Recommender } = await import(env.url(env.node ? 'sanderling/dist/node.js' : 'sanderling/dist/browser.js'));
-  return (await Recommender.load({ files, consent: 'none' })).engine;
+/** Loads a bundle by the package's own loader, from bytes that are in memory where they were fetched before. */
+async function ourEngine(env, folder) {
+  const { Recommender } = await import(env.url(env.node ? 'sanderling/dist/node.js' : 'page/dist/sanderling.mjs'));
+  const fetch = async (url) => new Response(url.endsWith('.wasm') ? (await globalThis.fetch(url)).body
+    : await env.bytes(`${folder}/${new URL(url).pathname.slice(1)}`), { headers: { 'content-type': url.endsWith('.wasm') ? 'application/wasm' : '' } });
+  return (await Recommender.load({ baseUrl: 'https://bundle.invalid/', fetch, consent: 'none' })).engine;
 }
 
 /** Encoder and scan: rows in, rows out, as the peers have it. `grows` makes every session one item longer than the one before. */
 function ours({ grows = false } = {}) {
   return (env) => async ({ items, ranker }) => {
     if (ranker !== undefined) {
-      const engine = await ourEngine(env, await bundleFiles(env, `rankers/${ranker}`));
+      const engine = await ourEngine(env, `rankers/${ranker}`);
       return (rows) => ({ scores: engine.rank(rows) });
     }
-    const engine = await ourEngine(env, await bundleFiles(env, `${items}/retrieve`));
+    const engine = await ourEngine(env, `${items}/retrieve`);
     let [seen, at] = [undefined, 0];
     return (rows) => {
       const session = new Uint32Array(rows.buffer, rows.byteOffset, rows.length);
@@ -75,7 +71,7 @@ function ours({ grows = false } = {}) {
 
 /** Everything: 200 candidates, features, a network as ranker, policy with diversity, reasons, the list as objects. */
 const wholeRecommend = (env) => async ({ items }) => {
-  const engine = await ourEngine(env, await bundleFiles(env, `${items}/full`));
+  const engine = await ourEngine(env, `${items}/full`);
   return (rows) => listed(engine.recommend({ ...request(rows, TOP), rules: { diversity: 0.3 } }));
 };
 

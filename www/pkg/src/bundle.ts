@@ -25,14 +25,21 @@ export interface BundleSource {
   reload: boolean;
 }
 
+/** A bundle's files by name, and SHA-256 digests of those that the platform hashed. */
+export interface BundleFiles {
+  files: Record<string, Uint8Array>;
+  digests?: Record<string, Uint8Array>;
+}
+
 /**
  * Fetches the manifest, then every file of it that the engine needs, in parallel and under a URL that changes
  * with the content. Nothing is judged here: lengths and hashes are the engine's to verify, and a
  * manifest that cannot be read is handed to it for its typed refusal.
  */
-export async function fetchBundle(source: BundleSource): Promise<Record<string, Uint8Array>> {
+export async function fetchBundle(source: BundleSource): Promise<BundleFiles> {
   const manifest = await fetchFile(source, MANIFEST, MAX_MANIFEST_BYTES, source.platform.freshRequest);
   const files: Record<string, Uint8Array> = { [MANIFEST]: manifest };
+  const digests: Record<string, Uint8Array> = {};
   const named = namedFiles(manifest);
   const total = named.reduce((sum, file) => sum + file.bytes, 0);
   if (total > source.maxBundleBytes) {
@@ -45,6 +52,8 @@ export async function fetchBundle(source: BundleSource): Promise<Record<string, 
   const together = { ...source, signal: anySignal(source.signal, stop.signal) };
   const jobs = named.map(async ({ path, bytes, sha256 }) => {
     files[path] = await fetchFile(together, path, bytes, source.platform.immutableRequest, sha256.slice(0, 16));
+    const digest = await sha256Of(files[path]);
+    if (digest !== undefined) digests[path] = digest;
   });
   if (source.signed) jobs.push(fetchSignature(together, files));
   try {
@@ -53,7 +62,19 @@ export async function fetchBundle(source: BundleSource): Promise<Record<string, 
     stop.abort();
     throw thrown;
   }
-  return files;
+  return { files, digests };
+}
+
+/**
+ * The platform's SHA-256, several times as fast as wasm's; `undefined` where it has none, as in a page without TLS.
+ * Only for bytes that nobody else can change any more.
+ */
+async function sha256Of(bytes: Uint8Array): Promise<Uint8Array | undefined> {
+  try {
+    return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as BufferSource));
+  } catch {
+    return undefined;
+  }
 }
 
 async function fetchSignature(source: BundleSource, files: Record<string, Uint8Array>): Promise<void> {

@@ -110,4 +110,4 @@ export interface Engine {
 }
 
 /** How the wasm module makes an {@link Engine}; throws objects that carry a stable `code`. */
-export type EngineConstructor = new (files: Record<string, Uint8Array>, publicKey?: Uint8Array) => Engine;
+export type EngineConstructor = new (files: Record<string, Uint8Array>, publicKey?: Uint8Array, digests?: Record<string, Uint8Array>) => Engine;

@@ -1,6 +1,6 @@
 import { checkConsent, checkSessionLength, record, wrongType } from './arguments.js';
 import { bundleInfoFromWire } from './boundary.js';
-import { fetchBundle } from './bundle.js';
+import { fetchBundle, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
 import type { Engine, EngineConstructor, WireManifest } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
@@ -86,31 +86,31 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
 /** Opens bundles with the first runtime of a platform, and with the full one where a bundle needs it. */
 function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: Platform, fetch: Fetch): {
   first(): void;
-  open(files: Record<string, Uint8Array>, publicKey?: Uint8Array): Promise<Engine>;
+  open(bundle: BundleFiles, publicKey?: Uint8Array): Promise<Engine>;
 } {
   const compile = (runtime: Runtime): Promise<EngineConstructor> =>
     engineConstructor(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
   const first = (): Promise<EngineConstructor> => compile((slim ?? full)!);
   return {
     first: () => void first().catch(() => {}),
-    async open(files, publicKey) {
+    async open(bundle, publicKey) {
       try {
-        return construct(await first(), files, publicKey);
+        return construct(await first(), bundle, publicKey);
       } catch (thrown) {
         if (!(thrown instanceof RecommenderError) || thrown.code !== 'model_not_slim') throw thrown;
         if (full === undefined) {
           thrown.details.hint = "import from 'sanderling/full', which has the full runtime";
           throw thrown;
         }
-        return construct(await compile(full), files, publicKey);
+        return construct(await compile(full), bundle, publicKey);
       }
     },
   };
 }
 
-function construct(Engine: EngineConstructor, files: Record<string, Uint8Array>, publicKey?: Uint8Array): Engine {
+function construct(Engine: EngineConstructor, { files, digests }: BundleFiles, publicKey?: Uint8Array): Engine {
   try {
-    const engine = new Engine(files, publicKey);
+    const engine = new Engine(files, publicKey, digests);
     rememberPopular(engine, files);
     return engine;
   } catch (thrown) {
@@ -120,8 +120,9 @@ function construct(Engine: EngineConstructor, files: Record<string, Uint8Array>,
 
 async function readFiles(
   options: LoadOptions, platform: Platform, fetch: Fetch, reload: boolean,
-): Promise<Record<string, Uint8Array>> {
-  if (options.baseUrl === undefined) return givenFiles(options.files);
+): Promise<BundleFiles> {
+  // A caller may change its own files while they are hashed; those are hashed inside wasm.
+  if (options.baseUrl === undefined) return { files: givenFiles(options.files) };
   return fetchBundle({
     folder: resolveFolder(platform, options.baseUrl),
     fetch,
