@@ -4,6 +4,7 @@
 //! multiplication, sums in a fixed order; `pulp` picks the widest vectors of a native machine, in wasm they have 128
 //! bits. All matrices are row-major. Nothing is checked beyond what slices check.
 #![deny(missing_docs)]
+#![deny(clippy::disallowed_methods)]
 
 mod attention;
 mod linear;
