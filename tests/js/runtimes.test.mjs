@@ -1,6 +1,7 @@
 // Which runtime a bundle gets: slim where it can, full where it must, with the same lists.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
@@ -56,7 +57,6 @@ async function listOf(Recommender, options) {
 /** Loads with the wasm files of the package counted. */
 async function fetchedBy(Recommender, options) {
   const names = [];
-  const { readFile } = await import('node:fs/promises');
   const fetch = async (url) => {
     names.push(url.split('/').at(-1));
     return new Response(await readFile(new URL(url)), { headers: { 'content-type': 'application/wasm' } });
@@ -114,6 +114,21 @@ test('encoder and scan alone give what the engine retrieves, and go on where a s
   for (const bad of [new Uint32Array(), Uint32Array.of(4_000_000_000)]) {
     assert.throws(() => engine.retrieve(bad, 20), { code: 'invalid_argument' });
   }
+});
+
+test('loading and freeing again and again leaves the memory as it was', async () => {
+  const wasm = (name) => join(fixture.project, 'node_modules/sanderling/wasm', name);
+  const glue = await import(`${pathToFileURL(wasm('sanderling_wasm.js')).href}?memory`);
+  const { memory } = await glue.default({ module_or_path: await readFile(wasm('sanderling_wasm_bg.wasm')) });
+  const cycle = () => {
+    const engine = new glue.WasmEngine(fixture.files);
+    engine.retrieve(engine.rows(fixture.itemIds.slice(0, 6)), 10);
+    engine.free();
+  };
+  for (let times = 0; times < 20; times += 1) cycle();
+  const { byteLength } = memory.buffer;
+  for (let times = 0; times < 400; times += 1) cycle();
+  assert.equal(memory.buffer.byteLength, byteLength);
 });
 
 test('a page fetches the full engine only for a bundle that needs it', { skip: noBrowser }, async () => {
