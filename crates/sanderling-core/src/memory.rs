@@ -25,7 +25,10 @@ impl SessionMemory {
     ) -> Result<Vec<f32>> {
         // What fails on the way is forgotten.
         let before = std::mem::take(self);
-        let goes_on = before.bundle == Some(bundle) && items.starts_with(&before.items);
+        // A memory of another runtime holds a query and nothing to go on from.
+        let goes_on = before.bundle == Some(bundle)
+            && items.starts_with(&before.items)
+            && before.encoder.blocks.is_empty() == encoder.incremental().is_none();
         if goes_on && items.len() == before.items.len() {
             *self = before;
             return Ok(self.query.clone());

@@ -122,9 +122,15 @@ pub fn diversify(
     if diversity == 0.0 {
         return ordered.to_vec();
     }
-    let finite = || ordered.iter().map(|at| scores[*at]).filter(|score| score.is_finite());
-    let (least, most) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
-    let relevance = |at: usize| if most > least { (scores[at] - least) / (most - least) } else { 1.0 };
+    // Halved, so that the range is finite whatever the scores are.
+    let half = |at: usize| scores[at].clamp(f32::MIN, f32::MAX) / 2.0;
+    let halves = || ordered.iter().map(|at| half(*at)).filter(|score| !score.is_nan());
+    let (least, most) = (halves().fold(f32::INFINITY, f32::min), halves().fold(f32::NEG_INFINITY, f32::max));
+    let relevance = |at: usize| match half(at) {
+        score if score.is_nan() => 0.0,
+        score if most > least => (score - least) / (most - least),
+        _ => 1.0,
+    };
     let mut free: Vec<(usize, f32)> = ordered.iter().map(|at| (*at, f32::NEG_INFINITY)).collect();
     let mut placed: Vec<usize> = Vec::with_capacity(ordered.len());
     while placed.len() < limit && !free.is_empty() {

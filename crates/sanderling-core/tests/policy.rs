@@ -84,6 +84,8 @@ fn diversity_places_by_marginal_relevance() {
     assert_eq!(placed(1.0, 4), [2, 1, 0, 3]);
     assert_eq!(placed(7.0, 4), placed(1.0, 4));
     assert_eq!(placed(0.5, 0), ordered);
+    let endless = [f32::INFINITY, 1.0, f32::INFINITY, f32::NAN];
+    assert_eq!(diversify(&[0, 2, 1, 3], &endless, 0.4, 4, alike), [0, 2, 1, 3], "0.6 - 0.4 against 0 - 0");
     assert_eq!(diversify(&[], &[], 0.5, 3, alike), [0usize; 0]);
     assert_eq!(diversify(&[1, 0], &[1.0, 1.0], 0.5, 2, alike), [1, 0], "equal scores are equally relevant");
 }

@@ -29,6 +29,13 @@ pub fn decode_json<T: DeserializeOwned + Versioned>(
             .expected(format!("at most {max_bytes} bytes"))
             .found(format!("{} bytes", bytes.len())));
     }
+    // A list of the values in order would pass for the object, too.
+    let is_list = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if is_list {
+        return Err(Error::new(invalid, format!("{what} cannot be decoded"))
+            .expected("an object")
+            .found("a list"));
+    }
     let decoded = serde_json::from_slice::<T>(bytes);
     let stated = match &decoded {
         Ok(decoded) => Some(decoded.format_version()),

@@ -38,6 +38,7 @@ pub struct Rules {
     /// Most items that share a first category.
     pub category_cap: Option<u32>,
     /// What is added to ranker scores before the list is made.
+    #[serde(deserialize_with = "null_as_default")]
     pub boosts: Vec<Boost>,
     /// How much a list avoids items that resemble those before them, 0 (not at all) to 1; what is outside counts as
     /// the nearer end. See `sanderling_core::policy::diversify`.
@@ -120,6 +121,11 @@ impl Request {
     /// # Errors
     /// [`Code::InvalidArgument`] for unknown keys and wrong types.
     pub fn decode(request: &[u8]) -> Result<Self> {
+        // A list of the values in order would pass for the object, too.
+        if request.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            let error = Error::new(Code::InvalidArgument, "the request cannot be read");
+            return Err(error.expected("an object").found("a list"));
+        }
         serde_json::from_slice(request).map_err(unreadable)
     }
 }
@@ -281,9 +287,13 @@ mod tests {
         let bounds = json!({ "rules": { "filter": { "min_price": -1e308, "max_price": 1e308 } } });
         let filter = read(bounds).unwrap().rules.filter;
         assert_eq!((filter.min_price, filter.max_price), (Some(f32::NEG_INFINITY), Some(f32::INFINITY)));
-        for wrong in
-            [json!({ "limits": 3 }), json!({ "rules": { "cap": 1 } }), json!({ "limit": -1 }), json!([])]
-        {
+        for wrong in [
+            json!({ "limits": 3 }),
+            json!({ "rules": { "cap": 1 } }),
+            json!({ "limit": -1 }),
+            json!([]),
+            json!([[]]),
+        ] {
             assert_eq!(read(wrong.clone()).unwrap_err().code(), Code::InvalidArgument, "{wrong}");
         }
     }

@@ -85,7 +85,8 @@ impl WasmEngine {
         // Seconds of a clock are far inside an i64.
         let now = (js_sys::Date::now() / 1000.0) as i64;
         let mut request = Request::decode(text.as_bytes()).map_err(|error| thrown(&error))?;
-        if given.is_null() || given.is_undefined() {
+        // Numbers that are not finite are null in JSON.
+        if given.as_f64().is_none_or(|given| !given.is_finite()) {
             request.now = now;
         }
         let outcome = self.engine.recommend_remembering(&request, &mut self.memory);
@@ -185,9 +186,10 @@ impl WasmEngine {
         self.telemetry.restore(state).map_err(|error| thrown(&error))
     }
 
-    /// Forgets every count.
+    /// Forgets every count, and the session that was encoded last.
     #[wasm_bindgen(js_name = clearTelemetry)]
     pub fn clear_telemetry(&mut self) {
+        self.memory = SessionMemory::default();
         self.telemetry.clear();
     }
 

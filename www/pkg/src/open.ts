@@ -69,9 +69,11 @@ function readOptions(source: string | URL | LoadOptions): LoadOptions {
 async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch): Promise<Engine> {
   const publicKey = options.publicKey === undefined ? undefined : readKey(options.publicKey);
   const runtimes = loader(options, platform, fetch);
-  // The engine and the bundle travel at the same time.
-  runtimes.first();
-  const open = async (reload: boolean): Promise<Engine> => runtimes.open(await readFiles(options, platform, fetch, reload), publicKey);
+  // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
+  const open = async (reload: boolean): Promise<Engine> => {
+    const [bundle] = await Promise.all([readFiles(options, platform, fetch, reload), runtimes.first]);
+    return runtimes.open(bundle, publicKey);
+  };
   try {
     return await open(false);
   } catch (thrown) {
@@ -85,17 +87,18 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
 
 /** Opens bundles with the first runtime of a platform, and with the full one where a bundle needs it. */
 function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: Platform, fetch: Fetch): {
-  first(): void;
+  first: Promise<EngineConstructor>;
   open(bundle: BundleFiles, publicKey?: Uint8Array): Promise<Engine>;
 } {
   const compile = (runtime: Runtime): Promise<EngineConstructor> =>
     engineConstructor(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
-  const first = (): Promise<EngineConstructor> => compile((slim ?? full)!);
+  const first = compile((slim ?? full)!);
+  first.catch(() => {});
   return {
-    first: () => void first().catch(() => {}),
+    first,
     async open(bundle, publicKey) {
       try {
-        return construct(await first(), bundle, publicKey);
+        return construct(await first, bundle, publicKey);
       } catch (thrown) {
         if (!(thrown instanceof RecommenderError) || thrown.code !== 'model_not_slim') throw thrown;
         if (full === undefined) {

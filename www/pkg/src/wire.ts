@@ -71,7 +71,7 @@ function decodeRules(value: unknown): Rules {
 function decodeBoost(value: unknown, index: number): Boost {
   const name = `rules.boosts[${index}]`;
   const from = strict(value, name, ['item_ids', 'categories', 'add']);
-  const boost: Boost = { add: finite(from['add'], `${name}.add`) };
+  const boost: Boost = { add: optional(from['add'], (number) => finite(number, `${name}.add`)) ?? 0 };
   const itemIds = optional(from['item_ids'], (ids) => texts(ids, `${name}.item_ids`));
   if (itemIds !== undefined) boost.itemIds = itemIds;
   const categories = optional(from['categories'], (names) => texts(names, `${name}.categories`));

@@ -100,30 +100,34 @@ impl Builder {
     /// A float constant, row-major.
     pub(super) fn floats(&mut self, name: &str, dims: &[usize], data: &[f32]) -> Value {
         debug_assert_eq!(dims.iter().product::<usize>(), data.len());
-        let raw: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(name, dims, FLOAT, &raw)
+        self.constant(name, dims, FLOAT, || data.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// A vector of integers.
     pub(super) fn ints(&mut self, name: &str, data: &[i64]) -> Value {
-        let raw: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(name, &[data.len()], INT64, &raw)
+        self.constant(name, &[data.len()], INT64, || data.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// A matrix, of which the runtime computes the floats while it loads.
     pub(super) fn int8_matrix(&mut self, name: &str, matrix: &Int8Matrix) -> Value {
-        let bytes: Vec<u8> = matrix.integers.iter().map(|&v| v as u8).collect();
-        let bytes = self.constant(name, &[matrix.rows, matrix.cols], INT8, &bytes);
+        let bytes = || matrix.integers.iter().map(|&v| v as u8).collect();
+        let bytes = self.constant(name, &[matrix.rows, matrix.cols], INT8, bytes);
         let scales = self.floats(&format!("{name}_scale"), &[1, matrix.cols], &matrix.scales);
         let whole = self.node("Cast", &[&bytes], vec![Attribute::int("to", FLOAT)]);
         self.node("Mul", &[&whole, &scales], vec![])
     }
 
     /// A constant of a name that is there already is that one.
-    fn constant(&mut self, name: &str, dims: &[usize], data_type: i64, raw: &[u8]) -> Value {
+    fn constant(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        data_type: i64,
+        raw: impl FnOnce() -> Vec<u8>,
+    ) -> Value {
         if !self.constants.iter().any(|(known, _)| known == name) {
             let dims = dims.iter().map(|&dim| dim as i64);
-            let tensor = Message::default().ints(1, dims).int(2, data_type).text(8, name).bytes(9, raw);
+            let tensor = Message::default().ints(1, dims).int(2, data_type).text(8, name).bytes(9, &raw());
             self.constants.push((name.to_owned(), tensor));
         }
         name.to_owned()

@@ -3,6 +3,7 @@
 
 use super::builder::{Attribute, Builder, Dim, FLOAT, Value};
 use super::constants::Constants;
+use crate::ItemTable;
 
 pub(super) const NAME: &str = "sanderling_fold_in";
 /// Keeps a quotient finite where the residual is zero already.
@@ -45,10 +46,10 @@ impl FoldIn {
 
     /// A step has 20 nodes; the first and the last have less, by as much as is around them.
     pub(super) fn from_constants(constants: &Constants<'_>) -> Option<Self> {
-        let dim = *constants.floats("shrink")?.0.first()?;
-        let shrink = constants.floats_of("shrink", &[dim, dim])?;
+        let (dims, shrink) = constants.floats("shrink")?;
+        let &[dim, same] = dims else { return None };
         let steps = constants.num_nodes() / NODES_OF_A_STEP;
-        if !(1..=MAX_STEPS).contains(&steps) {
+        if !(1..=MAX_STEPS).contains(&steps) || dim > ItemTable::MAX_DIM || dim != same {
             return None;
         }
         Some(Self { dim, shrink, steps })

@@ -6,6 +6,7 @@
 use super::builder::{Attribute, Builder, Dim, Value};
 use super::constants::Constants;
 use super::{Int8Matrix, MAX_SIDE};
+use crate::ItemTable;
 
 pub(super) const NAME: &str = "sanderling_encoder";
 
@@ -130,7 +131,7 @@ impl Transformer {
         let &[_, _, heads, head_dim] = constants.ints("split_shape")?.as_slice() else { return None };
         let side = |side: i64| usize::try_from(side).ok().filter(|side| (1..=MAX_SIDE).contains(side));
         let heads = side(heads)?;
-        let dim = side(heads as i64 * side(head_dim)? as i64)?;
+        let dim = side(heads as i64 * side(head_dim)? as i64).filter(|dim| *dim <= ItemTable::MAX_DIM)?;
         let count =
             (0..=MAX_BLOCKS).take_while(|i| constants.contains(&format!("block{i}_distance"))).count();
         let last = count.checked_sub(1).filter(|_| count <= MAX_BLOCKS)?;
