@@ -1,17 +1,22 @@
 // Which runtime a bundle gets: slim where it can, full where it must, with the same lists.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 
 import { findBrowser } from '../../www/tools/browser.mjs';
+import { readBundle } from './lib/bundle.mjs';
 import { openPage } from './lib/chromium.mjs';
 import { openFixture } from './lib/fixture.mjs';
+import { BUILD, PROGRAM } from './lib/paths.mjs';
 import { bundleWorker, startWorkerd } from './lib/workerd.mjs';
 
 const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
+const run = promisify(execFile);
 const NOW = 1_700_000_100;
 /** A request for what only models decide. */
 const request = (itemIds) => ({
@@ -113,6 +118,25 @@ test('encoder and scan alone give what the engine retrieves, and go on where a s
   assert.throws(() => engine.rows(['no such item']), { code: 'unknown_item' });
   for (const bad of [new Uint32Array(), Uint32Array.of(4_000_000_000)]) {
     assert.throws(() => engine.retrieve(bad, 20), { code: 'invalid_argument' });
+  }
+});
+
+test('a bundle of 4-bit item vectors gives natively what it gives in wasm', async () => {
+  const scratch = await mkdtemp(join(BUILD, 'js', 'int4-'));
+  try {
+    const [world, bundle] = [join(scratch, 'world'), join(scratch, 'bundle')];
+    await run(PROGRAM, ['synth', '--users', '200', '--days', '15', '--out', world]);
+    const budget = ['--recommender', 'sequence', '--max-epochs', '1', '--max-bundle-bytes', '205000'];
+    await run(PROGRAM, ['train', world, ...budget, '--out', bundle], { maxBuffer: 1 << 26 });
+    const files = await readBundle(bundle);
+    assert.equal(JSON.parse(new TextDecoder().decode(files['manifest.json'])).quantisation.item_bits, 4);
+    // Exits with 1 when an operation's answer differs.
+    const { stdout } = await run(PROGRAM, ['verify', bundle, '--runtime', 'wasm', '--component', join(BUILD, 'sanderling-edge.wasm'), '--json']);
+    const { runtime, operations, differences } = JSON.parse(stdout);
+    assert.ok(runtime === 'wasm' && operations > 20);
+    assert.deepEqual(differences, []);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
   }
 });
 

@@ -319,7 +319,7 @@ impl Engine {
             |item| Candidate { item, score: 0.0, neighbour_score: 0.0, source: Source::Fallback };
         let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
         let kept = policy::cap_categories(self.bundle.vocabulary(), mask.kept(), cap, limit);
-        let listed = kept.iter().map(|(_, item)| (to_candidate(*item), 0.0, vec![Reason::Popular]));
+        let listed = kept.iter().map(|item| (to_candidate(*item), 0.0, vec![Reason::Popular]));
         Outcome {
             response: Response { recommendations: self.number(listed), faults: Vec::new() },
             ..Outcome::default()
@@ -337,13 +337,10 @@ impl Engine {
             ordered.sort_by(|a, b| score_descending(scores[*a], scores[*b]));
         }
         let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
-        // With a cap more places may be looked at than the list has.
-        let places = if cap.is_some() { ordered.len() } else { limit };
+        let mut cap = policy::CategoryCap::new(self.bundle.vocabulary(), cap);
         let alike = |a: usize, b: usize| self.alike(items[a], items[b]);
-        let ordered = policy::diversify(&ordered, &scores, rules.diversity.unwrap_or(0.0), places, alike);
-        let in_order = ordered.iter().map(|at| items[*at]);
-        let kept = policy::cap_categories(self.bundle.vocabulary(), in_order, cap, limit);
-        kept.into_iter().map(|(place, _)| ordered[place]).collect()
+        let diversity = rules.diversity.unwrap_or(0.0);
+        policy::diversify(&ordered, &scores, diversity, limit, alike, |at| cap.admits(items[at]))
     }
 
     /// How alike two items are, up to 1: the cosine of their vectors, or without vectors 1 for a common first category.

@@ -279,7 +279,7 @@ fn apply_policy<'a>(engine: &'a Engine, arguments: &ApplyPolicy) -> Result<Kept<
     let cap = policy::category_cap(&arguments.rules, &bundle.manifest().policy);
     let limit = arguments.limit as usize;
     let kept = policy::cap_categories(bundle.vocabulary(), items.iter().copied(), cap, limit);
-    Ok(Kept { item_ids: ids(engine, kept.into_iter().map(|(_, item)| item)) })
+    Ok(Kept { item_ids: ids(engine, kept.into_iter()) })
 }
 
 #[derive(Deserialize)]

@@ -55,32 +55,43 @@ pub fn category_cap(rules: &Rules, defaults: &PolicyDefaults) -> Option<u32> {
     rules.category_cap.or(defaults.category_cap)
 }
 
-/// Walks `ordered` and keeps the first `limit` items whose first category has not been kept `cap`
-/// times before; items without a category are never capped. Gives their positions in `ordered`, and them.
+/// Counts the first categories of what is listed; items without a category are never capped.
+#[derive(Debug, Clone)]
+pub struct CategoryCap<'a> {
+    vocabulary: &'a Vocabulary,
+    cap: Option<u32>,
+    num_listed: Vec<u32>,
+}
+
+impl<'a> CategoryCap<'a> {
+    /// Nothing is listed yet; without a cap everything may be.
+    #[must_use]
+    pub fn new(vocabulary: &'a Vocabulary, cap: Option<u32>) -> Self {
+        Self { vocabulary, cap, num_listed: vec![0; vocabulary.categories.len()] }
+    }
+
+    /// Whether an item may be listed, which counts it.
+    pub fn admits(&mut self, item: ItemIndex) -> bool {
+        let category =
+            self.vocabulary.item_categories.get(item.row()).and_then(|categories| categories.first());
+        let (Some(cap), Some(category)) = (self.cap, category) else { return true };
+        let num_listed = &mut self.num_listed[usize::from(*category)];
+        let admitted = *num_listed < cap;
+        *num_listed += u32::from(admitted);
+        admitted
+    }
+}
+
+/// Walks `ordered` and keeps the first `limit` items that [`CategoryCap`] admits.
 #[must_use]
 pub fn cap_categories(
     vocabulary: &Vocabulary,
     ordered: impl IntoIterator<Item = ItemIndex>,
     cap: Option<u32>,
     limit: usize,
-) -> Vec<(usize, ItemIndex)> {
-    let mut num_kept = vec![0u32; if cap.is_some() { vocabulary.categories.len() } else { 0 }];
-    let mut kept = Vec::with_capacity(limit.min(vocabulary.len()));
-    for (at, item) in ordered.into_iter().enumerate() {
-        if kept.len() >= limit {
-            break;
-        }
-        let category = vocabulary.item_categories.get(item.row()).and_then(|categories| categories.first());
-        if let (Some(cap), Some(category)) = (cap, category) {
-            let num_kept = &mut num_kept[usize::from(*category)];
-            if *num_kept >= cap {
-                continue;
-            }
-            *num_kept += 1;
-        }
-        kept.push((at, item));
-    }
-    kept
+) -> Vec<ItemIndex> {
+    let mut cap = CategoryCap::new(vocabulary, cap);
+    ordered.into_iter().filter(|item| cap.admits(*item)).take(limit).collect()
 }
 
 /// What `boosts` add to the score of each of `items`.
@@ -105,11 +116,11 @@ pub fn boosts(bundle: &Bundle, boosts: &[Boost], items: &[ItemIndex]) -> Vec<f32
     added
 }
 
-/// Reorders the first `limit` places by maximal marginal relevance (Carbonell and Goldstein 1998): each place goes to
-/// the candidate with the most `(1 - diversity) · relevance - diversity · similarity`, of equals to the earlier one.
-/// Relevance is the score between the least (0) and the most (1) of all; similarity is the largest of `similarity`, a
-/// number up to 1, to the items that are placed already. Everything else follows in its order. `ordered` has positions
-/// of `scores`, best first; gives positions of `scores`.
+/// Fills at most `limit` places by maximal marginal relevance (Carbonell and Goldstein 1998): each place goes to
+/// the candidate with the most `(1 - diversity) · relevance - diversity · similarity`, of equals to the earlier one, if
+/// it is admitted; else it is left out. Relevance is the score between the least (0) and the most (1) of all; similarity
+/// is the largest of `similarity`, a number up to 1, to the items that are placed already. `ordered` has positions of
+/// `scores`, best first; gives positions of `scores`.
 #[must_use]
 pub fn diversify(
     ordered: &[usize],
@@ -117,10 +128,11 @@ pub fn diversify(
     diversity: f32,
     limit: usize,
     similarity: impl Fn(usize, usize) -> f32,
+    mut admits: impl FnMut(usize) -> bool,
 ) -> Vec<usize> {
     let diversity = if diversity.is_nan() { 0.0 } else { diversity.clamp(0.0, 1.0) };
     if diversity == 0.0 {
-        return ordered.to_vec();
+        return ordered.iter().copied().filter(|at| admits(*at)).take(limit).collect();
     }
     // Halved, so that the range is finite whatever the scores are.
     let half = |at: usize| scores[at].clamp(f32::MIN, f32::MAX) / 2.0;
@@ -132,7 +144,7 @@ pub fn diversify(
         _ => 1.0,
     };
     let mut free: Vec<(usize, f32)> = ordered.iter().map(|at| (*at, f32::NEG_INFINITY)).collect();
-    let mut placed: Vec<usize> = Vec::with_capacity(ordered.len());
+    let mut placed: Vec<usize> = Vec::with_capacity(limit.min(ordered.len()));
     while placed.len() < limit && !free.is_empty() {
         let worth = |(at, nearest): (usize, f32)| {
             let alike = if placed.is_empty() { 0.0 } else { nearest };
@@ -145,11 +157,13 @@ pub fn diversify(
             }
         }
         let (chosen, _) = free.remove(best);
+        if !admits(chosen) {
+            continue;
+        }
         for (at, nearest) in &mut free {
             *nearest = nearest.max(similarity(*at, chosen));
         }
         placed.push(chosen);
     }
-    placed.extend(free.into_iter().map(|(at, _)| at));
     placed
 }

@@ -108,7 +108,7 @@ fn products<const ROWS: usize>(rows: [&[f32]; ROWS], weights: &[[f32; PANEL]]) -
 #[cfg(target_feature = "simd128")]
 #[inline(always)]
 fn products<const ROWS: usize>(rows: [&[f32]; ROWS], weights: &[[f32; PANEL]]) -> [[f32; PANEL]; ROWS] {
-    use core::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128_load, v128_load32_splat, v128_store};
+    use core::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128, v128_load, v128_load32_splat};
 
     let rows = rows.map(|row| row[..weights.len()].as_ptr());
     let mut sums = [[f32x4_splat(0.0); 2]; ROWS];
@@ -123,15 +123,8 @@ fn products<const ROWS: usize>(rows: [&[f32]; ROWS], weights: &[[f32; PANEL]]) -
             sums[1] = f32x4_add(sums[1], f32x4_mul(value, high));
         }
     }
-    sums.map(|[low, high]| {
-        let mut out = [0.0f32; PANEL];
-        // SAFETY: eight floats are two vectors, and no store needs alignment.
-        unsafe {
-            v128_store(out.as_mut_ptr().cast(), low);
-            v128_store(out.as_mut_ptr().add(4).cast(), high);
-        }
-        out
-    })
+    // SAFETY: two vectors are eight numbers, and any bits are numbers.
+    sums.map(|sums| unsafe { core::mem::transmute::<[v128; 2], [f32; PANEL]>(sums) })
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ fn products<const ROWS: usize>(
     weights: &[[i8; 2 * PANEL]],
 ) -> [[i32; PANEL]; ROWS] {
     use core::arch::wasm32::{
-        i16x8_load_extend_i8x8, i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128_load32_splat, v128_store,
+        i16x8_load_extend_i8x8, i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128, v128_load32_splat,
     };
 
     let rows = rows.map(|row| row[..weights.len()].as_ptr());
@@ -227,15 +227,8 @@ fn products<const ROWS: usize>(
     for (at, weights) in rest.iter().enumerate() {
         add(4 * fours.len() + at, weights);
     }
-    sums.map(|[low, high]| {
-        let mut out = [0i32; PANEL];
-        // SAFETY: eight integers are two vectors, and no store needs alignment.
-        unsafe {
-            v128_store(out.as_mut_ptr().cast(), low);
-            v128_store(out.as_mut_ptr().add(4).cast(), high);
-        }
-        out
-    })
+    // SAFETY: two vectors are eight numbers, and any bits are numbers.
+    sums.map(|sums| unsafe { core::mem::transmute::<[v128; 2], [i32; PANEL]>(sums) })
 }
 
 #[cfg(test)]
