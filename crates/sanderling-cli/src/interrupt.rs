@@ -1,6 +1,7 @@
 //! Stopping on a signal without losing what was done.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,28 +19,15 @@ impl Interrupt {
     /// [`Code::Internal`] when the system gives no thread or no signals.
     pub(crate) fn listen() -> Result<Self> {
         let asked = Self(Arc::new(AtomicBool::new(false)));
-        let failed = |error| Error::new(Code::Internal, "signals cannot be listened to").source_error(error);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let noted = asked.clone();
-        let (ready, listening) = std::sync::mpsc::channel();
-        let wait = async move {
-            let mut signals = match Signals::new() {
-                Ok(signals) => signals,
-                Err(error) => return drop(ready.send(Err(error))),
-            };
-            let _ = ready.send(Ok(()));
+        on_signals(async move |mut signals| {
             signals.next().await;
             noted.0.store(true, Ordering::Relaxed);
             let _ = writeln!(std::io::stderr(), "stopping after this step; once more to stop at once");
             signals.next().await;
             std::process::exit(2);
-        };
-        std::thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || runtime.block_on(wait))
-            .map_err(failed)?;
-        // Nothing is lost between this call and the first look.
-        listening.recv().unwrap_or(Ok(())).map_err(failed)?;
+        })?;
+        LISTENING.store(true, Ordering::Relaxed);
         Ok(asked)
     }
 
@@ -47,6 +35,43 @@ impl Interrupt {
     pub(crate) fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Whether [`Interrupt::listen`] was called: it decides from then on what a signal means.
+static LISTENING: AtomicBool = AtomicBool::new(false);
+
+/// A signal ends the program and takes `folder` with it, until somebody listens.
+///
+/// # Errors
+/// As [`Interrupt::listen`].
+pub(crate) fn remove_on_signal(folder: PathBuf) -> Result<()> {
+    on_signals(async move |mut signals| {
+        signals.next().await;
+        if !LISTENING.load(Ordering::Relaxed) {
+            let _ = std::fs::remove_dir_all(folder);
+            let _ = writeln!(std::io::stderr(), "stopped; what was fetched is removed");
+            std::process::exit(2);
+        }
+    })
+}
+
+/// Runs `work` on a thread of its own; signals that come after this call reach it.
+fn on_signals<F: Future<Output = ()>>(work: impl FnOnce(Signals) -> F + Send + 'static) -> Result<()> {
+    let failed = |error| Error::new(Code::Internal, "signals cannot be listened to").source_error(error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (ready, listening) = std::sync::mpsc::channel();
+    let wait = async move || match Signals::new() {
+        Ok(signals) => {
+            let _ = ready.send(Ok(()));
+            work(signals).await;
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || runtime.block_on(wait()))
+        .map_err(failed)?;
+    listening.recv().unwrap_or(Ok(())).map_err(failed)
 }
 
 #[cfg(unix)]

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod commands;
+mod download;
 mod interrupt;
+mod location;
 mod output;
 mod progress;
 mod report;

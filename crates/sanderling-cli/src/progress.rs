@@ -10,6 +10,7 @@ use sanderling_train::train::Step;
 use sanderling_types::Result;
 
 use crate::interrupt::Interrupt;
+use crate::location::DataLocation;
 
 /// Shows the steps of training.
 #[derive(Debug)]
@@ -148,6 +149,40 @@ impl Drop for DataProgress {
     }
 }
 
+/// Shows how much of a download has come.
+#[derive(Debug)]
+pub(crate) struct DownloadProgress {
+    bar: ProgressBar,
+    last_line: Instant,
+}
+
+impl DownloadProgress {
+    pub(crate) fn new(total_bytes: u64) -> Self {
+        let template = "{bar:24} {percent}% fetching: {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        Self { bar: bar(total_bytes, template), last_line: Instant::now() }
+    }
+
+    pub(crate) fn advance(&mut self, bytes: u64) {
+        self.bar.inc(bytes);
+        if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_PAUSE {
+            self.last_line = Instant::now();
+            let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let (rate, left) = (self.bar.per_sec() / 1e6, minutes(self.bar.eta()));
+            let percent = done * 100 / total.max(1);
+            crate::output::Output::new(false).note(&format!(
+                "{percent}% fetching: {:.1} MB, {rate:.1} MB/s, {left} left",
+                done as f64 / 1e6
+            ));
+        }
+    }
+}
+
+impl Drop for DownloadProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// `reading: 12.3 million interactions, 1.4 million/s, 0:42 left`.
 fn data_message(first: Progress, now: Progress, elapsed: Duration) -> String {
     let stage = match now.stage {
@@ -165,7 +200,12 @@ fn data_message(first: Progress, now: Progress, elapsed: Duration) -> String {
 }
 
 /// Reads a dataset and shows how far it is.
-pub(crate) fn read_dataset(path: &Path) -> Result<Dataset> {
+pub(crate) fn read_dataset(location: &DataLocation) -> Result<Dataset> {
+    read_local(location.fetch()?.as_ref())
+}
+
+/// As [`read_dataset`], of what is here already.
+pub(crate) fn read_local(path: &Path) -> Result<Dataset> {
     let mut progress = DataProgress::new();
     Dataset::read_watched(path, &mut |step| progress.show(step))
 }

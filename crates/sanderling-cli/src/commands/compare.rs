@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::recipe::SplitArg;
 use super::{evaluate, table};
+use crate::location::DataLocation;
 use crate::output::{Output, Verdict};
 use crate::progress;
 use crate::usage::Usage;
@@ -31,8 +32,8 @@ pub(crate) struct Compare {
     a: PathBuf,
     /// Bundle folder that may be better.
     b: PathBuf,
-    /// Data folder.
-    data: PathBuf,
+    /// Data folder, or the object-store URL of one.
+    data: DataLocation,
     /// How the data is divided; by default as both bundles were trained.
     #[arg(long, value_enum)]
     split: Option<SplitArg>,

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::recipe::SplitArg;
+use crate::location::DataLocation;
 use crate::output::{Output, Verdict};
 use crate::progress::{self, DataProgress};
 use crate::usage::Usage;
@@ -22,14 +23,16 @@ use crate::usage::Usage;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sanderling import --from ml-1m $SANDERLING_DATA/ml-1m --out data/ml-1m\n  \
-    sanderling import --from csv events.csv.gz --column user=visitor --column item=sku --out data/shop"
+    sanderling import --from csv events.csv.gz --column user=visitor --column item=sku --out data/shop\n  \
+    sanderling import --from parquet s3://shop-logs/2026-11/ --out data/shop"
 )]
 pub(crate) struct Import {
     /// Layout of the source.
     #[arg(long, value_name = "LAYOUT", value_parser = layouts())]
     from: String,
-    /// File, or folder that holds the layout's files; .xz, .gz and .zst are read as they are.
-    path: PathBuf,
+    /// File, or folder that holds the layout's files, or the object-store URL of one; .xz, .gz and .zst are read as
+    /// they are.
+    path: DataLocation,
     /// Name of a column, as MEANING=COLUMN; meanings: user, item, kind, timestamp, value, split.
     #[arg(long, value_name = "MEANING=COLUMN")]
     column: Vec<String>,
@@ -45,8 +48,8 @@ pub(crate) struct Import {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling validate data/shop --json")]
 pub(crate) struct Validate {
-    /// Data folder, or a bare table of interactions.
-    data: PathBuf,
+    /// Data folder, or a bare table of interactions, or the object-store URL of one.
+    data: DataLocation,
     /// Time against which timestamps are in the future, Unix seconds; by default the current time.
     #[arg(long)]
     now: Option<i64>,
@@ -108,9 +111,10 @@ pub(crate) fn import(args: &Import, output: &Output) -> Result<Verdict> {
         columns.set(meaning, column)?;
     }
     let options = ImportOptions { columns, delimiter: args.delimiter, ..ImportOptions::default() };
+    let source = args.path.fetch()?;
     let mut progress = DataProgress::new();
     let mut show = |step| progress.show(step);
-    let (dataset, summary) = data::import(&args.from, &args.path, &options, &mut show)?;
+    let (dataset, summary) = data::import(&args.from, source.as_ref(), &options, &mut show)?;
     dataset.write_from(&args.out, &args.from, &mut show)?;
     drop(progress);
     let text = format!(
@@ -187,7 +191,7 @@ struct Division {
 
 impl Division {
     fn of(data: &Path, kind: SplitKind) -> Result<Self> {
-        let split = split::split(&progress::read_dataset(data)?, kind)?;
+        let split = split::split(&progress::read_local(data)?, kind)?;
         let (_, _, training_users, training_interactions) = split.training_counts();
         Ok(Self {
             split: kind.as_str(),
@@ -215,11 +219,12 @@ impl Division {
 pub(crate) fn validate(args: &Validate, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
     let now = args.now.unwrap_or_else(super::recommend::unix_now);
+    let data = args.data.fetch()?;
     let mut progress = DataProgress::new();
-    let validation = data::validate(&args.data, now, &mut |step| progress.show(step))?;
+    let validation = data::validate(data.as_ref(), now, &mut |step| progress.show(step))?;
     drop(progress);
     let wanted = args.split.filter(|_| !validation.has_errors());
-    let division = wanted.map(|split| Division::of(&args.data, split.into())).transpose()?;
+    let division = wanted.map(|split| Division::of(data.as_ref(), split.into())).transpose()?;
     let text = validation_text(&validation) + &division.as_ref().map_or_else(String::new, Division::text);
     let has_errors = validation.has_errors();
     output.result(&ValidateResult { validation, division, usage: Usage::since(start) }, &text)?;

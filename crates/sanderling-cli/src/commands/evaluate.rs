@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::recipe::SplitArg;
 use super::table;
 use super::train::file_bytes;
+use crate::location::DataLocation;
 use crate::output::{self, Output, Verdict};
 use crate::progress;
 use crate::report;
@@ -33,8 +34,8 @@ const UNTOUCHED: &str = "untouched";
 pub(crate) struct Evaluate {
     /// Bundle folder.
     bundle: PathBuf,
-    /// Data folder.
-    data: PathBuf,
+    /// Data folder, or the object-store URL of one.
+    data: DataLocation,
     /// How the data is divided; by default as the bundle was trained.
     #[arg(long, value_enum)]
     split: Option<SplitArg>,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::choice::CostMeter;
 use super::recipe::RecipeArgs;
 use super::train::TrainResult;
+use crate::location::DataLocation;
 use crate::output::{self, Output, Verdict};
 use crate::progress;
 use crate::report;
@@ -39,9 +40,9 @@ pub(crate) struct Pack {
     /// a linear ranker is fitted.
     #[arg(long, value_name = "FILE")]
     ranker: Option<PathBuf>,
-    /// Data folder, or a bare table of interactions; the model must have seen its training part only.
+    /// Data folder, a bare table of interactions, or the object-store URL of one; the model must have seen its training part only.
     #[arg(long)]
-    data: PathBuf,
+    data: DataLocation,
     #[command(flatten)]
     recipe: RecipeArgs,
     /// Longest history that the encoder reads; overrides the recipe.

@@ -18,6 +18,7 @@ use super::choice::CostMeter;
 use super::drift::{self, WindowArgs};
 use super::evaluate;
 use super::train::TrainResult;
+use crate::location::DataLocation;
 use crate::output::{Output, Verdict};
 use crate::progress::{self, TrainingProgress};
 use crate::usage::Usage;
@@ -30,8 +31,8 @@ use crate::usage::Usage;
     --out bundles/shop-next --json"
 )]
 pub(crate) struct Retrain {
-    /// Data folder with fresh logs.
-    data: PathBuf,
+    /// Data folder with fresh logs, or the object-store URL of one.
+    data: DataLocation,
     /// Bundle that is served now.
     #[arg(long, value_name = "BUNDLE")]
     champion: PathBuf,

@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::choice::{ChoiceResult, CostMeter};
 use super::recipe::RecipeArgs;
 use super::table;
+use crate::location::DataLocation;
 use crate::output::{self, Output, Verdict};
 use crate::progress::{self, TrainingProgress};
 use crate::report;
@@ -66,8 +67,8 @@ impl From<RecommenderArg> for Recommender {
     sanderling train data/shop --recommender auto --max-bundle-bytes 500000 --out bundles/shop\n  \
     sanderling train data/shop --out bundles/shop --report shop.html")]
 pub(crate) struct Train {
-    /// Data folder, or a bare table of interactions.
-    data: PathBuf,
+    /// Data folder, or a bare table of interactions, or the object-store URL of one.
+    data: DataLocation,
     #[command(flatten)]
     recipe: RecipeArgs,
     /// What to train; overrides the recipe.

@@ -14,6 +14,7 @@ use super::recipe::RecipeArgs;
 use super::table;
 use super::train::with_threads;
 use crate::interrupt::Interrupt;
+use crate::location::DataLocation;
 use crate::output::{self, Output, Verdict};
 use crate::progress::{self, minutes};
 use crate::usage::Usage;
@@ -26,8 +27,8 @@ use crate::usage::Usage;
     Interrupt it at will: the same command goes on after the last line of the log. See docs/tuning.md."
 )]
 pub(crate) struct Tune {
-    /// Data folder, or a bare table of interactions.
-    data: PathBuf,
+    /// Data folder, or a bare table of interactions, or the object-store URL of one.
+    data: DataLocation,
     #[command(flatten)]
     recipe: RecipeArgs,
     /// Models to try, the recipe as it is among them.

@@ -6,6 +6,7 @@ mod bad_input;
 mod compare;
 mod import;
 mod items;
+mod object_store;
 mod pack;
 mod recommenders;
 mod report;

@@ -57,9 +57,14 @@ impl Ran {
 }
 
 pub fn sanderling<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Ran {
+    sanderling_with(&[], args)
+}
+
+pub fn sanderling_with<S: AsRef<std::ffi::OsStr>>(settings: &[(&str, &str)], args: &[S]) -> Ran {
     let output = Command::new(env!("CARGO_BIN_EXE_sanderling"))
         .args(args)
         .env_remove("RUST_LOG")
+        .envs(settings.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap();
