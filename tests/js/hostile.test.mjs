@@ -37,7 +37,7 @@ test('no value of the right type makes recommend throw or fall back', () => {
       { seed: number },
       { session: session().map((interaction) => ({ ...interaction, timestamp: number })) },
       { rules: { categoryCap: number } },
-      { rules: { diversity: number, boosts: [{ itemIds: ['a'], categories: ['b'], add: number }] } },
+      { rules: { pins: [{ itemId: 'nothing', position: number }], diversity: number, boosts: [{ itemIds: ['a'], categories: ['b'], add: number }] } },
       { rules: { filter: { minPrice: number, maxPrice: number } } },
     ]) served(options);
   }

@@ -12,10 +12,11 @@ export async function use(): Promise<string[]> {
   recommender.observe({ itemId: 'a', kind: 'view' });
   const { recommendations, faults } = recommender.recommend({
     limit: 10,
-    rules: { exclude: ['b'], excludeSeen: true, categoryCap: 2, diversity: 0.3, boosts: [{ categories: ['hats'], add: 0.5 }], filter: { categories: ['shoes'], maxPrice: 50 } },
+    rules: { exclude: ['b'], excludeSeen: true, categoryCap: 2, diversity: 0.3, boosts: [{ categories: ['hats'], add: 0.5 }], pins: [{ itemId: 'c', position: 1 }], exploration: 0.05, filter: { categories: ['shoes'], maxPrice: 50 } },
     context: { page: 'home' },
     now: 1_700_000_000,
     seed: 1,
+    deadlineMs: 5,
   });
   const similar: Recommendation[] = recommender.similar('a', { limit: 3 });
   recommender.recordOutcome({ position: 1 });
@@ -41,7 +42,8 @@ function reasonText(reason: Reason): string {
     case 'category':
       return reason.category;
     case 'popular':
-      return 'popular';
+    case 'pinned':
+      return reason.kind;
     default: {
       const never: never = reason;
       return never;

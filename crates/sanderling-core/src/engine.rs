@@ -5,10 +5,12 @@ use sanderling_types::{
     Response, Result, Rules, Source,
 };
 
+use crate::deadline::Deadline;
 use crate::features::FeatureEncoder;
 use crate::memory::check_output;
 use crate::observe::{Observed, Observer};
 use crate::order::score_descending;
+use crate::policy::Explored;
 use crate::reasons::Explainer;
 use crate::{Bundle, Candidate, Mask, RankerModel, Runtime, Scorer, SessionMemory, SessionView, policy};
 
@@ -38,9 +40,9 @@ pub struct Outcome {
     /// Values in the bins of the bundle's baseline. Lists that come from the fallback count only
     /// their faults, because training has no counterpart of them.
     pub observations: Vec<Observed>,
-    /// Feature rows `[num_recommendations, num_features]`; empty for a fallback list.
+    /// Feature rows `[num_ranked, num_features]` of what is listed but pinned items; empty for a fallback list.
     pub features: Vec<f32>,
-    /// Scores of [`Candidate::score`] `[num_recommendations]`; empty for a fallback list.
+    /// Scores of [`Candidate::score`] `[num_ranked]`, of the same; empty for a fallback list.
     pub retrieval_scores: Vec<f32>,
     /// `now` of the request, Unix seconds.
     pub now: i64,
@@ -55,7 +57,7 @@ pub struct Ranking {
     pub scores: Vec<f32>,
     /// Feature rows `[num_candidates, num_features]`, in the same order.
     pub features: Vec<f32>,
-    /// Why retrieval order was kept, if the ranker failed.
+    /// Why retrieval order was kept, if the ranker failed or was left out.
     pub fault: Option<Fault>,
 }
 
@@ -103,18 +105,37 @@ impl Engine {
     }
 
     /// The same, to the bit, by a caller that keeps `memory` from one request to the next: what the encoder made
-    /// of a session is used again when the next session begins with the same items.
+    /// of a session is used again when the next session begins with the same items. Without a clock no deadline is kept.
     #[must_use]
     pub fn recommend_remembering(&self, request: &Request, memory: &mut SessionMemory) -> Outcome {
+        self.recommend_timed(request, memory, &|| 0.0)
+    }
+
+    /// The same by a caller with a clock: `elapsed_ms` gives the milliseconds since the caller was asked. What would end
+    /// after the request's deadline is left out: the ranker, which leaves retrieval order, or retrieval, which leaves the
+    /// fallback list. How long a step takes is what it took last, which `memory` knows.
+    #[must_use]
+    pub fn recommend_timed(
+        &self,
+        request: &Request,
+        memory: &mut SessionMemory,
+        elapsed_ms: &dyn Fn() -> f64,
+    ) -> Outcome {
         let mut faults = Vec::new();
+        let deadline = Deadline::new(request.deadline_ms, elapsed_ms);
         let limit = self.clamp_limit(request.limit, &mut faults);
         let session = self.resolve_session(request, &mut faults);
-        let mask = policy::mask(&self.bundle, &session, &request.rules);
-        let ranking = self.ranking_or_fault(&session, &mask, request.now, memory, &mut faults);
-        let mut outcome = match ranking {
-            Some(ranking) => self.list_ranking(&ranking, &session, &request.rules, limit),
+        let pins = policy::pins(&self.bundle, &request.rules);
+        let mut mask = policy::mask(&self.bundle, &session, &request.rules);
+        for (_, item) in &pins {
+            mask.drop_item(*item);
+        }
+        let ranking = self.ranking_or_fault(&session, &mask, request.now, memory, &deadline, &mut faults);
+        let list = match ranking {
+            Some(ranking) => self.list_ranking(&ranking, &session, request, limit),
             None => self.list_fallback(&mask, &request.rules, limit),
         };
+        let mut outcome = self.pin(list, &pins, limit);
         if outcome.response.recommendations.len() < limit {
             let found = outcome.response.recommendations.len();
             faults.push(fault(
@@ -157,12 +178,17 @@ impl Engine {
         mask: &Mask,
         now: i64,
         memory: &mut SessionMemory,
+        deadline: &Deadline,
         faults: &mut Vec<Fault>,
     ) -> Option<Ranking> {
         if session.is_empty() || !self.bundle.retrieves() {
             return None;
         }
-        match self.order(session, mask, now, memory) {
+        if let Err(late) = deadline.allow("retrieval", &mut memory.costs.retrieval_ms) {
+            faults.push(late);
+            return None;
+        }
+        match self.order_until(session, mask, now, memory, deadline) {
             Ok(mut ranking) => {
                 faults.extend(ranking.fault.take());
                 Some(ranking)
@@ -187,15 +213,36 @@ impl Engine {
         now: i64,
         memory: &mut SessionMemory,
     ) -> Result<Ranking> {
+        self.order_until(session, mask, now, memory, &Deadline::NONE)
+    }
+
+    fn order_until(
+        &self,
+        session: &SessionView,
+        mask: &Mask,
+        now: i64,
+        memory: &mut SessionMemory,
+        deadline: &Deadline,
+    ) -> Result<Ranking> {
+        let before = deadline.elapsed_ms();
         let candidates = self.candidates(session, mask, memory)?;
+        let retrieved = deadline.elapsed_ms();
+        memory.costs.retrieval_ms = retrieved - before;
+        let allowed = deadline.allow("the ranker", &mut memory.costs.ranking_ms);
         let features = self.features.encode(session, &candidates, self.bundle.items(), now);
-        Ok(match self.rank(&features, candidates.len()) {
+        let ranked = allowed.and_then(|()| {
+            let failed = |error: Error| fault(FaultCode::RankerFailed, error.to_string());
+            let scores = self.rank(&features, candidates.len()).map_err(failed);
+            memory.costs.ranking_ms = deadline.elapsed_ms() - retrieved;
+            scores
+        });
+        Ok(match ranked {
             Ok(scores) => reorder(&candidates, &scores, &features),
-            Err(error) => Ranking {
+            Err(fault) => Ranking {
                 scores: candidates.iter().map(|candidate| candidate.score).collect(),
                 candidates,
                 features,
-                fault: Some(fault(FaultCode::RankerFailed, error.to_string())),
+                fault: Some(fault),
             },
         })
     }
@@ -291,43 +338,82 @@ impl Engine {
             Source::Neighbours => Reason::ChosenWith { item_id: item_id.clone(), weight: candidate.score },
             _ => Reason::SimilarTo { item_id: item_id.clone(), similarity: candidate.score },
         };
-        let listed =
-            candidates.iter().map(|candidate| (*candidate, candidate.score, vec![reason(candidate)]));
+        let listed = candidates.iter().map(|candidate| Listed {
+            item: candidate.item,
+            source: candidate.source,
+            score: candidate.score,
+            reasons: vec![reason(candidate)],
+            propensity: None,
+        });
         Ok(self.number(listed))
     }
 
-    fn list_ranking(&self, ranking: &Ranking, session: &SessionView, rules: &Rules, limit: usize) -> Outcome {
-        let kept = self.select(ranking, rules, limit);
+    fn list_ranking(
+        &self,
+        ranking: &Ranking,
+        session: &SessionView,
+        request: &Request,
+        limit: usize,
+    ) -> List {
+        let (kept, explored) = self.select(ranking, request, limit);
         let weights = self.features.category_weights(session, REASON_DECAY);
         let explainer = Explainer::new(&self.bundle, session, weights);
-        let listed = kept.iter().map(|at| {
+        let listed = kept.iter().enumerate().map(|(place, at)| {
             let candidate = ranking.candidates[*at];
-            (candidate, ranking.scores[*at], explainer.reasons(&candidate))
+            let explored = explored.as_ref().map(|places| places[place]);
+            let by_chance = explored.is_some_and(|explored| explored.by_chance);
+            Listed {
+                item: candidate.item,
+                source: if by_chance { Source::Exploration } else { candidate.source },
+                score: ranking.scores[*at],
+                reasons: explainer.reasons(&candidate),
+                propensity: explored.map(|explored| explored.propensity),
+            }
         });
         let num_features = self.features.num_features();
         let rows = kept.iter().map(|at| &ranking.features[at * num_features..(at + 1) * num_features]);
-        Outcome {
-            response: Response { recommendations: self.number(listed), faults: Vec::new() },
+        List {
+            listed: listed.collect(),
             features: rows.flatten().copied().collect(),
             retrieval_scores: kept.iter().map(|at| ranking.candidates[*at].score).collect(),
-            ..Outcome::default()
         }
     }
 
-    fn list_fallback(&self, mask: &Mask, rules: &Rules, limit: usize) -> Outcome {
-        let to_candidate =
-            |item| Candidate { item, score: 0.0, neighbour_score: 0.0, source: Source::Fallback };
+    fn list_fallback(&self, mask: &Mask, rules: &Rules, limit: usize) -> List {
         let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
         let kept = policy::cap_categories(self.bundle.vocabulary(), mask.kept(), cap, limit);
-        let listed = kept.iter().map(|item| (to_candidate(*item), 0.0, vec![Reason::Popular]));
+        let listed = |item: &ItemIndex| Listed {
+            item: *item,
+            source: Source::Fallback,
+            score: 0.0,
+            reasons: vec![Reason::Popular],
+            propensity: None,
+        };
+        List { listed: kept.iter().map(listed).collect(), ..List::default() }
+    }
+
+    /// Puts the pinned items at their places; the list keeps as many of its own, from the top, as there is room for.
+    fn pin(&self, list: List, pins: &[(usize, ItemIndex)], limit: usize) -> Outcome {
+        let List { listed, mut features, mut retrieval_scores } = list;
+        let pinned = |(place, item): &(usize, ItemIndex)| {
+            let reasons = vec![Reason::Pinned];
+            (*place, Listed { item: *item, source: Source::Pinned, score: 0.0, reasons, propensity: None })
+        };
+        let listed = policy::place(listed, pins.iter().map(pinned).collect(), limit);
+        let num_own = listed.iter().filter(|one| one.source != Source::Pinned).count();
+        retrieval_scores.truncate(num_own);
+        features.truncate(num_own * self.features.num_features());
         Outcome {
             response: Response { recommendations: self.number(listed), faults: Vec::new() },
+            features,
+            retrieval_scores,
             ..Outcome::default()
         }
     }
 
-    /// Positions in `ranking` of what is listed: boosted, diversified, capped.
-    fn select(&self, ranking: &Ranking, rules: &Rules, limit: usize) -> Vec<usize> {
+    /// Positions in `ranking` of what is listed: boosted, diversified, capped, explored; and what exploration made of each.
+    fn select(&self, ranking: &Ranking, request: &Request, limit: usize) -> (Vec<usize>, Option<Vec<Explored>>) {
+        let rules = &request.rules;
         let items: Vec<ItemIndex> = ranking.candidates.iter().map(|candidate| candidate.item).collect();
         let mut ordered: Vec<usize> = (0..items.len()).collect();
         let added = policy::boosts(&self.bundle, &rules.boosts, &items);
@@ -340,7 +426,12 @@ impl Engine {
         let mut cap = policy::CategoryCap::new(self.bundle.vocabulary(), cap);
         let alike = |a: usize, b: usize| self.alike(items[a], items[b]);
         let diversity = rules.diversity.unwrap_or(0.0);
-        policy::diversify(&ordered, &scores, diversity, limit, alike, |at| cap.admits(items[at]))
+        let mut kept =
+            policy::diversify(&ordered, &scores, diversity, limit, alike, |at| cap.admits(items[at]));
+        let explored = rules.exploration.filter(|share| *share > 0.0).map(|share| {
+            policy::explore(&mut kept, items.len(), share, request.seed, &items, &mut cap)
+        });
+        (kept, explored)
     }
 
     /// How alike two items are, up to 1: the cosine of their vectors, or without vectors 1 for a common first category.
@@ -352,21 +443,38 @@ impl Engine {
         if first(a).is_some() && first(a) == first(b) { 1.0 } else { 0.0 }
     }
 
-    fn number(&self, listed: impl Iterator<Item = (Candidate, f32, Vec<Reason>)>) -> Vec<Recommendation> {
-        let with_id = listed.filter_map(|(candidate, score, reasons)| {
-            Some((self.bundle.item_id(candidate.item)?.clone(), candidate.source, score, reasons))
-        });
+    fn number(&self, listed: impl IntoIterator<Item = Listed>) -> Vec<Recommendation> {
+        let with_id =
+            listed.into_iter().filter_map(|one| Some((self.bundle.item_id(one.item)?.clone(), one)));
         with_id
             .zip(1..)
-            .map(|((item_id, source, score, reasons), position)| Recommendation {
+            .map(|((item_id, one), position)| Recommendation {
                 item_id,
                 position,
-                score,
-                source,
-                reasons,
+                score: one.score,
+                source: one.source,
+                reasons: one.reasons,
+                propensity: one.propensity,
             })
             .collect()
     }
+}
+
+/// What is listed, before it has a position.
+struct Listed {
+    item: ItemIndex,
+    source: Source,
+    score: f32,
+    reasons: Vec<Reason>,
+    propensity: Option<f32>,
+}
+
+/// A list before the pinned items, with what telemetry counts of it.
+#[derive(Default)]
+struct List {
+    listed: Vec<Listed>,
+    features: Vec<f32>,
+    retrieval_scores: Vec<f32>,
 }
 
 fn reorder(candidates: &[Candidate], scores: &[f32], features: &[f32]) -> Ranking {

@@ -26,6 +26,7 @@
 
 mod bundle;
 mod candidates;
+mod deadline;
 mod engine;
 pub mod features;
 mod items;

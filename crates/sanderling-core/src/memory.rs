@@ -2,6 +2,7 @@
 
 use sanderling_types::{Code, Error, ItemIndex, Result, Sha256Hash};
 
+use crate::deadline::StepCosts;
 use crate::{ItemTable, Memory, Scorer};
 
 /// The session that was encoded last, with what the encoder made of it; empty to begin with. It holds a person's
@@ -12,6 +13,7 @@ pub struct SessionMemory {
     items: Vec<ItemIndex>,
     query: Vec<f32>,
     encoder: Memory,
+    pub(crate) costs: StepCosts,
 }
 
 impl SessionMemory {
@@ -25,6 +27,7 @@ impl SessionMemory {
     ) -> Result<Vec<f32>> {
         // What fails on the way is forgotten.
         let before = std::mem::take(self);
+        self.costs = before.costs;
         // A memory of another runtime holds a query and nothing to go on from.
         let goes_on = before.bundle == Some(bundle)
             && items.starts_with(&before.items)
@@ -47,6 +50,7 @@ impl SessionMemory {
             items: items.to_vec(),
             query: query.clone(),
             encoder: std::mem::take(&mut self.encoder),
+            costs: self.costs,
         };
         Ok(query)
     }

@@ -1,6 +1,6 @@
 //! From an outcome to bins of the bundle's baseline: what telemetry may count.
 
-use sanderling_types::{Baseline, FaultCode, ItemIndex};
+use sanderling_types::{Baseline, Fault, FaultCode, ItemIndex, Source};
 
 use crate::{Bundle, Outcome, SessionView};
 
@@ -56,8 +56,12 @@ impl Observer {
             out.extend(observed);
         };
         let faults = &outcome.response.faults;
-        let ranker_failed = faults.iter().any(|fault| fault.code == FaultCode::RankerFailed);
-        let ranked = outcome.response.recommendations.iter().zip(&outcome.retrieval_scores);
+        // Scores in retrieval order are no ranker's.
+        let is_unranked =
+            |fault: &Fault| matches!(fault.code, FaultCode::RankerFailed | FaultCode::DeadlineExceeded);
+        let ranker_failed = faults.iter().any(is_unranked);
+        let own = outcome.response.recommendations.iter().filter(|one| one.source != Source::Pinned);
+        let ranked = own.zip(&outcome.retrieval_scores);
         for (recommendation, retrieval_score) in ranked.take(OBSERVED_POSITIONS) {
             value(self.retrieval_score, *retrieval_score);
             if !ranker_failed {

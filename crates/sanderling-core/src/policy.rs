@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sanderling_types::{Boost, Filter, ItemIndex, PolicyDefaults, Rules, Vocabulary};
+use sanderling_types::{Boost, Filter, ItemIndex, Pin, PolicyDefaults, Rules, Vocabulary};
 
 use crate::{Bundle, Mask, SessionView};
 
@@ -72,13 +72,23 @@ impl<'a> CategoryCap<'a> {
 
     /// Whether an item may be listed, which counts it.
     pub fn admits(&mut self, item: ItemIndex) -> bool {
-        let category =
-            self.vocabulary.item_categories.get(item.row()).and_then(|categories| categories.first());
-        let (Some(cap), Some(category)) = (self.cap, category) else { return true };
-        let num_listed = &mut self.num_listed[usize::from(*category)];
-        let admitted = *num_listed < cap;
-        *num_listed += u32::from(admitted);
+        let admitted = self.would_admit(item);
+        if let (true, Some(category)) = (admitted, self.category(item)) {
+            self.num_listed[category] += 1;
+        }
         admitted
+    }
+
+    /// Whether an item might be listed now.
+    #[must_use]
+    pub fn would_admit(&self, item: ItemIndex) -> bool {
+        let (Some(cap), Some(category)) = (self.cap, self.category(item)) else { return true };
+        self.num_listed[category] < cap
+    }
+
+    fn category(&self, item: ItemIndex) -> Option<usize> {
+        let categories = self.vocabulary.item_categories.get(item.row())?;
+        categories.first().map(|category| usize::from(*category))
     }
 }
 
@@ -114,6 +124,97 @@ pub fn boosts(bundle: &Bundle, boosts: &[Boost], items: &[ItemIndex]) -> Vec<f32
         }
     }
     added
+}
+
+/// One place of a list with exploration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Explored {
+    /// Whether chance chose what stands there.
+    pub by_chance: bool,
+    /// The chance that this place had of getting what stands there, given the places before it.
+    pub propensity: f32,
+}
+
+/// Gives places of a list to random candidates (epsilon-greedy, Sutton and Barto 2018, section 2.2, for each place): with the
+/// chance `exploration`, what stands there is replaced by one of the `num_candidates` that is not listed and that `cap`
+/// admits, each with the same chance. Gives what became of each place; the same seed makes the same choices.
+pub fn explore(
+    listed: &mut [usize],
+    num_candidates: usize,
+    exploration: f32,
+    seed: u64,
+    items: &[ItemIndex],
+    cap: &mut CategoryCap<'_>,
+) -> Vec<Explored> {
+    let exploration = exploration.min(1.0);
+    let mut free: Vec<usize> = (0..num_candidates).filter(|at| !listed.contains(at)).collect();
+    let mut draws = SplitMix(seed);
+    let mut explore_place = |place: &mut usize| {
+        let open: Vec<usize> = free.iter().copied().filter(|at| cap.would_admit(items[*at])).collect();
+        if open.is_empty() {
+            return Explored { by_chance: false, propensity: 1.0 };
+        }
+        if draws.unit() >= f64::from(exploration) {
+            return Explored { by_chance: false, propensity: 1.0 - exploration };
+        }
+        let chosen = open[(draws.unit() * open.len() as f64) as usize];
+        cap.admits(items[chosen]);
+        free.retain(|at| *at != chosen);
+        *place = chosen;
+        Explored { by_chance: true, propensity: exploration / open.len() as f32 }
+    };
+    listed.iter_mut().map(|place| explore_place(place)).collect()
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014, figure 17): enough for choices that nobody must guess.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to below 1.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// The pins of a request that are listed, by place (from 0): known items that are not excluded by name, each once.
+#[must_use]
+pub fn pins(bundle: &Bundle, rules: &Rules) -> Vec<(usize, ItemIndex)> {
+    let mut taken = BTreeSet::new();
+    let excluded = |pin: &Pin| rules.exclude.contains(&pin.item_id);
+    let known = rules.pins.iter().filter(|pin| !excluded(pin)).filter_map(|pin| {
+        let item = bundle.item_index(&pin.item_id)?;
+        Some(((pin.position as usize).saturating_sub(1), item))
+    });
+    let mut pins: Vec<(usize, ItemIndex)> = known.filter(|(_, item)| taken.insert(*item)).collect();
+    pins.sort_by_key(|(place, _)| *place);
+    pins
+}
+
+/// A list of at most `limit` in which each of `pinned`, in the order of their places, stands at its place, or as near
+/// behind it as there is room; `listed` fills the others in its order. A place behind the end is the last one.
+pub fn place<T>(listed: Vec<T>, pinned: Vec<(usize, T)>, limit: usize) -> Vec<T> {
+    let len = limit.min(listed.len() + pinned.len());
+    let num_pinned = pinned.len().min(len);
+    let mut out = Vec::with_capacity(len);
+    let mut listed = listed.into_iter();
+    let mut pinned = pinned.into_iter().take(num_pinned).peekable();
+    while out.len() < len {
+        // Pins that are left take the last places.
+        let must = out.len() + pinned.len() >= len;
+        let next = match pinned.next_if(|(place, _)| must || *place <= out.len()) {
+            Some((_, item)) => Some(item),
+            None => listed.next(),
+        };
+        out.extend(next);
+    }
+    out
 }
 
 /// Fills at most `limit` places by maximal marginal relevance (Carbonell and Goldstein 1998): each place goes to

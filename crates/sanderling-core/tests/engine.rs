@@ -6,7 +6,8 @@ mod support;
 use proptest::prelude::*;
 use sanderling_core::{Bundle, Engine, Mask, SessionMemory, SessionView};
 use sanderling_types::{
-    Code, FaultCode, Filter, ItemId, ItemIndex, Reason, Request, Response, Rules, SessionInteraction, Source,
+    Code, FaultCode, Filter, ItemId, ItemIndex, Pin, Reason, Request, Response, Rules, SessionInteraction,
+    Source,
 };
 use support::{Behaviour, FakeRuntime, Fixture, request, session};
 
@@ -50,6 +51,110 @@ fn a_list_is_ordered_numbered_and_explained() {
     assert_eq!(cap.reasons.len(), 2, "similar to the beret, and a hat");
     assert_eq!(outcome.features.len(), 3 * 10);
     assert_eq!(outcome.features[0], outcome.retrieval_scores[0]);
+}
+
+fn pin(item_id: &str, position: u32) -> Pin {
+    Pin { item_id: item_id.into(), position }
+}
+
+fn with_rules(request: Request, rules: Rules) -> Request {
+    Request { rules, ..request }
+}
+
+#[test]
+fn pinned_items_stand_where_they_are_put() {
+    let engine = Fixture::new().engine();
+    let listed = |items: &[&str], limit, rules| engine.recommend(&with_rules(request(items, limit), rules));
+    let pins = |pins: &[Pin]| Rules { pins: pins.to_vec(), ..Rules::default() };
+    // Without pins: clog, pump, cap.
+    let outcome = listed(&["beret", "boot"], 3, pins(&[pin("gift", 2)]));
+    assert_eq!(ids(&outcome.response), ["clog", "gift", "pump"]);
+    let gift = &outcome.response.recommendations[1];
+    assert_eq!((gift.position, gift.source, gift.score), (2, Source::Pinned, 0.0));
+    assert_eq!(gift.reasons, [Reason::Pinned]);
+    // What telemetry counts is the models' part of the list.
+    assert_eq!((outcome.retrieval_scores.len(), outcome.features.len()), (2, 2 * 10));
+    // Two at one place, one behind the end, one that was seen, one that would be listed anyway, one twice.
+    let order = |pinned: &[Pin], limit| listed(&["beret", "boot"], limit, pins(pinned)).response;
+    assert_eq!(ids(&order(&[pin("gift", 1), pin("pump", 1)], 3)), ["gift", "pump", "clog"]);
+    assert_eq!(ids(&order(&[pin("gift", 99)], 3)), ["clog", "pump", "gift"]);
+    assert_eq!(ids(&order(&[pin("boot", 0), pin("clog", 3), pin("boot", 2)], 3)), ["boot", "pump", "clog"]);
+    assert_eq!(ids(&order(&[pin("gift", 1), pin("boot", 2), pin("beret", 3)], 2)), ["gift", "boot"]);
+    assert_eq!(ids(&order(&[pin("gift", 1)], 0)), [""; 0]);
+    // Not what the bundle does not know, nor what is excluded by name.
+    let rules = Rules { exclude: vec!["gift".into()], ..pins(&[pin("gift", 1), pin("nothing", 1)]) };
+    assert_eq!(ids(&listed(&["beret", "boot"], 3, rules).response), ["clog", "pump", "cap"]);
+    // The fallback list has them, too.
+    let fallback = listed(&[], 3, pins(&[pin("cap", 2)])).response;
+    assert_eq!(ids(&fallback), ["boot", "cap", "clog"]);
+}
+
+#[test]
+fn exploration_gives_places_to_chance_and_the_seed_decides() {
+    let engine = Fixture::new().engine();
+    let listed = |exploration, seed| {
+        let rules = Rules { exploration, ..Rules::default() };
+        engine.recommend(&Request { seed, ..with_rules(request(&["beret", "boot"], 2), rules) }).response
+    };
+    let plain = ids(&listed(None, 1)).join(" ");
+    assert_eq!(plain, "clog pump");
+    for none in [Some(0.0), Some(-1.0), Some(f32::NAN)] {
+        assert_eq!(ids(&listed(none, 1)).join(" "), plain, "{none:?}");
+    }
+    let always = listed(Some(7.0), 3);
+    let sources: Vec<Source> = always.recommendations.iter().map(|one| one.source).collect();
+    assert_eq!(sources, [Source::Exploration; 2]);
+    // Two of two, and then one of one.
+    let propensities = |list: &Response| list.recommendations.iter().map(|one| one.propensity).collect::<Vec<_>>();
+    assert_eq!(propensities(&always), [Some(0.5), Some(1.0)]);
+    assert_eq!(propensities(&listed(None, 1)), [None, None]);
+    assert_eq!(always, listed(Some(1.0), 3), "the same seed makes the same list");
+    // Cap and gift are what is not listed: each place goes to one of them in a tenth of the lists.
+    let lists: Vec<Response> = (0..4000).map(|seed| listed(Some(0.1), seed)).collect();
+    let at = |place: usize| {
+        let explored = |list: &&Response| list.recommendations[place].source == Source::Exploration;
+        lists.iter().filter(explored).count()
+    };
+    for place in 0..2 {
+        assert!((320..480).contains(&at(place)), "{} of 4000 at {place}", at(place));
+    }
+    let gifts = lists.iter().filter(|list| ids(list).contains(&"gift")).count();
+    assert!((300..500).contains(&gifts), "half of about 800: {gifts}");
+    for list in &lists {
+        for one in list.recommendations.iter().filter(|one| one.source == Source::Retrieval) {
+            assert!((one.propensity.unwrap() - 0.9).abs() < 1e-6, "{list:?}");
+        }
+        assert!(ids(list)[0] != ids(list)[1], "{list:?}");
+    }
+}
+
+#[test]
+fn what_would_end_after_the_deadline_is_left_out() {
+    let engine = Fixture::new().engine();
+    let asked = |deadline_ms| Request { deadline_ms, ..request(&["beret", "boot"], 3) };
+    let plain = engine.recommend(&asked(None));
+    // A clock that goes on by 4 ms at every look.
+    let recommend = |deadline_ms, memory: &mut SessionMemory| {
+        let clock = std::cell::Cell::new(0.0);
+        let elapsed = || clock.replace(clock.get() + 4.0);
+        engine.recommend_timed(&asked(Some(deadline_ms)), memory, &elapsed)
+    };
+    let memory = &mut SessionMemory::default();
+    assert_eq!(recommend(1000.0, memory), plain, "nothing is known of the steps, and all end in time");
+    // Looked at: at the start (0), before (4) and after (8) retrieval, and before the ranker (12).
+    let late = recommend(12.0, &mut SessionMemory::default());
+    assert_eq!(faults(&late.response), [FaultCode::DeadlineExceeded]);
+    assert!(late.response.faults[0].detail.starts_with("the ranker was left out: 12.0 of 12.0 ms"));
+    let own: Vec<f32> = late.response.recommendations.iter().map(|one| one.score).collect();
+    assert_eq!(own, late.retrieval_scores, "retrieval order");
+    assert_eq!(late.response.recommendations.len(), 3);
+    // Retrieval is known to take 4 ms by now: it would end at 4, after the deadline.
+    let fallback = recommend(3.0, memory);
+    assert_eq!(faults(&fallback.response), [FaultCode::DeadlineExceeded]);
+    assert!(fallback.response.faults[0].detail.starts_with("retrieval was left out"));
+    assert!(fallback.response.recommendations.iter().all(|one| one.source == Source::Fallback));
+    assert_eq!(recommend(-5.0, memory).response.recommendations, fallback.response.recommendations);
+    assert_eq!(engine.recommend(&asked(Some(0.0))).response.recommendations.len(), 3, "without a clock");
 }
 
 #[test]

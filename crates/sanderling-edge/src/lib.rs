@@ -1,8 +1,9 @@
 //! A wasi:http component: HTTP to sanderling-core calls and back.
 //!
 //! Built for plain `wasm32-unknown-unknown` and turned into a component by `./build.sh wasm`, so it
-//! imports nothing but HTTP and the wall clock: no files, no random source. Time and seed are fields of
-//! the request, as everywhere in the engine; the clock only stands in for an absent `now`.
+//! imports nothing but HTTP and clocks: no files, no random source. Time and seed are fields of
+//! the request, as everywhere in the engine; the wall clock only stands in for an absent `now`, and the
+//! monotonic one keeps `deadline_ms`.
 //!
 //! | Request | Body | Answer |
 //! |---|---|---|

@@ -1,6 +1,6 @@
 //! Which request reaches which call of the engine; knows nothing of WASI.
 
-use sanderling_core::{Bundle, BundleFiles, Engine, PublicKey, operations};
+use sanderling_core::{Bundle, BundleFiles, Engine, PublicKey, SessionMemory, operations};
 use sanderling_tract::FullRuntime;
 use sanderling_types::{Code, Error, Request, Result, Sha256Hash, unpack_files};
 use serde_json::{Value, json};
@@ -38,6 +38,8 @@ pub struct HttpRequest {
     pub public_key: Option<String>,
     /// The host's clock in Unix seconds, for requests that do not bring a time.
     pub now: i64,
+    /// The host's monotonic clock in milliseconds, for requests with a deadline.
+    pub clock_ms: fn() -> f64,
     /// The whole body.
     pub body: Vec<u8>,
 }
@@ -166,8 +168,11 @@ fn public_key(text: &str) -> Result<PublicKey> {
 }
 
 fn recommend(engine: &Engine, request: &HttpRequest) -> Result<Value> {
+    let start = (request.clock_ms)();
     check_length(&request.body, MAX_REQUEST_BYTES, "the request")?;
-    to_value(&engine.recommend(&Request::from_json(&request.body, request.now)?).response)
+    let asked = Request::from_json(&request.body, request.now)?;
+    let elapsed_ms = || (request.clock_ms)() - start;
+    to_value(&engine.recommend_timed(&asked, &mut SessionMemory::default(), &elapsed_ms).response)
 }
 
 fn run_operations(engine: &Engine, body: &[u8]) -> Result<Value> {
@@ -222,8 +227,14 @@ mod tests {
     use super::{HttpRequest, HttpResponse, Method, Service};
 
     fn ask(service: &mut Service, method: Method, path: &str, body: &[u8]) -> (HttpResponse, Value) {
-        let request =
-            HttpRequest { method, path: path.to_owned(), public_key: None, now: 0, body: body.to_vec() };
+        let request = HttpRequest {
+            method,
+            path: path.to_owned(),
+            public_key: None,
+            now: 0,
+            clock_ms: || 0.0,
+            body: body.to_vec(),
+        };
         let response = service.handle(&request);
         let body = serde_json::from_slice(&response.body).unwrap();
         (response, body)
@@ -270,6 +281,7 @@ mod tests {
             path: "/bundle".to_owned(),
             public_key: Some("xyz".to_owned()),
             now: 0,
+            clock_ms: || 0.0,
             body: Vec::new(),
         };
         let response = Service::default().handle(&request);

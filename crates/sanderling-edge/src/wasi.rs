@@ -44,7 +44,7 @@ fn read_request(request: &IncomingRequest) -> Result<HttpRequest, HttpResponse> 
     let max_bytes = Service::max_body_bytes(method, &path);
     let body = read_body(request, max_bytes).ok_or_else(|| Service::body_too_large(max_bytes))?;
     let now = i64::try_from(wasip2::clocks::wall_clock::now().seconds).unwrap_or(i64::MAX);
-    Ok(HttpRequest { method, path, public_key, now, body })
+    Ok(HttpRequest { method, path, public_key, now, clock_ms, body })
 }
 
 /// Reads the body, or nothing when it is longer than `max_bytes`. A body that breaks off comes
@@ -84,4 +84,8 @@ fn write_response(out: ResponseOutparam, response: &HttpResponse) {
 #[unsafe(no_mangle)]
 unsafe extern "Rust" fn __getrandom_v03_custom(_dest: *mut u8, _len: usize) -> Result<(), getrandom::Error> {
     Err(getrandom::Error::UNSUPPORTED)
+}
+
+fn clock_ms() -> f64 {
+    wasip2::clocks::monotonic_clock::now() as f64 / 1e6
 }

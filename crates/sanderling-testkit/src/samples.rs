@@ -139,6 +139,8 @@ impl World<'_> {
             ("price_filter", self.request(3, &json!({"filter": {"max_price": 30.0}}), 10)),
             ("category_cap", self.request(3, &json!({"category_cap": 1}), 10)),
             ("diversity", self.request(3, &json!({"diversity": 0.4}), 10)),
+            ("exploration", self.request(3, &json!({"exploration": 0.5}), 10)),
+            ("pins", self.request(3, &json!({"pins": [{"item_id": self.id(9), "position": 2}]}), 10)),
             ("boosts", self.request(3, &json!({"boosts": [{"item_ids": [self.id(5)], "add": 100}]}), 10)),
             ("zero_limit", self.request(3, &json!({}), 0)),
             ("huge_limit", self.request(3, &json!({}), 100_000)),

@@ -101,6 +101,7 @@ pub fn request(split: &Split, case: Case, limit: u32, exclude_seen: bool) -> Req
         limit,
         now: if with_time { target.timestamp } else { 0 },
         seed: 0,
+        ..Request::default()
     }
 }
 

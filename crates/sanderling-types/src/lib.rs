@@ -42,7 +42,7 @@ pub use manifest::{
     Quantisation, RuntimeKind, Shapes, TelemetryConstants, TimeKind, TrainingWindow,
 };
 pub use recommend::{
-    Boost, Context, Fault, FaultCode, Filter, Reason, Recommendation, Request, Response, Rules, Source,
+    Boost, Context, Fault, FaultCode, Filter, Pin, Reason, Recommendation, Request, Response, Rules, Source,
 };
 pub use report::{Observation, Report, ReportReceipt, ReportStatus};
 pub use vocabulary::{ItemRows, Vocabulary};

@@ -44,6 +44,25 @@ pub struct Rules {
     /// the nearer end. See `sanderling_core::policy::diversify`.
     #[serde(deserialize_with = "any_number")]
     pub diversity: Option<f32>,
+    /// Items that stand at a place of their own, whatever the models say.
+    #[serde(deserialize_with = "null_as_default")]
+    pub pins: Vec<Pin>,
+    /// The chance of each place, 0 (none) to 1, to go to a random candidate, so that the site learns of items that the
+    /// models do not list; what is outside counts as the nearer end. See `sanderling_core::policy::explore`.
+    #[serde(deserialize_with = "any_number")]
+    pub exploration: Option<f32>,
+}
+
+/// An item at a place of its own. It is listed even if it was seen or no condition lets it through, but not if it is
+/// excluded by name or the bundle does not know it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The item.
+    pub item_id: ItemId,
+    /// 1-based place; 0 counts as 1. One behind the end of the list is its last place, and of two pins at one place the
+    /// second comes after the first.
+    pub position: u32,
 }
 
 /// An addition to the ranker scores of some items: those that are named, and those in one of the categories.
@@ -83,6 +102,10 @@ pub struct Request {
     pub now: i64,
     /// Seed of every random choice.
     pub seed: u64,
+    /// How long the answer may take, in milliseconds of the host's clock: a step that would end later is left out, with a
+    /// fault. Without it everything is done, however long it takes.
+    #[serde(deserialize_with = "any_number")]
+    pub deadline_ms: Option<f32>,
 }
 
 impl Default for Request {
@@ -94,6 +117,7 @@ impl Default for Request {
             limit: Self::DEFAULT_LIMIT,
             now: 0,
             seed: 0,
+            deadline_ms: None,
         }
     }
 }
@@ -167,6 +191,10 @@ pub enum Source {
     /// The popularity list that is served without a usable session or model, and what fills a list
     /// when neighbours are too few.
     Fallback,
+    /// The request's rules.
+    Pinned,
+    /// Chance, among the candidates.
+    Exploration,
 }
 
 /// Why an item is in the list, in a form that a page can show.
@@ -195,6 +223,8 @@ pub enum Reason {
     },
     /// Many others chose it.
     Popular,
+    /// The site put it there.
+    Pinned,
 }
 
 /// One item of the answer.
@@ -204,12 +234,16 @@ pub struct Recommendation {
     pub item_id: ItemId,
     /// 1-based place in the list.
     pub position: u32,
-    /// Raw ranker score, not a probability; 0 for fallbacks.
+    /// Raw ranker score, not a probability; 0 for fallbacks and pinned items.
     pub score: f32,
     /// Which part of the engine proposed it.
     pub source: Source,
     /// Why it is here, strongest first.
     pub reasons: Vec<Reason>,
+    /// The chance that its place had of getting it, given those before it; only in lists with exploration, where logs need it
+    /// to judge a model by what another one listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f32>,
 }
 
 /// A degraded step that did not stop the engine.
@@ -229,6 +263,8 @@ pub enum FaultCode {
     TooFewItems,
     /// `limit` was larger than the bundle's limit and was lowered.
     LimitLowered,
+    /// A step would have ended after `deadline_ms` and was left out.
+    DeadlineExceeded,
 }
 
 impl FaultCode {
@@ -241,6 +277,7 @@ impl FaultCode {
         (FaultCode::RankerFailed, "ranker_failed"),
         (FaultCode::TooFewItems, "too_few_items"),
         (FaultCode::LimitLowered, "limit_lowered"),
+        (FaultCode::DeadlineExceeded, "deadline_exceeded"),
     ];
 
     /// The stable string form.

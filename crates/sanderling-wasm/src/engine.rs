@@ -14,6 +14,13 @@ const RUNTIME: sanderling_tract::FullRuntime = sanderling_tract::FullRuntime;
 #[cfg(not(feature = "full"))]
 const RUNTIME: sanderling_core::SlimRuntime = sanderling_core::SlimRuntime;
 
+#[wasm_bindgen]
+extern "C" {
+    /// Milliseconds of a clock that never goes back; every host of wasm has it.
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn performance_now() -> f64;
+}
+
 /// One loaded bundle with its telemetry.
 #[wasm_bindgen]
 #[derive(Debug)]
@@ -89,7 +96,9 @@ impl WasmEngine {
         if given.as_f64().is_none_or(|given| !given.is_finite()) {
             request.now = now;
         }
-        let outcome = self.engine.recommend_remembering(&request, &mut self.memory);
+        let start = if request.deadline_ms.is_some() { performance_now() } else { 0.0 };
+        let elapsed_ms = || performance_now() - start;
+        let outcome = self.engine.recommend_timed(&request, &mut self.memory, &elapsed_ms);
         self.telemetry.record(&outcome);
         to_js(&outcome.response)
     }

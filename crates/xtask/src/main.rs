@@ -51,6 +51,8 @@ fn bindgen(input: &Path, name: &str, out_dir: &Path, keep_names: bool) -> Result
         .out_name(name)
         .web(true)?
         .typescript(true)
+        // What the npm package calls after a trap.
+        .reset_state_function(true)
         .remove_name_section(!keep_names)
         .remove_producers_section(true)
         .generate(out_dir)

@@ -6,7 +6,7 @@
 import { interactionFromWire, interactionToWire, rulesToWire } from './boundary.js';
 import type { WireInteraction, WireRequest, WireRules } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
-import type { Boost, Consent, Fault, Filter, ObserveOptions, RecommendOptions, Rules } from './types.js';
+import type { Boost, Consent, Fault, Filter, ObserveOptions, Pin, RecommendOptions, Rules } from './types.js';
 
 /** Longest accepted item id, in UTF-16 units. */
 export const MAX_ITEM_ID_LENGTH = 512;
@@ -22,26 +22,36 @@ export function clockSeconds(): number {
 }
 
 /**
- * Checks the options of `recommend`; `session` answers for a request that carries none. Interactions
+ * Checks the options of `recommend`; `sessionAt` gives the session of a request that carries none. Interactions
  * whose id or kind no bundle can know are left out, and named by a fault.
  */
 export function checkRequest(
-  options: RecommendOptions, session: WireInteraction[],
+  options: RecommendOptions, sessionAt: (now: number) => WireInteraction[],
 ): { request: WireRequest; faults: Fault[] } {
   return guarded('the options of recommend', () => {
     const from = record(options, 'options');
     const now = timeOf(from['now'], 'now');
     const given = from['session'] === undefined ? undefined : list(from['session'], 'session');
-    const kept = given?.flatMap(checkSessionEntry) ?? session;
+    const kept = given?.flatMap(checkSessionEntry) ?? [...sessionAt(now)];
     const numDropped = given === undefined ? 0 : given.length - kept.length;
     const detail = `${numDropped} of ${given?.length ?? 0} session items have an id or kind that is empty or too long`;
+    const rules = checkRules(from['rules']);
+    if (from['near'] !== undefined) {
+      const near = boundedText(from['near'], 'near', MAX_ITEM_ID_LENGTH);
+      kept.push({ item_id: near, kind: 'view', timestamp: now });
+      rules.exclude = [...(rules.exclude ?? []), near];
+    }
+    const deadline = from['deadlineMs'];
+    if (deadline !== undefined && typeof deadline !== 'number') throw wrongType('deadlineMs', 'a number', deadline);
     const request = {
       session: kept,
       context: checkContext(from['context']),
-      rules: checkRules(from['rules']),
+      rules,
       limit: checkLimit(from['limit']),
       now,
       seed: count(from['seed'], 'seed', Number.MAX_SAFE_INTEGER) ?? Math.abs(now),
+      // No deadline is as good as an endless one.
+      ...(deadline === undefined || Number.isNaN(deadline) || deadline === Infinity ? {} : { deadline_ms: Math.max(deadline, 0) }),
     };
     return { request, faults: numDropped === 0 ? [] : [{ code: 'unknown_items', detail }] };
   });
@@ -62,6 +72,16 @@ export function checkInteraction(options: ObserveOptions): WireInteraction {
 /** How many items are wanted. */
 export function checkLimit(value: unknown): number {
   return count(value, 'limit', MAX_U32) ?? DEFAULT_LIMIT;
+}
+
+/** After how long a pause a new session begins. */
+export function checkIdleSeconds(value: unknown): number {
+  if (typeof value !== 'number') throw wrongType('sessionIdleSeconds', 'a number', value);
+  if (value > 0) return value;
+  throw new RecommenderError('invalid_argument', 'sessionIdleSeconds is out of range', {
+    expected: 'a number above 0, or Infinity',
+    found: String(value),
+  });
 }
 
 /** Unix seconds; the clock where nothing usable is given. */
@@ -171,13 +191,25 @@ function checkRules(value: unknown): WireRules {
   }
   const cap = count(from['categoryCap'], 'rules.categoryCap', MAX_U32);
   if (cap !== undefined) rules.categoryCap = cap;
-  if (from['diversity'] !== undefined) {
-    if (typeof from['diversity'] !== 'number') throw wrongType('rules.diversity', 'a number', from['diversity']);
-    if (!Number.isNaN(from['diversity'])) rules.diversity = clamp(from['diversity'], 0, 1);
+  for (const name of ['diversity', 'exploration'] as const) {
+    const share = from[name];
+    if (share === undefined) continue;
+    if (typeof share !== 'number') throw wrongType(`rules.${name}`, 'a number', share);
+    if (!Number.isNaN(share)) rules[name] = clamp(share, 0, 1);
   }
+  if (from['pins'] !== undefined) rules.pins = list(from['pins'], 'rules.pins').map(checkPin);
   if (from['boosts'] !== undefined) rules.boosts = list(from['boosts'], 'rules.boosts').map(checkBoost);
   if (from['filter'] !== undefined) rules.filter = checkFilter(from['filter']);
   return rulesToWire(rules);
+}
+
+function checkPin(value: unknown, index: number): Pin {
+  const name = `rules.pins[${index}]`;
+  const from = record(value, name);
+  if (typeof from['itemId'] !== 'string') throw wrongType(`${name}.itemId`, 'a string', from['itemId']);
+  const position = count(from['position'], `${name}.position`, MAX_U32);
+  if (from['position'] === undefined) throw wrongType(`${name}.position`, 'a number', undefined);
+  return { itemId: from['itemId'], position: position ?? 1 };
 }
 
 function checkBoost(value: unknown, index: number): Boost {

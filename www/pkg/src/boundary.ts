@@ -28,6 +28,8 @@ export function rulesToWire(rules: Rules): WireRules {
   if (rules.excludeSeen !== undefined) wire.exclude_seen = rules.excludeSeen;
   if (rules.categoryCap !== undefined) wire.category_cap = rules.categoryCap;
   if (rules.diversity !== undefined) wire.diversity = rules.diversity;
+  if (rules.exploration !== undefined) wire.exploration = rules.exploration;
+  if (rules.pins !== undefined) wire.pins = rules.pins.map(({ itemId, position }) => ({ item_id: itemId, position }));
   if (rules.boosts !== undefined) {
     wire.boosts = rules.boosts.map(({ itemIds, categories, add }) => ({
       add, ...(itemIds === undefined ? {} : { item_ids: [...itemIds] }), ...(categories === undefined ? {} : { categories: [...categories] }),
@@ -50,6 +52,7 @@ export function recommendationFromWire(wire: WireRecommendation): Recommendation
     score: wire.score,
     source: wire.source as Source,
     reasons: wire.reasons.flatMap(reasonFromWire),
+    ...(wire.propensity === undefined ? {} : { propensity: wire.propensity }),
   };
 }
 
@@ -63,7 +66,8 @@ function reasonFromWire(wire: WireReason): Reason[] {
     case 'category':
       return [{ kind: 'category', category: wire.category ?? '' }];
     case 'popular':
-      return [{ kind: 'popular' }];
+    case 'pinned':
+      return [{ kind: wire.kind }];
     default:
       return [];
   }
@@ -74,8 +78,10 @@ export function responseFromWire(wire: WireResponse): RecommendResponse {
 }
 
 export function recommendationToWire(recommendation: Recommendation): WireRecommendation {
-  const { itemId, position, score, source, reasons } = recommendation;
-  return { item_id: itemId, position, score, source, reasons: reasons.map(reasonToWire) };
+  const { itemId, position, score, source, reasons, propensity } = recommendation;
+  return {
+    item_id: itemId, position, score, source, reasons: reasons.map(reasonToWire), ...(propensity === undefined ? {} : { propensity }),
+  };
 }
 
 function reasonToWire(reason: Reason): WireReason {
@@ -89,7 +95,7 @@ function reasonToWire(reason: Reason): WireReason {
   }
 }
 
-export function bundleInfoFromWire(manifest: WireManifest, hash: string): BundleInfo {
+export function bundleInfoFromWire(manifest: WireManifest, hash: string): Omit<BundleInfo, 'isLastGood'> {
   const { limits, telemetry, shapes } = manifest;
   return {
     hash,

@@ -7,12 +7,20 @@ import * as slim from '../wasm/sanderling_wasm.js';
 import { recommenderOn } from './load.js';
 import { browser } from './platforms/browser.js';
 import type { RecommenderBase } from './recommender.js';
+import { WorkerRecommender, type WorkerLoadOptions } from './worker-client.js';
 
 export * from './index.js';
 
 /** Recommends on the device; see {@link RecommenderBase}. */
-export const Recommender = recommenderOn(browser({
-  slim: { bindings: () => slim, wasm: () => new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url) },
-  full: { bindings: () => import('../wasm/sanderling_full.js'), wasm: () => new URL('../wasm/sanderling_full_bg.wasm', import.meta.url) },
-}));
+export const Recommender = Object.assign(
+  recommenderOn(browser({
+    slim: { bindings: () => slim, wasm: () => new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url) },
+    full: { bindings: () => import('../wasm/sanderling_full.js'), wasm: () => new URL('../wasm/sanderling_full_bg.wasm', import.meta.url) },
+  })),
+  {
+    /** Loads a bundle into a worker of its own, which is asked by promises; rejects as `load`. */
+    inWorker: (source: string | URL | WorkerLoadOptions): Promise<WorkerRecommender> =>
+      WorkerRecommender.load(() => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'sanderling' }), source),
+  },
+);
 export type Recommender = RecommenderBase;

@@ -20,6 +20,8 @@ export interface WireRules {
   category_cap?: number;
   boosts?: { item_ids?: string[]; categories?: string[]; add: number }[];
   diversity?: number;
+  pins?: { item_id: string; position: number }[];
+  exploration?: number;
 }
 
 export interface WireRequest {
@@ -29,6 +31,7 @@ export interface WireRequest {
   limit: number;
   now: number;
   seed: number;
+  deadline_ms?: number;
 }
 
 export interface WireReason {
@@ -45,6 +48,7 @@ export interface WireRecommendation {
   score: number;
   source: string;
   reasons: WireReason[];
+  propensity?: number;
 }
 
 export interface WireResponse {
@@ -61,6 +65,7 @@ export interface WireManifest {
   limits: { max_candidates: number; max_limit: number; max_session_len: number };
   policy?: { category_cap?: number | null; exclude_seen?: boolean };
   shapes: { dim: number; num_features: number; num_items: number };
+  training?: { split?: string };
   telemetry: { epsilon: number; fields_per_report: number; report_bytes: number; window_seconds: number };
 }
 

@@ -5,5 +5,6 @@ export { IndexedDbStorage } from './indexed-db.js';
 export { decodeRequest, encodeResponse } from './wire.js';
 export type { Engine, Json } from './engine.js';
 export type { RecommenderBase } from './recommender.js';
+export type { WorkerLoadOptions, WorkerRecommender } from './worker-client.js';
 export type { Telemetry } from './telemetry.js';
 export type * from './types.js';

@@ -1,18 +1,21 @@
-import { checkConsent, checkSessionLength, record, wrongType } from './arguments.js';
+import { checkConsent, checkIdleSeconds, checkSessionLength, record, wrongType } from './arguments.js';
 import { bundleInfoFromWire } from './boundary.js';
 import { fetchBundle, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
-import type { Engine, EngineConstructor, WireManifest } from './engine.js';
-import { RecommenderError, toRecommenderError } from './errors.js';
+import type { Engine, WireManifest } from './engine.js';
+import { isErrorCode, RecommenderError, toRecommenderError } from './errors.js';
+import { dropLastGood, keepLastGood, lastGood, mayFallBack } from './last-good.js';
+import { LiveEngine } from './live-engine.js';
 import type { Platform } from './platform.js';
 import { rememberPopular } from './popular.js';
-import { engineConstructor, type Runtime } from './runtime.js';
+import { type Instance, instanceOf, type Runtime } from './runtime.js';
 import { reportsUrl, type Sender } from './sender.js';
 import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
 import type { BundleInfo, Consent, Fetch, LoadOptions } from './types.js';
 
 const DEFAULT_MAX_BUNDLE_BYTES = 256 * 1024 * 1024;
 const DEFAULT_MAX_SESSION_LENGTH = 200;
+const DEFAULT_SESSION_IDLE_SECONDS = 1800;
 const DEFAULT_SEND_TIMEOUT_SECONDS = 10;
 
 /** Everything that a recommender is made of. */
@@ -29,6 +32,7 @@ export interface OpenedRecommender {
   openStorage: () => Promise<DeviceStorage>;
   sender: Sender | undefined;
   maxSessionLength: number;
+  sessionIdleSeconds: number;
   autoSend: boolean;
 }
 
@@ -38,21 +42,31 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const consent = options.consent === undefined ? defaultConsent() : checkConsent(options.consent);
   const maxSessionLength = checkSessionLength(options.maxSessionLength ?? DEFAULT_MAX_SESSION_LENGTH);
   const fetch = options.fetch ?? platform.fetch;
-  const engine = options.engine ?? (await loadEngine(options, platform, fetch));
+  const stores = effectiveConsent(consent) !== 'none';
+  const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
+  const { engine, isLastGood } = options.engine === undefined
+    ? await loadEngine(options, platform, fetch, keeps)
+    : { engine: options.engine, isLastGood: false };
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
   const manifest = engine.manifest();
   return {
     engine,
     ownsEngine: options.engine === undefined,
     manifest,
-    bundle: bundleInfoFromWire(manifest, engine.bundleHash()),
+    bundle: { ...bundleInfoFromWire(manifest, engine.bundleHash()), isLastGood },
     consent,
-    storage: effectiveConsent(consent) === 'none' ? await forgottenStorage(options, platform) : await openStorage(),
+    storage: stores ? await openStorage() : await forgottenStorage(options, platform),
     openStorage,
     sender: senderOf(options, platform, fetch),
     maxSessionLength,
+    sessionIdleSeconds: options.sessionIdleSeconds === undefined ? idleSecondsOf(manifest) : checkIdleSeconds(options.sessionIdleSeconds),
     autoSend: options.autoSend ?? true,
   };
+}
+
+/** Only where sessions were trained on, each for itself, does a new one begin with nothing. */
+function idleSecondsOf(manifest: WireManifest): number {
+  return manifest.training?.split === 'next-click' ? DEFAULT_SESSION_IDLE_SECONDS : Infinity;
 }
 
 function readOptions(source: string | URL | LoadOptions): LoadOptions {
@@ -66,32 +80,63 @@ function readOptions(source: string | URL | LoadOptions): LoadOptions {
   });
 }
 
-async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch): Promise<Engine> {
+/** The engine of the bundle in its folder; or, where that cannot be opened and `keeps` is true, of the last one that could. */
+async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch, keeps: boolean): Promise<LoadedEngine> {
   const publicKey = options.publicKey === undefined ? undefined : readKey(options.publicKey);
   const runtimes = loader(options, platform, fetch);
-  // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
-  const open = async (reload: boolean): Promise<Engine> => {
-    const [bundle] = await Promise.all([readFiles(options, platform, fetch, reload), runtimes.first]);
-    return runtimes.open(bundle, publicKey);
+  const { signal: _, ...lasting } = options;
+  const open = async (read: (options: LoadOptions) => Promise<BundleFiles>): Promise<LoadedEngine> => {
+    // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
+    const [bundle] = await Promise.all([read(options), runtimes.first]);
+    const { engine, instance } = await runtimes.open(bundle, publicKey);
+    const live = new LiveEngine(engine, instance, async () => {
+      const { files, digests } = await read(lasting);
+      return new instance.Engine(files, publicKey, digests);
+    });
+    rememberPopular(live, bundle.files);
+    return { engine: live, files: bundle, isLastGood: false };
   };
+  const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload));
+  if (options.baseUrl === undefined) return fromSource(false);
+  const folder = resolveFolder(platform, options.baseUrl);
   try {
-    return await open(false);
+    // A cache may hold a damaged or outdated copy; the second refusal is final.
+    const loaded = await fromSource(false).catch((thrown: unknown) => {
+      const error = toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
+      if (error.code !== 'hash_mismatch' && error.code !== 'file_truncated') throw error;
+      return fromSource(true);
+    });
+    if (keeps) void keepLastGood(folder, loaded.engine.bundleHash(), loaded.files);
+    return loaded;
   } catch (thrown) {
-    const error = toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
-    const stale = error.code === 'hash_mismatch' || error.code === 'file_truncated';
-    if (!stale || options.baseUrl === undefined) throw error;
+    const kept = keeps && mayFallBack(thrown) ? await lastGood(folder) : undefined;
+    if (kept === undefined) throw thrown;
+    const read = async (): Promise<BundleFiles> => (await lastGood(folder)) ?? kept;
+    const loaded = await open(read).catch(() => {
+      throw thrown;
+    });
+    return { ...loaded, isLastGood: true };
   }
-  // A cache may hold a damaged or outdated copy; the second refusal is final.
-  return open(true);
+}
+
+interface LoadedEngine {
+  engine: Engine;
+  files: BundleFiles;
+  isLastGood: boolean;
+}
+
+interface Opened {
+  engine: Engine;
+  instance: Instance;
 }
 
 /** Opens bundles with the first runtime of a platform, and with the full one where a bundle needs it. */
 function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: Platform, fetch: Fetch): {
-  first: Promise<EngineConstructor>;
-  open(bundle: BundleFiles, publicKey?: Uint8Array): Promise<Engine>;
+  first: Promise<Instance>;
+  open(bundle: BundleFiles, publicKey?: Uint8Array): Promise<Opened>;
 } {
-  const compile = (runtime: Runtime): Promise<EngineConstructor> =>
-    engineConstructor(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
+  const compile = (runtime: Runtime): Promise<Instance> =>
+    instanceOf(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
   const first = compile((slim ?? full)!);
   first.catch(() => {});
   return {
@@ -111,12 +156,17 @@ function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: P
   };
 }
 
-function construct(Engine: EngineConstructor, { files, digests }: BundleFiles, publicKey?: Uint8Array): Engine {
+function construct(instance: Instance, { files, digests }: BundleFiles, publicKey?: Uint8Array): Opened {
+  if (instance.isDisabled) {
+    throw new RecommenderError('inference_failed', 'the engine stopped too often and is not started again', {
+      found: `${instance.numDiscarded} times`,
+      hint: 'reload the page',
+    });
+  }
   try {
-    const engine = new Engine(files, publicKey, digests);
-    rememberPopular(engine, files);
-    return engine;
+    return { engine: new instance.Engine(files, publicKey, digests), instance };
   } catch (thrown) {
+    if (!isErrorCode((thrown as { code?: unknown } | null)?.code)) instance.discard();
     throw toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
   }
 }
@@ -178,6 +228,7 @@ async function persistentStorage(options: LoadOptions, platform: Platform): Prom
 
 /** Without consent nothing is kept, and what an earlier visit was allowed to keep is removed. */
 async function forgottenStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
+  if (platform.keepsBundles) await dropLastGood();
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
   await (storage?.destroy?.() ?? storage?.clear())?.catch(() => {});
   return new MemoryStorage();

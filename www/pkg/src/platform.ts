@@ -16,6 +16,8 @@ export interface Platform {
   readonly freshRequest: RequestInit;
   /** Request settings that keep cookies, referrers and redirects out of reports. */
   readonly reportRequest: RequestInit;
+  /** Whether the last good bundle of a folder is kept in Cache Storage. */
+  readonly keepsBundles: boolean;
   /** The storage that outlives the page, where there is one. */
   openStorage(name: string): DeviceStorage | undefined;
 }

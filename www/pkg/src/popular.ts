@@ -34,6 +34,8 @@ export function popularList(engine: Engine, manifest: WireManifest, request: Wir
   const only = rules.only?.length ? new Set(rules.only) : undefined;
   const matches = matcher(vocabulary, rules.filter ?? {});
   const numListed = new Map<number, number>();
+  const pinned = pinsOf(rules, new Set(vocabulary.item_ids));
+  for (const { itemId } of pinned) excluded.add(itemId);
   const listed: string[] = [];
   for (const [row, itemId] of vocabulary.item_ids.entries()) {
     if (listed.length >= limit) break;
@@ -46,9 +48,31 @@ export function popularList(engine: Engine, manifest: WireManifest, request: Wir
     }
     listed.push(itemId);
   }
-  return listed.map((item_id, index) => ({
-    item_id, position: index + 1, score: 0, source: 'fallback', reasons: [{ kind: 'popular' }],
+  return withPins(listed, pinned, limit).map(({ itemId: item_id, isPinned }, index) => ({
+    item_id, position: index + 1, score: 0,
+    source: isPinned ? 'pinned' : 'fallback', reasons: [{ kind: isPinned ? 'pinned' : 'popular' }],
   }));
+}
+
+/** Known items that are not excluded by name, each once, in the order of their places (from 0). */
+function pinsOf({ pins = [], exclude = [] }: WireRequest['rules'], known: ReadonlySet<string>): { itemId: string; place: number }[] {
+  const byItem = new Map<string, number>();
+  for (const { item_id: itemId, position } of pins) {
+    if (known.has(itemId) && !exclude.includes(itemId) && !byItem.has(itemId)) byItem.set(itemId, Math.max(position - 1, 0));
+  }
+  return [...byItem].map(([itemId, place]) => ({ itemId, place })).sort((a, b) => a.place - b.place);
+}
+
+/** Each pinned item at its place or as near behind it as there is room; those behind the end take the last places. */
+function withPins(listed: string[], pinned: { itemId: string; place: number }[], limit: number): { itemId: string; isPinned: boolean }[] {
+  const length = Math.min(limit, listed.length + pinned.length);
+  const waiting = pinned.slice(0, length);
+  const rest = [...listed];
+  return Array.from({ length }, (_, place) => {
+    const next = waiting[0];
+    const isDue = next !== undefined && (next.place <= place || place + waiting.length >= length);
+    return isDue ? { itemId: waiting.shift()!.itemId, isPinned: true } : { itemId: rest.shift()!, isPinned: false };
+  });
 }
 
 function matcher(vocabulary: Vocabulary, filter: NonNullable<WireRequest['rules']['filter']>): (row: number) => boolean {

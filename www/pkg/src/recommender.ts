@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import {
-  boundedText, checkConsent, checkInteraction, checkLimit, checkPosition, checkRequest, clockSeconds, MAX_ITEM_ID_LENGTH,
+  boundedText, checkConsent, checkInteraction, checkLimit, checkPosition, checkRequest, clockSeconds, list, MAX_ITEM_ID_LENGTH,
   record,
 } from './arguments.js';
 import { interactionFromWire, recommendationFromWire, responseFromWire } from './boundary.js';
@@ -8,18 +8,27 @@ import { effectiveConsent, privacySignal } from './consent.js';
 import type { Engine } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import { Keeper } from './keeper.js';
+import { dropLastGood } from './last-good.js';
 import type { OpenedRecommender } from './open.js';
 import { popularList } from './popular.js';
 import { Session } from './session.js';
 import { MemoryStorage } from './storage.js';
 import { Telemetry } from './telemetry.js';
 import type {
-  BundleInfo, Consent, DeviceExport, ObserveOptions, OutcomeOptions, PrivacySignal, Recommendation, RecommendOptions,
+  BundleInfo, Consent, DeviceExport, ObserveOptions, OutcomeOptions, PrivacySignal, RankOptions, Recommendation, RecommendOptions,
   RecommendResponse, SessionInteraction, SimilarOptions,
 } from './types.js';
 
 /** Browsers without the symbol get a stand-in, so that the class can be declared everywhere. */
 const disposeSymbol: typeof Symbol.dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
+
+/** As if `thrown` had not been caught, without stopping who caught it. */
+function report(thrown: unknown): void {
+  if (typeof reportError === 'function') return reportError(thrown);
+  queueMicrotask(() => {
+    throw thrown;
+  });
+}
 
 interface PageGlobals {
   document?: Pick<EventTarget, 'addEventListener' | 'removeEventListener'>;
@@ -39,6 +48,8 @@ export abstract class RecommenderBase {
   readonly #session: Session;
   #consent: Consent;
   #freed = false;
+  #revision = 0;
+  readonly #listeners = new Set<() => void>();
   /** A page that is hidden may never be shown again. */
   readonly #save = (): void => this.telemetry.saveNow();
 
@@ -48,7 +59,7 @@ export abstract class RecommenderBase {
     this.#consent = opened.consent;
     this.bundle = opened.bundle;
     this.#keeper = new Keeper(opened.storage);
-    this.#session = new Session(this.#keeper, opened.maxSessionLength);
+    this.#session = new Session(this.#keeper, opened.maxSessionLength, () => this.#changed());
     this.telemetry = new Telemetry({
       engine: opened.engine,
       bundle: opened.bundle,
@@ -80,6 +91,20 @@ export abstract class RecommenderBase {
   /** The remembered interactions, oldest first. */
   get session(): SessionInteraction[] {
     return this.#session.interactions.map(interactionFromWire);
+  }
+
+  /** Counts the changes of the session: the same number means the same recommendations for the same options. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /**
+   * Calls `listener` after every change of the session, by whichever tab, until the returned function is called. What
+   * `listener` throws is nobody's: it is reported like any uncaught error, and the others are still called.
+   */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /** The low-level engine, in the wasm boundary's own terms. */
@@ -118,17 +143,32 @@ export abstract class RecommenderBase {
    */
   recommend(options: RecommendOptions = {}): RecommendResponse {
     this.#checkAlive();
-    const { request, faults } = checkRequest(options, this.#session.interactions);
+    const { sessionIdleSeconds } = this.#opened;
+    const { request, faults } = checkRequest(options, (now) => this.#session.current(now, sessionIdleSeconds));
     try {
       const wire = this.telemetry.counting(request.now, () => this.#opened.engine.recommend(request));
       this.telemetry.changed();
       const response = responseFromWire(wire);
       return faults.length === 0 ? response : { ...response, faults: [...faults, ...response.faults] };
     } catch (thrown) {
-      const { message } = toRecommenderError(thrown, 'internal', 'the engine failed');
+      const { message, details } = toRecommenderError(thrown, 'internal', 'the engine failed');
+      const detail = details.found === undefined ? message : `${message}: ${details.found}`;
       const recommendations = popularList(this.#opened.engine, this.#opened.manifest, request).map(recommendationFromWire);
-      return { recommendations, faults: [...faults, { code: 'engine_failed', detail: message }] };
+      return { recommendations, faults: [...faults, { code: 'engine_failed', detail }] };
     }
+  }
+
+  /**
+   * Puts items that the page already has in the order in which this user would want them: as {@link
+   * RecommenderBase.recommend} of nothing else. Items that the bundle does not know, or that a rule leaves out, are missing.
+   *
+   * @throws RecommenderError `invalid_argument` for an argument of a wrong type.
+   */
+  rank(itemIds: readonly string[], options: RankOptions = {}): RecommendResponse {
+    const { rules, ...rest } = record(options, 'options') as RankOptions;
+    const limit = list(itemIds, 'itemIds').length;
+    if (limit === 0) return { recommendations: [], faults: [] };
+    return this.recommend({ ...rest, limit, rules: { excludeSeen: false, ...rules, only: itemIds } });
   }
 
   /**
@@ -204,6 +244,7 @@ export abstract class RecommenderBase {
     if (this.#freed) return;
     this.#freed = true;
     (globalThis as PageGlobals).document?.removeEventListener('visibilitychange', this.#save);
+    this.#listeners.clear();
     this.telemetry.stop();
     const { engine, ownsEngine } = this.#opened;
     // Writes that are under way still read the engine's counts.
@@ -223,6 +264,7 @@ export abstract class RecommenderBase {
     const { storage } = this.#keeper;
     this.#keeper.storage = new MemoryStorage();
     await (storage.destroy?.() ?? storage.clear()).catch(() => {});
+    await dropLastGood();
   }
 
   async #startStoring(): Promise<void> {
@@ -239,6 +281,17 @@ export abstract class RecommenderBase {
       this.telemetry.changed();
     } catch {
       this.#keeper.numFailures += 1;
+    }
+  }
+
+  #changed(): void {
+    this.#revision += 1;
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener();
+      } catch (thrown) {
+        report(thrown);
+      }
     }
   }
 

@@ -5,6 +5,8 @@ import type { Fetch, WasmSource } from './types.js';
 /** The bindings that belong to a compiled engine. */
 export interface Bindings {
   default: (options: { module_or_path: unknown }) => Promise<unknown>;
+  /** Puts a new instance in the place of the one that all engines run in. */
+  __wbg_reset_state: () => void;
   WasmEngine: unknown;
 }
 
@@ -20,10 +22,52 @@ export interface Runtimes {
   full?: Runtime;
 }
 
-const ready = new WeakMap<Runtime, Promise<EngineConstructor>>();
+/** So many instances may fail before a page goes without. */
+const MAX_DISCARDED = 3;
+
+/** The wasm instance of a runtime that a page's engines run in, and its successors. */
+export class Instance {
+  /** Makes engines in the present instance. */
+  readonly Engine: EngineConstructor;
+  readonly #reset: () => void;
+  readonly #listeners = new Set<() => void>();
+  /** Instances that failed. */
+  numDiscarded = 0;
+
+  constructor({ WasmEngine, __wbg_reset_state: reset }: Bindings) {
+    this.Engine = WasmEngine as EngineConstructor;
+    this.#reset = reset;
+  }
+
+  /** Whether so many instances have failed that there is no new one. */
+  get isDisabled(): boolean {
+    return this.numDiscarded >= MAX_DISCARDED;
+  }
+
+  /** Calls `listener` after an instance was discarded, until the result is called. */
+  onDiscarded(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Leaves the instance and all its engines behind; nothing of them may be called again, not even `free`. */
+  discard(): void {
+    this.numDiscarded += 1;
+    if (!this.isDisabled) {
+      try {
+        this.#reset();
+      } catch {
+        this.numDiscarded = MAX_DISCARDED;
+      }
+    }
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
+
+const ready = new WeakMap<Runtime, Promise<Instance>>();
 
 /** Compiles an engine once for this module; a failed attempt may be repeated. */
-export function engineConstructor(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<EngineConstructor> {
+export function instanceOf(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
   const known = ready.get(runtime);
   if (known !== undefined) return known;
   const compiled = compile(runtime, fetch, wasm).catch((thrown: unknown) => {
@@ -34,7 +78,7 @@ export function engineConstructor(runtime: Runtime, fetch: Fetch, wasm?: WasmSou
   return compiled;
 }
 
-async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<EngineConstructor> {
+async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
   const [bindings, source] = await Promise.all([runtime.bindings(), wasm ?? runtime.wasm()]);
   const module_or_path = typeof source === 'string' || source instanceof URL ? await request(fetch, source) : source;
   try {
@@ -44,7 +88,7 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
     error.details.hint ??= 'a page with a Content-Security-Policy needs script-src \'wasm-unsafe-eval\'';
     throw error;
   }
-  return bindings.WasmEngine as EngineConstructor;
+  return new Instance(bindings);
 }
 
 async function request(fetch: Fetch, source: string | URL): Promise<Response> {

@@ -13,19 +13,37 @@ export const SESSION_KEY = 'session';
 export class Session {
   readonly #keeper: Keeper;
   readonly #maxLength: number;
+  readonly #changed: () => void;
   #interactions: WireInteraction[] = [];
   #unsaved: WireInteraction[] = [];
   /** Counts erases: what a write began before one brings back is not taken over after it. */
   #numErases = 0;
 
-  constructor(keeper: Keeper, maxLength: number) {
+  /** `changed` is called when what the engine is asked with has become another. */
+  constructor(keeper: Keeper, maxLength: number, changed: () => void) {
     this.#keeper = keeper;
     this.#maxLength = maxLength;
+    this.#changed = changed;
   }
 
-  /** What the engine is asked with. */
+  /** Everything that is remembered. */
   get interactions(): WireInteraction[] {
     return this.#interactions;
+  }
+
+  /**
+   * What the engine is asked with at `now`: the newest interactions, back to the first pause of more than `idleSeconds`. A clock that
+   * was put back makes no pause.
+   */
+  current(now: number, idleSeconds: number): WireInteraction[] {
+    const interactions = this.#interactions;
+    let next = now;
+    let from = interactions.length;
+    while (from > 0 && next - interactions[from - 1]!.timestamp <= idleSeconds) {
+      from -= 1;
+      next = interactions[from]!.timestamp;
+    }
+    return from === 0 ? interactions : interactions.slice(from);
   }
 
   /** Reads what earlier visits left. */
@@ -33,12 +51,12 @@ export class Session {
     const numErases = this.#numErases;
     const stored = await this.#keeper.enqueue((storage) => storage.get(SESSION_KEY));
     if (numErases !== this.#numErases) return;
-    this.#interactions = this.#capped([...readStoredSession(stored), ...this.#interactions]);
+    this.#replace(this.#capped([...readStoredSession(stored), ...this.#interactions]));
   }
 
   /** Adds one interaction at the end. */
   append(interaction: WireInteraction): void {
-    this.#interactions = this.#capped([...this.#interactions, interaction]);
+    this.#replace(this.#capped([...this.#interactions, interaction]));
     this.#unsaved.push(interaction);
     if (this.#unsaved.length === 1) void this.#keeper.enqueue(() => this.#save());
   }
@@ -52,7 +70,7 @@ export class Session {
   /** Forgets everything, here and in storage. */
   async erase(): Promise<void> {
     this.#numErases += 1;
-    this.#interactions = [];
+    this.#replace([]);
     this.#unsaved = [];
     await this.#keeper.enqueue((storage) => storage.update(SESSION_KEY, () => undefined));
   }
@@ -67,10 +85,24 @@ export class Session {
       (stored) => this.#capped([...readStoredSession(stored), ...added]) as unknown as Json,
     );
     if (numErases !== this.#numErases) return;
-    this.#interactions = this.#capped([...readStoredSession(merged), ...this.#unsaved]);
+    const interactions = this.#capped([...readStoredSession(merged), ...this.#unsaved]);
+    // Other tabs may have added to it.
+    if (!sameInteractions(interactions, this.#interactions)) this.#replace(interactions);
+  }
+
+  #replace(interactions: WireInteraction[]): void {
+    this.#interactions = interactions;
+    this.#changed();
   }
 
   #capped(interactions: WireInteraction[]): WireInteraction[] {
     return interactions.slice(Math.max(0, interactions.length - this.#maxLength));
   }
+}
+
+function sameInteractions(a: WireInteraction[], b: WireInteraction[]): boolean {
+  return a.length === b.length && a.every((one, at) => {
+    const other = b[at];
+    return one.item_id === other?.item_id && one.kind === other.kind && one.timestamp === other.timestamp;
+  });
 }

@@ -3,6 +3,7 @@ import { effectiveConsent, privacySignal } from './consent.js';
 import { combineStates, hasCounts, sameCounts } from './counts.js';
 import type { Engine, Json, WireTelemetryState, WireWindow } from './engine.js';
 import type { Keeper } from './keeper.js';
+import { LiveEngine } from './live-engine.js';
 import { Outbox, type Reports } from './outbox.js';
 import { retryDelaySeconds, sendReport, type Sender } from './sender.js';
 import type { BundleInfo, Consent, FlushOptions, FlushResult, NotReportable, QueuedReport, TelemetryPreview } from './types.js';
@@ -60,6 +61,10 @@ export class Telemetry {
     this.#outbox = new Outbox(settings.keeper);
     this.#key = `${KEY_PREFIX}${settings.bundle.hash}`;
     this.#savedState = cleared(settings.engine);
+    if (settings.engine instanceof LiveEngine) {
+      // What was counted since the last exchange with storage is lost with the engine that failed.
+      settings.engine.onReplaced((engine) => engine.restoreTelemetry(this.#savedState));
+    }
   }
 
   /**

@@ -56,6 +56,17 @@ export interface Rules {
   /** How much a list avoids items that resemble those before them, 0 (not at all, the default) to 1: maximal marginal
    *  relevance. */
   diversity?: number;
+  /** Items at places of their own, whatever the models say and the conditions ask. */
+  pins?: readonly Pin[];
+  /** The chance of each place, 0 (the default) to 1, to go to a random candidate; `seed` decides. */
+  exploration?: number;
+}
+
+/** An item at a place of its own; not if it is excluded by name, or the bundle does not know it. */
+export interface Pin {
+  itemId: string;
+  /** 1-based; one behind the end of the list is its last place. */
+  position: number;
 }
 
 /** An addition to the scores of some items: those that are named, and those in one of the categories. */
@@ -76,10 +87,18 @@ export interface RecommendOptions {
   now?: number;
   /** Seed of every random choice; derived from `now` by default. */
   seed?: number;
+  /** How long the answer may take, in milliseconds: the ranker, or retrieval too, is left out where it would end later, and
+   *  a fault says so. What a step takes is known from the last time. */
+  deadlineMs?: number;
+  /** An item that the user is looking at: recommends as if it had just been viewed, without listing or remembering it. */
+  near?: string;
   /** Used instead of the remembered session, oldest first, and not remembered. For hosts that
    *  answer for somebody else, such as edge workers. */
   session?: readonly SessionInteraction[];
 }
+
+/** Options of {@link RecommenderBase.rank}. */
+export type RankOptions = Omit<RecommendOptions, 'limit'>;
 
 export interface SimilarOptions {
   /** 10 by default. */
@@ -97,20 +116,24 @@ export type Reason =
   /** Often chosen together with an item of the session. */
   | { kind: 'chosen_with'; itemId: string; weight: number }
   | { kind: 'category'; category: string }
-  | { kind: 'popular' };
+  | { kind: 'popular' }
+  /** The site put it there. */
+  | { kind: 'pinned' };
 
 /** Which part of the engine proposed an item. */
-export type Source = 'retrieval' | 'neighbours' | 'fallback';
+export type Source = 'retrieval' | 'neighbours' | 'fallback' | 'pinned' | 'exploration';
 
 export interface Recommendation {
   itemId: string;
   /** 1-based place in the list. */
   position: number;
-  /** Raw ranker score, not a probability; 0 for fallbacks. */
+  /** Raw ranker score, not a probability; 0 for fallbacks and pinned items. */
   score: number;
   source: Source;
   /** Strongest first. */
   reasons: Reason[];
+  /** The chance that its place had of getting it, given those before it; only in lists with exploration. */
+  propensity?: number;
 }
 
 /** A step that was degraded but did not stop the engine. */
@@ -121,6 +144,8 @@ export type FaultCode =
   | 'ranker_failed'
   | 'too_few_items'
   | 'limit_lowered'
+  /** A step would have ended after `deadlineMs` and was left out. */
+  | 'deadline_exceeded'
   /** The engine itself failed; the list is the popularity list under the same rules. */
   | 'engine_failed';
 
@@ -147,6 +172,8 @@ export interface BundleInfo {
   numItems: number;
   /** Length of all files but the manifest. */
   bytes: number;
+  /** Whether the folder could not be opened and this is the last bundle of it that could. */
+  isLastGood: boolean;
   limits: { maxCandidates: number; maxLimit: number; maxSessionLen: number };
   /** The constants that bound what can leave the device. */
   telemetry: { epsilon: number; fieldsPerReport: number; reportBytes: number; windowSeconds: number };
@@ -178,6 +205,9 @@ export interface LoadOptions {
   signal?: AbortSignal;
   /** Refuses larger bundles before they are fetched; 256 MiB by default. */
   maxBundleBytes?: number;
+  /** Whether a browser keeps the last bundle that was opened, and opens it where its folder cannot be fetched or holds one that is
+   *  refused; true by default, and never with the consent `none`. */
+  keepBundle?: boolean;
   /** What the user chose. Without a choice it is `device`, or `none` where the browser sends Global
    *  Privacy Control or Do Not Track; such a signal also lowers `share` to `device`. */
   consent?: Consent;
@@ -189,6 +219,9 @@ export interface LoadOptions {
   storageName?: string;
   /** Most remembered interactions, 200 by default, 0 for none; older ones are forgotten. */
   maxSessionLength?: number;
+  /** A pause of more seconds ends a session: the engine is asked with what came after the last one. By default
+   *  1,800 for a bundle that was trained on sessions (`--split next-click`), else `Infinity`. */
+  sessionIdleSeconds?: number;
   /** Whether ended windows are reported and failed sends retried without a call of `flush`;
    *  true by default. */
   autoSend?: boolean;

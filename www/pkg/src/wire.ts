@@ -7,11 +7,11 @@
 import { list, record, wrongType } from './arguments.js';
 import { recommendationToWire } from './boundary.js';
 import { RecommenderError } from './errors.js';
-import type { Boost, Filter, RecommendOptions, RecommendResponse, Rules, SessionInteraction } from './types.js';
+import type { Boost, Filter, Pin, RecommendOptions, RecommendResponse, Rules, SessionInteraction } from './types.js';
 
 /** Reads a request body that `JSON.parse` gave; throws `invalid_argument`. */
 export function decodeRequest(body: unknown): RecommendOptions {
-  const from = strict(body, 'request', ['session', 'context', 'rules', 'limit', 'now', 'seed']);
+  const from = strict(body, 'request', ['session', 'context', 'rules', 'limit', 'now', 'seed', 'deadline_ms']);
   const options: RecommendOptions = {};
   options.session = optional(from['session'], (value) => list(value, 'session').map(decodeInteraction)) ?? [];
   const context = optional(from['context'], decodeContext);
@@ -22,6 +22,8 @@ export function decodeRequest(body: unknown): RecommendOptions {
     const value = optional(from[name], (number) => wholeNumber(number, name, min));
     if (value !== undefined) options[name] = value;
   }
+  const deadlineMs = optional(from['deadline_ms'], (number) => finite(number, 'deadline_ms'));
+  if (deadlineMs !== undefined) options.deadlineMs = deadlineMs;
   return options;
 }
 
@@ -46,7 +48,7 @@ function decodeContext(value: unknown): Record<string, string> {
 }
 
 function decodeRules(value: unknown): Rules {
-  const from = strict(value, 'rules', ['exclude', 'only', 'exclude_seen', 'filter', 'category_cap', 'boosts', 'diversity']);
+  const from = strict(value, 'rules', ['exclude', 'only', 'exclude_seen', 'filter', 'category_cap', 'boosts', 'diversity', 'pins', 'exploration']);
   const rules: Rules = {};
   const exclude = optional(from['exclude'], (ids) => texts(ids, 'rules.exclude'));
   if (exclude !== undefined) rules.exclude = exclude;
@@ -61,11 +63,21 @@ function decodeRules(value: unknown): Rules {
   if (cap !== undefined) rules.categoryCap = cap;
   const diversity = optional(from['diversity'], (number) => finite(number, 'rules.diversity'));
   if (diversity !== undefined) rules.diversity = diversity;
+  const exploration = optional(from['exploration'], (number) => finite(number, 'rules.exploration'));
+  if (exploration !== undefined) rules.exploration = exploration;
+  const pins = optional(from['pins'], (entries) => list(entries, 'rules.pins').map(decodePin));
+  if (pins !== undefined) rules.pins = pins;
   const boosts = optional(from['boosts'], (entries) => list(entries, 'rules.boosts').map(decodeBoost));
   if (boosts !== undefined) rules.boosts = boosts;
   const filter = optional(from['filter'], decodeFilter);
   if (filter !== undefined) rules.filter = filter;
   return rules;
+}
+
+function decodePin(value: unknown, index: number): Pin {
+  const name = `rules.pins[${index}]`;
+  const from = strict(value, name, ['item_id', 'position']);
+  return { itemId: text(from['item_id'], `${name}.item_id`), position: wholeNumber(from['position'], `${name}.position`, 0) };
 }
 
 function decodeBoost(value: unknown, index: number): Boost {

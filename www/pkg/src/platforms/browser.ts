@@ -13,6 +13,9 @@ export function browser(runtimes: Runtimes): Platform {
     reportRequest: {
       mode: 'cors', credentials: 'omit', cache: 'no-store', redirect: 'error', referrerPolicy: 'no-referrer', keepalive: true,
     },
+    get keepsBundles() {
+      return globalThis.caches !== undefined;
+    },
     openStorage: (name) => (globalThis.indexedDB === undefined ? undefined : new IndexedDbStorage(name)),
   };
 }

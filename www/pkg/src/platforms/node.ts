@@ -16,6 +16,7 @@ export function node(runtimes: Runtimes): Platform {
     immutableRequest: {},
     freshRequest: {},
     reportRequest: { redirect: 'error' },
+    keepsBundles: false,
     openStorage: () => undefined,
   };
 }

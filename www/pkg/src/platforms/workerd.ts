@@ -13,6 +13,7 @@ export function workerd(runtimes: Runtimes): Platform {
     immutableRequest: {},
     freshRequest: {},
     reportRequest: { redirect: 'manual' },
+    keepsBundles: false,
     openStorage: () => undefined,
   };
 }

@@ -1,0 +1,247 @@
+// The custom element and the React hooks, in a real browser and on a server.
+import assert from 'node:assert/strict';
+import { cp, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+
+import { findBrowser } from '../../www/tools/browser.mjs';
+import { openPage } from './lib/chromium.mjs';
+import { openFixture } from './lib/fixture.mjs';
+import { WWW } from './lib/paths.mjs';
+
+const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
+const require = createRequire(join(WWW, 'package.json'));
+const { build } = require('esbuild');
+let fixture;
+
+before(async () => {
+  fixture = await openFixture();
+});
+
+after(() => fixture.engine.free());
+
+/** Bundles a page's script as a site would, with the packed package and the React of this tree. */
+async function bundlePage(root, contents) {
+  await build({
+    stdin: { contents, resolveDir: fixture.project, loader: 'jsx' },
+    bundle: true, format: 'esm', outfile: join(root, 'page.js'), jsx: 'automatic', logLevel: 'error',
+    nodePaths: [join(WWW, 'node_modules')], define: { 'process.env.NODE_ENV': '"development"' },
+  });
+}
+
+/** Shows a page and gives what `look` sees in it; what the page logs as an error fails. */
+async function inPage(markup, script, look) {
+  const opened = await openPage(fixture);
+  const errors = [];
+  opened.page.on('pageerror', (error) => errors.push(error.message));
+  opened.page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  try {
+    await bundlePage(opened.root, script);
+    // esbuild leaves the address of the wasm file as it is: one folder above the page's script.
+    await cp(join(opened.root, 'sanderling/wasm'), join(opened.root, 'wasm'), { recursive: true });
+    const html = `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">${markup}<script type="module" src="page.js"></script>`;
+    await writeFile(join(opened.root, 'shop.html'), html);
+    await opened.page.goto(new URL('shop.html', opened.url).href);
+    await look(opened.page);
+    assert.deepEqual(errors, []);
+  } finally {
+    await opened.close();
+  }
+}
+
+test('the element lists, follows the session, tells of clicks, and frees', { skip: noBrowser }, async () => {
+  const markup = `
+    <sanderling-recommendations base-url="./bundle/" limit="4" consent="none">
+      <template><a data-item-href="#/item/{itemId}"><b data-item-id></b> <i data-reason></i></a></template>
+    </sanderling-recommendations>`;
+  const script = `
+    import 'sanderling/element';
+    window.told = [];
+    for (const type of ['ready', 'list', 'item', 'choose', 'error']) {
+      document.addEventListener('sanderling:' + type, ({ detail }) => told.push([type, detail]));
+    }
+  `;
+  await inPage(markup, script, async (page) => {
+    const links = page.locator('sanderling-recommendations a');
+    await links.nth(3).waitFor();
+    assert.equal(await links.count(), 4);
+    const [first] = await links.evaluateAll((all) => all.map((link) => [link.getAttribute('href'), link.innerText]));
+    assert.match(first[0], /^#\/item\/./);
+    assert.match(first[1], /popular$/, 'there is no session yet');
+    await links.nth(1).click();
+    await page.waitForFunction(() => document.querySelector('sanderling-recommendations i').textContent.startsWith('because you viewed'));
+    const { session, types } = await page.evaluate(() => ({
+      session: document.querySelector('sanderling-recommendations').recommender.session,
+      types: told.map(([type]) => type),
+    }));
+    assert.deepEqual(session.map(({ kind }) => kind), ['click']);
+    assert.deepEqual(types.filter((type) => type !== 'item'), ['ready', 'list', 'choose', 'list']);
+    assert.equal(types.filter((type) => type === 'item').length, 8);
+    await page.evaluate(() => {
+      const element = document.querySelector('sanderling-recommendations');
+      element.options = { rules: { exclude: [element.recommender.recommend({ limit: 1 }).recommendations[0].itemId] } };
+      element.setAttribute('limit', '2');
+    });
+    await page.waitForFunction(() => document.querySelectorAll('sanderling-recommendations a').length === 2);
+    const isFreed = await page.evaluate(() => {
+      const element = document.querySelector('sanderling-recommendations');
+      const { recommender } = element;
+      element.remove();
+      try {
+        recommender.recommend();
+        return false;
+      } catch ({ code }) {
+        return code === 'invalid_argument' && element.recommender === undefined && element.querySelector('a') === null;
+      }
+    });
+    assert.ok(isFreed);
+    // A folder that is not there is told of; the page's own console stays its own.
+    await page.evaluate(() => {
+      const element = document.createElement('sanderling-recommendations');
+      element.setAttribute('base-url', 'data:,');
+      document.body.append(element);
+    });
+    await page.waitForFunction(() => told.some(([type]) => type === 'error'));
+  });
+});
+
+test('React renders the list anew when the session changes, under StrictMode too', { skip: noBrowser }, async () => {
+  const script = `
+    import { StrictMode } from 'react';
+    import { createRoot } from 'react-dom/client';
+    import { useRecommendations, useRecommender } from 'sanderling/react';
+    function ForYou() {
+      const { recommender, error } = useRecommender({ baseUrl: './bundle/', consent: 'none' });
+      const { recommendations } = useRecommendations(recommender, { limit: 3 });
+      window.recommender = recommender;
+      return <ul data-error={error?.code}>{recommendations.map(({ itemId, source }) => <li key={itemId} data-source={source}>{itemId}</li>)}</ul>;
+    }
+    const root = createRoot(document.getElementById('root'));
+    root.render(<StrictMode><ForYou /></StrictMode>);
+    window.leave = () => root.unmount();
+  `;
+  await inPage('<div id="root"></div>', script, async (page) => {
+    await page.locator('li').nth(2).waitFor();
+    assert.equal(await page.locator('li[data-source=fallback]').count(), 3);
+    await page.evaluate((itemId) => window.recommender.observe({ itemId, kind: 'view' }), fixture.itemIds[3]);
+    await page.locator('li[data-source=retrieval]').nth(2).waitFor();
+    const code = await page.evaluate(() => {
+      const { recommender } = window;
+      window.leave();
+      try {
+        return recommender.recommend();
+      } catch (error) {
+        return error.code;
+      }
+    });
+    assert.equal(code, 'invalid_argument', 'it is freed with the component');
+  });
+});
+
+test('on a server the hooks load nothing and the list is empty', async () => {
+  const script = `
+    import { renderToString } from 'react-dom/server';
+    import { useRecommendations, useRecommender } from 'sanderling/react';
+    function ForYou() {
+      const { recommender } = useRecommender('/bundle/');
+      const { recommendations } = useRecommendations(recommender, { limit: 3 });
+      return <p>{String(recommender)} {recommendations.length}</p>;
+    }
+    export default () => renderToString(<ForYou />);
+  `;
+  const outfile = join(fixture.project, 'server.mjs');
+  await build({
+    stdin: { contents: script, resolveDir: fixture.project, loader: 'jsx' }, bundle: true, format: 'esm', platform: 'node', outfile,
+    jsx: 'automatic', logLevel: 'error', nodePaths: [join(WWW, 'node_modules')],
+    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
+  });
+  const { default: render } = await import(pathToFileURL(outfile).href);
+  assert.equal(render(), '<p>undefined<!-- --> <!-- -->0</p>');
+});
+
+test('a worker answers like the page, in order, keeps deadlines, and outlives nobody', { skip: noBrowser }, async () => {
+  const opened = await openPage(fixture);
+  try {
+    const seen = await opened.page.evaluate(async (itemIds) => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      const codeOf = (work) => work.then(() => 'ok', ({ code }) => code);
+      const now = 1_700_000_100;
+      const here = await Recommender.load({ baseUrl: './bundle/', consent: 'none' });
+      const there = await Recommender.inWorker({ baseUrl: './bundle/', consent: 'none' });
+      const request = { limit: 5, now, seed: 3 };
+      const heard = [];
+      there.onChange(() => heard.push(there.revision));
+      for (const [step, itemId] of itemIds.entries()) {
+        const interaction = { itemId, kind: 'view', timestamp: now - 10 + step };
+        here.observe(interaction);
+        void there.observe(interaction);
+      }
+      const lists = [here.recommend(request), await there.recommend(request)].map((list) => JSON.stringify(list));
+      const ranked = [here.rank(itemIds, request), await there.rank(itemIds, request)].map((list) => JSON.stringify(list));
+      const similar = [here.similar(itemIds[0]), await there.similar(itemIds[0])].map((list) => JSON.stringify(list));
+      const late = await there.recommend({ ...request, deadlineMs: 0 });
+      const out = {
+        lists, ranked, similar, heard: heard.length, hash: [here.bundle.hash, there.bundle.hash],
+        late: late.faults.map(({ code }) => code),
+        preview: (await there.telemetry.preview()).consent,
+        codes: [
+          await codeOf(there.similar('no such item')), await codeOf(there.recommend({ limit: 'x' })), await codeOf(there.recommend({ context: { f: () => 1 } })),
+          await codeOf(Recommender.inWorker({ baseUrl: './nowhere/' })), await codeOf(Recommender.inWorker({ baseUrl: './bundle/', fetch })),
+        ],
+      };
+      there.free();
+      out.codes.push(await codeOf(there.recommend(request)));
+      here.free();
+      return out;
+    }, fixture.itemIds.slice(0, 3));
+    for (const [onPage, inWorker] of [seen.lists, seen.ranked, seen.similar, seen.hash]) assert.equal(inWorker, onPage);
+    assert.equal(JSON.parse(seen.ranked[0]).recommendations.length, 3);
+    assert.equal(seen.heard, 3);
+    assert.deepEqual(seen.late, ['deadline_exceeded']);
+    assert.equal(seen.preview, 'none');
+    assert.deepEqual(seen.codes, ['unknown_item', 'invalid_argument', 'invalid_argument', 'not_found', 'invalid_argument', 'invalid_argument']);
+  } finally {
+    await opened.close();
+  }
+});
+
+test('a page opens the last good bundle where its folder is away or damaged', { skip: noBrowser }, async () => {
+  const opened = await openPage(fixture);
+  const { page } = opened;
+  const visit = (options = {}) => page.evaluate(async (options) => {
+    const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+    const kept = async () => ((await caches.has('sanderling-bundles')) ? (await (await caches.open('sanderling-bundles')).keys()).length : 0);
+    try {
+      const recommender = await Recommender.load({ baseUrl: './bundle/', ...options });
+      const { isLastGood, hash } = recommender.bundle;
+      const { length } = recommender.recommend({ limit: 5 }).recommendations;
+      for (let tries = 0; tries < 100 && (await kept()) === 0 && options.consent !== 'none'; tries += 1) await new Promise((done) => setTimeout(done, 20));
+      recommender.free();
+      return { isLastGood, hash, length, kept: await kept() };
+    } catch ({ code }) {
+      return { code, kept: await kept() };
+    }
+  }, options);
+  const answerWith = (answer) => page.route(/\/bundle\//, answer);
+  try {
+    const good = await visit();
+    assert.deepEqual([good.isLastGood, good.length, good.kept], [false, 5, 1]);
+    await answerWith((route) => route.abort());
+    assert.deepEqual(await visit(), { ...good, isLastGood: true });
+    assert.equal((await visit({ keepBundle: false })).code, 'io');
+    await page.unroute(/\/bundle\//);
+    await answerWith((route) => (route.request().url().includes('vocabulary') ? route.fulfill({ body: '{}' }) : route.continue()));
+    assert.deepEqual(await visit(), { ...good, isLastGood: true });
+    // What was kept is no way around the key.
+    assert.equal((await visit({ publicKey: '0'.repeat(64) })).code !== undefined, true);
+    await page.unroute(/\/bundle\//);
+    assert.equal((await visit()).isLastGood, false);
+    assert.deepEqual((await visit({ consent: 'none' })).kept, 0, 'nothing stays without consent');
+    await answerWith((route) => route.abort());
+    assert.deepEqual(await visit({ consent: 'none' }), { code: 'io', kept: 0 });
+  } finally {
+    await opened.close();
+  }
+});

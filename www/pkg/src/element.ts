@@ -1,0 +1,193 @@
+/**
+ * The entry `sanderling/element`: the custom element `<sanderling-recommendations>`, for pages without a framework.
+ * Importing it defines the element where there are elements; on a server it does nothing.
+ *
+ * ```html
+ * <sanderling-recommendations base-url="/bundle/" limit="6">
+ *   <template>
+ *     <a data-item-href="/shop/{itemId}"><span data-item-id></span> <small data-reason></small></a>
+ *   </template>
+ * </sanderling-recommendations>
+ * ```
+ *
+ * Each recommendation becomes one copy of the template in the element's own (light) DOM, so that the page's styles
+ * apply. The page fills in what it knows of an item in a `sanderling:item` listener.
+ */
+import { Recommender } from './browser.js';
+import { toRecommenderError } from './errors.js';
+import type { Consent, LoadOptions, Reason, Recommendation, RecommendOptions, RecommendResponse } from './types.js';
+
+const TAG = 'sanderling-recommendations';
+
+/** `detail` of `sanderling:item`: one recommendation and the node that shows it, before it is seen. */
+export interface ItemDetail {
+  recommendation: Recommendation;
+  element: HTMLElement;
+}
+
+/** `detail` of `sanderling:choose`: what was clicked; `preventDefault` keeps it from being observed. */
+export interface ChooseDetail {
+  recommendation: Recommendation;
+}
+
+/** Servers have no elements; a class must still be able to extend something. */
+const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
+
+/**
+ * `<sanderling-recommendations>`. Attributes: `base-url` (folder of the bundle), `limit` (10), `consent`, `collector-url`,
+ * `kind` (`click`: the kind of interaction that a click is observed as). Events, all of which bubble: `sanderling:ready`, `sanderling:list` (`detail`: the
+ * response), `sanderling:item`, `sanderling:choose`, `sanderling:error` (`detail`: the error).
+ */
+export class SanderlingRecommendations extends Base {
+  static readonly observedAttributes = ['base-url', 'limit'];
+
+  /** The loaded recommender, between `sanderling:ready` and removal. */
+  recommender: Recommender | undefined;
+  #options: RecommendOptions = {};
+  #controller: AbortController | undefined;
+  #shown: HTMLElement[] = [];
+  #stopListening: (() => void) | undefined;
+  #isScheduled = false;
+
+  /** Options of `recommend` beside `limit`, such as rules. */
+  get options(): RecommendOptions {
+    return this.#options;
+  }
+
+  set options(options: RecommendOptions) {
+    this.#options = options;
+    this.#showSoon();
+  }
+
+  connectedCallback(): void {
+    void this.#load();
+  }
+
+  disconnectedCallback(): void {
+    this.#unload();
+  }
+
+  attributeChangedCallback(name: string, before: string | null, after: string | null): void {
+    if (before === after || this.#controller === undefined) return;
+    if (name === 'limit') return this.#showSoon();
+    this.#unload();
+    void this.#load();
+  }
+
+  async #load(): Promise<void> {
+    const baseUrl = this.getAttribute('base-url');
+    if (baseUrl === null || this.#controller !== undefined) return;
+    const controller = new AbortController();
+    this.#controller = controller;
+    const options: LoadOptions = { baseUrl, signal: controller.signal };
+    const consent = this.getAttribute('consent');
+    if (consent !== null) options.consent = consent as Consent;
+    const collectorUrl = this.getAttribute('collector-url');
+    if (collectorUrl !== null) options.collectorUrl = collectorUrl;
+    try {
+      const recommender = await Recommender.load(options);
+      if (controller.signal.aborted) return recommender.free();
+      this.recommender = recommender;
+      this.#stopListening = recommender.onChange(() => this.#showSoon());
+      this.#tell('sanderling:ready', recommender);
+      this.#show();
+    } catch (thrown) {
+      if (!controller.signal.aborted) this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the bundle cannot be opened'));
+    }
+  }
+
+  #unload(): void {
+    this.#controller?.abort();
+    this.#controller = undefined;
+    this.#stopListening?.();
+    this.#stopListening = undefined;
+    this.recommender?.free();
+    this.recommender = undefined;
+    this.#clear();
+  }
+
+  #showSoon(): void {
+    if (this.#isScheduled || this.recommender === undefined) return;
+    this.#isScheduled = true;
+    queueMicrotask(() => {
+      this.#isScheduled = false;
+      this.#show();
+    });
+  }
+
+  #show(): void {
+    if (this.recommender === undefined) return;
+    const limit = Number(this.getAttribute('limit') ?? 10);
+    let response: RecommendResponse;
+    try {
+      response = this.recommender.recommend({ ...this.#options, limit });
+    } catch (thrown) {
+      this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the options cannot be used'));
+      return;
+    }
+    this.#clear();
+    this.#shown = response.recommendations.map((recommendation) => this.#node(recommendation));
+    this.append(...this.#shown);
+    this.#tell('sanderling:list', response);
+  }
+
+  #clear(): void {
+    for (const node of this.#shown) node.remove();
+    this.#shown = [];
+  }
+
+  #node(recommendation: Recommendation): HTMLElement {
+    const node = document.createElement('div');
+    const template = this.querySelector('template');
+    if (template === null) node.textContent = recommendation.itemId;
+    else node.append(template.content.cloneNode(true));
+    node.dataset['itemId'] = recommendation.itemId;
+    fill(node, recommendation);
+    node.addEventListener('click', () => this.#choose(recommendation));
+    this.#tell('sanderling:item', { recommendation, element: node } satisfies ItemDetail);
+    return node;
+  }
+
+  #choose(recommendation: Recommendation): void {
+    const isWanted = this.#tell('sanderling:choose', { recommendation } satisfies ChooseDetail);
+    if (!isWanted || this.recommender === undefined) return;
+    this.recommender.recordOutcome({ position: recommendation.position });
+    this.recommender.observe({ itemId: recommendation.itemId, kind: this.getAttribute('kind') ?? 'click' });
+  }
+
+  #tell(type: string, detail: unknown): boolean {
+    return this.dispatchEvent(new CustomEvent(type, { detail, bubbles: true, composed: true, cancelable: true }));
+  }
+}
+
+function fill(node: HTMLElement, { itemId, reasons }: Recommendation): void {
+  for (const place of node.querySelectorAll('[data-item-id]')) place.textContent = itemId;
+  for (const place of node.querySelectorAll('[data-reason]')) place.textContent = describe(reasons[0]);
+  for (const place of node.querySelectorAll<HTMLElement>('[data-item-href]')) {
+    place.setAttribute('href', (place.dataset['itemHref'] ?? '').replaceAll('{itemId}', encodeURIComponent(itemId)));
+  }
+}
+
+function describe(reason: Reason | undefined): string {
+  switch (reason?.kind) {
+    case 'similar_to':
+    case 'chosen_with':
+      return `because you viewed ${reason.itemId}`;
+    case 'category':
+      return `more from ${reason.category}`;
+    case 'popular':
+      return 'popular';
+    default:
+      return '';
+  }
+}
+
+if (globalThis.customElements !== undefined && customElements.get(TAG) === undefined) {
+  customElements.define(TAG, SanderlingRecommendations);
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    [TAG]: SanderlingRecommendations;
+  }
+}

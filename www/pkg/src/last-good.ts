@@ -1,0 +1,62 @@
+/**
+ * The last bundle of a folder that could be opened, in the browser's Cache Storage: what a page falls back on when the
+ * folder cannot be fetched, or holds a bundle that is refused.
+ */
+import type { BundleFiles } from './bundle.js';
+import { RecommenderError } from './errors.js';
+
+const CACHE = 'sanderling-bundles';
+/** Header of a kept bundle that names it. */
+const HASH_HEADER = 'x-sanderling-bundle';
+/** Refusals that say something of the folder, and not of the caller's arguments or this device. */
+const FOLDER_IS_BAD = new Set([
+  'io', 'not_found', 'file_missing', 'file_truncated', 'hash_mismatch', 'signature_missing', 'signature_invalid', 'manifest_invalid',
+  'unsupported_format_version', 'incompatible_features', 'items_invalid', 'neighbours_invalid', 'vocabulary_invalid', 'baseline_invalid',
+  'model_invalid',
+]);
+
+/** Whether an older bundle is better than `thrown`. */
+export function mayFallBack(thrown: unknown): boolean {
+  return thrown instanceof RecommenderError && FOLDER_IS_BAD.has(thrown.code);
+}
+
+/** Keeps a bundle that was opened; a full or missing cache is no reason to fail. */
+export async function keepLastGood(folder: URL, hash: string, { files }: BundleFiles): Promise<void> {
+  try {
+    const cache = await caches.open(CACHE);
+    const kept = await cache.match(folder.href);
+    if (kept?.headers.get(HASH_HEADER) === hash) return;
+    // One entry for all files: it is there whole, or not at all.
+    const form = new FormData();
+    for (const [name, bytes] of Object.entries(files)) form.set(name, new Blob([bytes as BlobPart]), name);
+    const body = new Response(form);
+    const headers = { 'content-type': body.headers.get('content-type') ?? '', [HASH_HEADER]: hash };
+    await cache.put(folder.href, new Response(await body.blob(), { headers }));
+  } catch {
+    // Refused, as in a private window, or full.
+  }
+}
+
+/** The bundle that was kept; it is verified like any other when it is opened. */
+export async function lastGood(folder: URL): Promise<BundleFiles | undefined> {
+  try {
+    const kept = await (await caches.open(CACHE)).match(folder.href);
+    if (kept === undefined) return undefined;
+    const files: Record<string, Uint8Array> = {};
+    for (const [name, blob] of await kept.formData()) {
+      if (typeof blob !== 'string') files[name] = new Uint8Array(await blob.arrayBuffer());
+    }
+    return { files };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Forgets every kept bundle. */
+export async function dropLastGood(): Promise<void> {
+  try {
+    await caches.delete(CACHE);
+  } catch {
+    // There is nothing to forget.
+  }
+}

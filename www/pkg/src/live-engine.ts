@@ -1,0 +1,182 @@
+import type {
+  Engine, Json, WireManifest, WireRecommendation, WireRequest, WireResponse, WireTelemetryState,
+} from './engine.js';
+import { isErrorCode, RecommenderError } from './errors.js';
+import type { Instance } from './runtime.js';
+
+/** Shortest time between two attempts to open the bundle again. */
+const REOPEN_PAUSE_MILLIS = 10_000;
+
+/**
+ * An engine that outlives the wasm instance it runs in. What a trap leaves in an instance's memory cannot be trusted, so
+ * the instance is discarded with all its engines, and each of them opens its bundle again in a new one. Until
+ * then, and for good after the last instance, every method throws `inference_failed`.
+ */
+export class LiveEngine implements Engine {
+  readonly #instance: Instance;
+  readonly #open: () => Promise<Engine>;
+  readonly #manifest: WireManifest;
+  readonly #bundleHash: string;
+  #engine: Engine | undefined;
+  #reopening: Promise<void> | undefined;
+  #lastAttempt = -Infinity;
+  #isFreed = false;
+  readonly #leave: () => void;
+  #onReplaced: ((engine: Engine) => void) | undefined;
+
+  /** `open` makes the engine anew, in `instance` as it is by then. */
+  constructor(engine: Engine, instance: Instance, open: () => Promise<Engine>) {
+    this.#engine = engine;
+    this.#instance = instance;
+    this.#open = open;
+    this.#manifest = engine.manifest();
+    this.#bundleHash = engine.bundleHash();
+    this.#leave = instance.onDiscarded(() => {
+      this.#engine = undefined;
+      void this.#reopen();
+    });
+  }
+
+  /** Called with every engine that takes the place of one that failed, before anybody else uses it. */
+  onReplaced(restore: ((engine: Engine) => void) | undefined): void {
+    this.#onReplaced = restore;
+  }
+
+  /** Resolves when no attempt to open the bundle again is under way. */
+  async settled(): Promise<void> {
+    await this.#reopening;
+  }
+
+  manifest(): WireManifest {
+    return structuredClone(this.#manifest);
+  }
+
+  bundleHash(): string {
+    return this.#bundleHash;
+  }
+
+  hasItem(itemId: string): boolean {
+    return this.#run((engine) => engine.hasItem(itemId));
+  }
+
+  len(): number {
+    return this.#manifest.shapes.num_items;
+  }
+
+  recommend(request: WireRequest): WireResponse {
+    return this.#run((engine) => engine.recommend(request));
+  }
+
+  rows(itemIds: readonly string[]): Uint32Array {
+    return this.#run((engine) => engine.rows(itemIds));
+  }
+
+  itemId(row: number): string | undefined {
+    return this.#run((engine) => engine.itemId(row));
+  }
+
+  retrieve(session: Uint32Array, limit: number): [rows: Uint32Array, scores: Float32Array] {
+    return this.#run((engine) => engine.retrieve(session, limit));
+  }
+
+  rank(features: Float32Array): Float32Array {
+    return this.#run((engine) => engine.rank(features));
+  }
+
+  similar(itemId: string, limit: number): WireRecommendation[] {
+    return this.#run((engine) => engine.similar(itemId, limit));
+  }
+
+  recordInteraction(itemId: string): void {
+    this.#run((engine) => engine.recordInteraction(itemId));
+  }
+
+  recordOutcome(position?: number): void {
+    this.#run((engine) => engine.recordOutcome(position));
+  }
+
+  telemetryState(): WireTelemetryState {
+    return this.#run((engine) => engine.telemetryState());
+  }
+
+  restoreTelemetry(state: WireTelemetryState): void {
+    this.#run((engine) => engine.restoreTelemetry(state));
+  }
+
+  clearTelemetry(): void {
+    this.#run((engine) => engine.clearTelemetry());
+  }
+
+  buildReport(windowStart: bigint, seed: Uint8Array, reportId: Uint8Array): Uint8Array {
+    return this.#run((engine) => engine.buildReport(windowStart, seed, reportId));
+  }
+
+  runOperation(operation: Json): Json {
+    return this.#run((engine) => engine.runOperation(operation));
+  }
+
+  free(): void {
+    if (this.#isFreed) return;
+    this.#isFreed = true;
+    this.#leave();
+    this.#onReplaced = undefined;
+    this.#engine?.free();
+    this.#engine = undefined;
+  }
+
+  #run<T>(work: (engine: Engine) => T): T {
+    if (this.#engine === undefined) throw this.#unavailable();
+    try {
+      return work(this.#engine);
+    } catch (thrown) {
+      // What the engine means to throw carries a code; anything else stopped it in the middle.
+      if (isErrorCode((thrown as { code?: unknown } | null)?.code)) throw thrown;
+      this.#instance.discard();
+      const { message } = thrown as Error;
+      throw new RecommenderError('inference_failed', 'the engine stopped in the middle of a call', {
+        found: String(message),
+        hint: this.#instance.isDisabled ? 'reload the page' : 'call again later: the bundle is opened again',
+      }, thrown);
+    }
+  }
+
+  #unavailable(): RecommenderError {
+    if (this.#isFreed) return new RecommenderError('invalid_argument', 'the engine was freed', { hint: 'load it again' });
+    if (this.#instance.isDisabled) {
+      return new RecommenderError('inference_failed', 'the engine stopped too often and is not started again', {
+        found: `${this.#instance.numDiscarded} times`,
+        hint: 'reload the page',
+      });
+    }
+    void this.#reopen();
+    return new RecommenderError('inference_failed', 'the engine stopped and is being started again');
+  }
+
+  #reopen(): Promise<void> {
+    const now = performance.now();
+    if (this.#instance.isDisabled || now - this.#lastAttempt < REOPEN_PAUSE_MILLIS) return Promise.resolve();
+    this.#lastAttempt = now;
+    this.#reopening ??= this.#replace().finally(() => {
+      this.#reopening = undefined;
+    });
+    return this.#reopening;
+  }
+
+  /** Never rejects: the next call after a pause tries again. */
+  async #replace(): Promise<void> {
+    const generation = this.#instance.numDiscarded;
+    try {
+      const engine = await this.#open();
+      const isTheSame = engine.bundleHash() === this.#bundleHash;
+      // A bundle that was replaced on the server would not fit what is remembered of this one.
+      if (this.#isFreed || !isTheSame || generation !== this.#instance.numDiscarded) {
+        engine.free();
+        return;
+      }
+      this.#onReplaced?.(engine);
+      this.#engine = engine;
+    } catch {
+      // A server that is away, or another trap.
+    }
+  }
+}

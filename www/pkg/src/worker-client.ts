@@ -1,0 +1,212 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { RecommenderError, toRecommenderError } from './errors.js';
+import type {
+  BundleInfo, Consent, DeviceExport, FlushOptions, FlushResult, LoadOptions, ObserveOptions, OutcomeOptions, RankOptions, Recommendation,
+  RecommendOptions, RecommendResponse, SimilarOptions, TelemetryPreview,
+} from './types.js';
+import type { Answer, Call, Loaded } from './worker-protocol.js';
+
+/** Options of `Recommender.inWorker`: those of `load` that can be sent to a worker. */
+export type WorkerLoadOptions = Omit<LoadOptions, 'engine' | 'fetch' | 'signal' | 'storage'>;
+
+const disposeSymbol: typeof Symbol.dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
+
+interface Waiting {
+  resolve: (result: never) => void;
+  reject: (error: RecommenderError) => void;
+}
+
+/**
+ * A recommender in a worker of its own, so that nothing of it runs on the page's thread: the methods of
+ * {@link RecommenderBase}, each answered by a promise, in the order in which they were called.
+ */
+export class WorkerRecommender {
+  /** What is loaded. */
+  readonly bundle: BundleInfo;
+  readonly #calls: Calls;
+  readonly #listeners = new Set<() => void>();
+  #revision = 0;
+
+  private constructor(calls: Calls, { bundle }: Loaded) {
+    this.#calls = calls;
+    this.bundle = bundle;
+    calls.onRevision = (revision) => {
+      this.#revision = revision;
+      for (const listener of [...this.#listeners]) listener();
+    };
+  }
+
+  /** @internal Use `Recommender.inWorker`. */
+  static async load(start: () => Worker, source: string | URL | WorkerLoadOptions): Promise<WorkerRecommender> {
+    const options = typeof source === 'string' || source instanceof URL ? { baseUrl: source } : source;
+    const calls = new Calls(start());
+    try {
+      return new WorkerRecommender(calls, await calls.call<Loaded>('load', [sendable(options)]));
+    } catch (thrown) {
+      calls.stop();
+      throw thrown;
+    }
+  }
+
+  /** Counts the changes of the session; see {@link RecommenderBase.revision}. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Calls `listener` after every change of the session, until the returned function is called. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  observe(options: ObserveOptions): Promise<void> {
+    return this.#calls.call('observe', [options]);
+  }
+
+  /**
+   * As on the page, and it is not waited for longer than `deadlineMs`: a worker that is late, or has failed, is answered for by an
+   * empty list with the fault.
+   */
+  async recommend(options: RecommendOptions = {}): Promise<RecommendResponse> {
+    const answered = this.#calls.call<RecommendResponse>('recommend', [options]).catch((error: RecommenderError) => {
+      if (error.code !== 'inference_failed') throw error;
+      return { recommendations: [], faults: [{ code: 'engine_failed' as const, detail: error.message }] };
+    });
+    const { deadlineMs } = options;
+    if (deadlineMs === undefined || !Number.isFinite(deadlineMs)) return answered;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<RecommendResponse>((resolve) => {
+      const detail = `the worker did not answer within ${deadlineMs} ms`;
+      timer = setTimeout(() => resolve({ recommendations: [], faults: [{ code: 'deadline_exceeded', detail }] }), Math.max(deadlineMs, 0));
+    });
+    return Promise.race([answered, late]).finally(() => clearTimeout(timer));
+  }
+
+  rank(itemIds: readonly string[], options: RankOptions = {}): Promise<RecommendResponse> {
+    return this.#calls.call('rank', [itemIds, options]);
+  }
+
+  similar(itemId: string, options: SimilarOptions = {}): Promise<Recommendation[]> {
+    return this.#calls.call('similar', [itemId, options]);
+  }
+
+  hasItem(itemId: string): Promise<boolean> {
+    return this.#calls.call('hasItem', [itemId]);
+  }
+
+  recordOutcome(options: OutcomeOptions = {}): Promise<void> {
+    return this.#calls.call('recordOutcome', [options]);
+  }
+
+  setConsent(consent: Consent): Promise<void> {
+    return this.#calls.call('setConsent', [consent]);
+  }
+
+  erase(): Promise<void> {
+    return this.#calls.call('erase', []);
+  }
+
+  export(): Promise<DeviceExport> {
+    return this.#calls.call('export', []);
+  }
+
+  settled(): Promise<void> {
+    return this.#calls.call('settled', []);
+  }
+
+  /** As `telemetry` on the page. */
+  readonly telemetry = {
+    preview: (): Promise<TelemetryPreview> => this.#calls.call('preview', []),
+    flush: (options: FlushOptions = {}): Promise<FlushResult> => this.#calls.call('flush', [options]),
+  };
+
+  /** Stops the worker, after what was called before is done. What is stored stays; any other call rejects afterwards. */
+  free(): void {
+    void this.settled().catch(() => {}).finally(() => this.#calls.stop());
+    this.#calls.close();
+    this.#listeners.clear();
+  }
+
+  [disposeSymbol](): void {
+    this.free();
+  }
+}
+
+/** Calls that wait for their answers. */
+class Calls {
+  readonly #worker: Worker;
+  readonly #waiting = new Map<number, Waiting>();
+  #nextId = 0;
+  #end: RecommenderError | undefined;
+  onRevision: (revision: number) => void = () => {};
+
+  constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.onmessage = ({ data }: MessageEvent<Answer>) => this.#receive(data);
+    worker.onerror = (event) => this.#fail(new RecommenderError('inference_failed', 'the worker failed', { found: event.message ?? 'its script cannot be loaded' }));
+    worker.onmessageerror = () => this.#fail(new RecommenderError('inference_failed', 'the worker sent what cannot be read'));
+  }
+
+  call<T>(method: Call['method'], args: readonly unknown[]): Promise<T> {
+    if (this.#end !== undefined) return Promise.reject(this.#end);
+    return new Promise<T>((resolve, reject) => {
+      const id = this.#nextId++;
+      try {
+        this.#worker.postMessage({ id, method, args } satisfies Call);
+      } catch (thrown) {
+        // What cannot be cloned is the caller's mistake.
+        reject(toRecommenderError(thrown, 'invalid_argument', `the arguments of ${method} cannot be sent to a worker`));
+        return;
+      }
+      this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject });
+    });
+  }
+
+  /** Takes no more calls. */
+  close(): void {
+    this.#end ??= new RecommenderError('invalid_argument', 'the recommender was freed', { hint: 'load it again' });
+  }
+
+  stop(): void {
+    this.close();
+    this.#worker.terminate();
+    this.#rejectAll(this.#end!);
+  }
+
+  #receive(answer: Answer): void {
+    if ('revision' in answer) return this.onRevision(answer.revision);
+    const waiting = this.#waiting.get(answer.id);
+    this.#waiting.delete(answer.id);
+    if ('error' in answer) waiting?.reject(new RecommenderError(answer.error.code, answer.error.message, answer.error.details));
+    else waiting?.resolve(answer.result as never);
+  }
+
+  #fail(error: RecommenderError): void {
+    this.#end ??= error;
+    this.#worker.terminate();
+    this.#rejectAll(error);
+  }
+
+  #rejectAll(error: RecommenderError): void {
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const { reject } of waiting) reject(error);
+  }
+}
+
+/** Addresses as text, made absolute: a worker's own address is another one. */
+function sendable(options: WorkerLoadOptions): WorkerLoadOptions {
+  for (const name of ['engine', 'fetch', 'signal', 'storage']) {
+    if ((options as Record<string, unknown>)[name] === undefined) continue;
+    throw new RecommenderError('invalid_argument', `${name} cannot be sent to a worker`, { hint: 'load on the page, or leave it out' });
+  }
+  const absolute = (address: string | URL): string => new URL(address, document.baseURI).href;
+  const sent = { ...options };
+  if (options.baseUrl !== undefined) sent.baseUrl = absolute(options.baseUrl);
+  if (options.collectorUrl !== undefined) sent.collectorUrl = absolute(options.collectorUrl);
+  for (const name of ['wasm', 'fullWasm'] as const) {
+    const wasm = options[name];
+    if (typeof wasm === 'string' || wasm instanceof URL) sent[name] = absolute(wasm);
+  }
+  return sent;
+}
