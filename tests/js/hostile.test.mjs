@@ -81,7 +81,7 @@ test('an engine that fails leaves the popularity list under the same rules', asy
     for (const [index, each] of rules.entries()) {
       const { recommendations, faults } = failing.recommend({ limit: 7, rules: each });
       assert.deepEqual(recommendations, expected[index], JSON.stringify(each));
-      assert.deepEqual(faults, [{ code: 'engine_failed', detail: 'the engine failed' }]);
+      assert.deepEqual(faults, [{ code: 'engine_failed', detail: 'the engine failed: unreachable' }]);
     }
     assert.equal(failing.recommend({ limit: 1e9 }).recommendations.length, Math.min(failing.bundle.limits.maxLimit, itemIds.length - 2));
   } finally {

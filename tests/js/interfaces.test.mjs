@@ -201,7 +201,7 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
     assert.equal(seen.heard, 3);
     assert.deepEqual(seen.late, ['deadline_exceeded']);
     assert.equal(seen.preview, 'none');
-    assert.deepEqual(seen.codes, ['unknown_item', 'invalid_argument', 'invalid_argument', 'not_found', 'invalid_argument', 'invalid_argument']);
+    assert.deepEqual(seen.codes, ['unknown_item', 'invalid_argument', 'invalid_argument', 'file_missing', 'invalid_argument', 'invalid_argument']);
   } finally {
     await opened.close();
   }

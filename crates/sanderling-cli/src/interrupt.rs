@@ -44,6 +44,7 @@ static LISTENING: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// As [`Interrupt::listen`].
+#[expect(clippy::exit, reason = "whatever runs meanwhile knows nothing of signals")]
 pub(crate) fn remove_on_signal(folder: PathBuf) -> Result<()> {
     on_signals(async move |mut signals| {
         signals.next().await;

@@ -412,7 +412,12 @@ impl Engine {
     }
 
     /// Positions in `ranking` of what is listed: boosted, diversified, capped, explored; and what exploration made of each.
-    fn select(&self, ranking: &Ranking, request: &Request, limit: usize) -> (Vec<usize>, Option<Vec<Explored>>) {
+    fn select(
+        &self,
+        ranking: &Ranking,
+        request: &Request,
+        limit: usize,
+    ) -> (Vec<usize>, Option<Vec<Explored>>) {
         let rules = &request.rules;
         let items: Vec<ItemIndex> = ranking.candidates.iter().map(|candidate| candidate.item).collect();
         let mut ordered: Vec<usize> = (0..items.len()).collect();
@@ -428,9 +433,10 @@ impl Engine {
         let diversity = rules.diversity.unwrap_or(0.0);
         let mut kept =
             policy::diversify(&ordered, &scores, diversity, limit, alike, |at| cap.admits(items[at]));
-        let explored = rules.exploration.filter(|share| *share > 0.0).map(|share| {
-            policy::explore(&mut kept, items.len(), share, request.seed, &items, &mut cap)
-        });
+        let explored = rules
+            .exploration
+            .filter(|share| *share > 0.0)
+            .map(|share| policy::explore(&mut kept, items.len(), share, request.seed, &items, &mut cap));
         (kept, explored)
     }
 

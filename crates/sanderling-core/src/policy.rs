@@ -149,7 +149,7 @@ pub fn explore(
     let exploration = exploration.min(1.0);
     let mut free: Vec<usize> = (0..num_candidates).filter(|at| !listed.contains(at)).collect();
     let mut draws = SplitMix(seed);
-    let mut explore_place = |place: &mut usize| {
+    let explore_place = |place: &mut usize| {
         let open: Vec<usize> = free.iter().copied().filter(|at| cap.would_admit(items[*at])).collect();
         if open.is_empty() {
             return Explored { by_chance: false, propensity: 1.0 };
@@ -163,7 +163,7 @@ pub fn explore(
         *place = chosen;
         Explored { by_chance: true, propensity: exploration / open.len() as f32 }
     };
-    listed.iter_mut().map(|place| explore_place(place)).collect()
+    listed.iter_mut().map(explore_place).collect()
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014, figure 17): enough for choices that nobody must guess.

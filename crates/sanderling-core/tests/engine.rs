@@ -105,7 +105,8 @@ fn exploration_gives_places_to_chance_and_the_seed_decides() {
     let sources: Vec<Source> = always.recommendations.iter().map(|one| one.source).collect();
     assert_eq!(sources, [Source::Exploration; 2]);
     // Two of two, and then one of one.
-    let propensities = |list: &Response| list.recommendations.iter().map(|one| one.propensity).collect::<Vec<_>>();
+    let propensities =
+        |list: &Response| list.recommendations.iter().map(|one| one.propensity).collect::<Vec<_>>();
     assert_eq!(propensities(&always), [Some(0.5), Some(1.0)]);
     assert_eq!(propensities(&listed(None, 1)), [None, None]);
     assert_eq!(always, listed(Some(1.0), 3), "the same seed makes the same list");
