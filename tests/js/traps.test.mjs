@@ -43,7 +43,8 @@ async function recovered(recommender) {
 }
 
 test('a trap costs one list, every engine comes back with its counts, and the third trap is the last', async () => {
-  const one = await fixture.loadOwn();
+  const storage = new fixture.sanderling.MemoryStorage();
+  const one = await fixture.loadOwn({ storage });
   const two = await fixture.sanderling.Recommender.load({ baseUrl: fixture.bundle, consent: 'none' });
   const { recommendations: before } = one.recommend(request());
   assert.deepEqual(two.recommend(request()).recommendations, before);
@@ -58,7 +59,7 @@ test('a trap costs one list, every engine comes back with its counts, and the th
   assert.ok(recommendations.every(({ source }) => source === 'fallback'));
   assert.throws(() => one.similar(fixture.itemIds[0]), { code: 'inference_failed' });
   // Observing goes on, and what cannot be counted is not.
-  one.observe({ itemId: fixture.itemIds[0], kind: 'view' });
+  one.observe({ itemId: fixture.itemIds[0], kind: 'view', timestamp: NOW });
   assert.deepEqual(await recovered(one), before);
   assert.deepEqual(one.session.map(({ itemId }) => itemId), [fixture.itemIds[0]]);
   // The other engine of the instance is opened again without having been called.
@@ -77,10 +78,22 @@ test('a trap costs one list, every engine comes back with its counts, and the th
   assert.throws(() => two.recommend(request()), { code: 'invalid_argument' });
   assert.deepEqual(await recovered(one), before);
 
+  // Arguments of another type are the caller's mistake, not the engine's.
+  for (const wrong of [() => one.engine.rank(), () => one.engine.retrieve([1], 3), () => one.engine.hasItem(7), () => one.engine.rows('a')]) {
+    assert.throws(wrong, { code: 'invalid_argument' });
+  }
+  assert.deepEqual(one.recommend(request()).recommendations, before);
+
   await poison();
   one.recommend(request());
   skew += 60_000;
   await sleep(50);
+  // What a user takes back is gone without an engine, too.
+  await one.setConsent('none');
+  assert.equal(one.consent, 'none');
+  assert.deepEqual(await storage.entries(), {});
+  await one.erase();
+  assert.deepEqual(one.session, []);
   const last = one.recommend(request());
   assert.match(last.faults[0].detail, /stopped too often/);
   assert.equal(last.recommendations.length, 10);

@@ -51,13 +51,21 @@ macro_rules! store {
             .with_read_timeout(READ_TIMEOUT);
         let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIME, ..RetryConfig::default() };
         let mut builder = <$builder>::new().with_url($url).with_client_options(client).with_retry(retry);
-        for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with($settings)) {
-            if let Ok(key) = name.to_ascii_lowercase().parse() {
+        for (name, value) in settings($settings) {
+            if let Ok(key) = name.parse() {
                 builder = builder.with_config(key, value);
             }
         }
         Box::new(builder.build().map_err(unusable)?)
     }};
+}
+
+/// Variables of the environment whose names begin with `prefix`, by their names in small letters.
+fn settings(prefix: &str) -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(move |(name, _)| name.starts_with(prefix))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
 }
 
 fn open(url: &Url) -> Result<(Box<dyn ObjectStore>, ObjectPath)> {
@@ -134,7 +142,9 @@ async fn write(
             .source_error(error)
     };
     // What was listed is what is read, also when somebody writes the object meanwhile.
-    let options = GetOptions { if_match: object.e_tag.clone(), ..GetOptions::default() };
+    // A weak tag never matches (RFC 9110, section 13.1.1).
+    let tag = object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
+    let options = GetOptions { if_match: tag, ..GetOptions::default() };
     let answer = store.get_opts(&object.location, options).await.map_err(|error| store_error(url, &error))?;
     let mut chunks = answer.into_stream();
     let mut file = File::create(path).map_err(disk_error)?;

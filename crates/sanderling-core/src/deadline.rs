@@ -28,6 +28,13 @@ impl<'a> Deadline<'a> {
         if self.deadline_ms.is_some() { (self.elapsed_ms)() } else { 0.0 }
     }
 
+    /// Notes how long a step took, where that was measured.
+    pub(crate) fn note(&self, last_ms: &mut f64, took_ms: f64) {
+        if self.deadline_ms.is_some() {
+            *last_ms = took_ms;
+        }
+    }
+
     /// Allows a step that took `last_ms` the last time, if it would end in time; else gives the fault. Each refusal halves
     /// `last_ms`, so that one slow run does not shut a step out for ever.
     pub(crate) fn allow(&self, step: &str, last_ms: &mut f64) -> Result<(), Fault> {

@@ -227,13 +227,13 @@ impl Engine {
         let before = deadline.elapsed_ms();
         let candidates = self.candidates(session, mask, memory)?;
         let retrieved = deadline.elapsed_ms();
-        memory.costs.retrieval_ms = retrieved - before;
+        deadline.note(&mut memory.costs.retrieval_ms, retrieved - before);
         let allowed = deadline.allow("the ranker", &mut memory.costs.ranking_ms);
         let features = self.features.encode(session, &candidates, self.bundle.items(), now);
         let ranked = allowed.and_then(|()| {
             let failed = |error: Error| fault(FaultCode::RankerFailed, error.to_string());
             let scores = self.rank(&features, candidates.len()).map_err(failed);
-            memory.costs.ranking_ms = deadline.elapsed_ms() - retrieved;
+            deadline.note(&mut memory.costs.ranking_ms, deadline.elapsed_ms() - retrieved);
             scores
         });
         Ok(match ranked {

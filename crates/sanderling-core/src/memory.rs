@@ -17,6 +17,11 @@ pub struct SessionMemory {
 }
 
 impl SessionMemory {
+    /// Forgets the session, for a host that answers for many people; how long steps take stays.
+    pub fn forget_session(&mut self) {
+        *self = Self { costs: self.costs, ..Self::default() };
+    }
+
     /// The query of `items`, which are those of `bundle` in its `table`, at least one.
     pub(crate) fn query(
         &mut self,

@@ -154,6 +154,12 @@ fn what_would_end_after_the_deadline_is_left_out() {
     assert_eq!(faults(&fallback.response), [FaultCode::DeadlineExceeded]);
     assert!(fallback.response.faults[0].detail.starts_with("retrieval was left out"));
     assert!(fallback.response.recommendations.iter().all(|one| one.source == Source::Fallback));
+    // A request without a deadline measures nothing, and forgets nothing.
+    let known = &mut SessionMemory::default();
+    let _ = recommend(1000.0, known);
+    let _ = engine.recommend_remembering(&asked(None), known);
+    known.forget_session();
+    assert_eq!(recommend(3.0, known).response, fallback.response);
     assert_eq!(recommend(-5.0, memory).response.recommendations, fallback.response.recommendations);
     assert_eq!(engine.recommend(&asked(Some(0.0))).response.recommendations.len(), 3, "without a clock");
 }

@@ -36,7 +36,7 @@ fn every_observation_of_a_list_is_counted_in_its_bin() {
     assert_eq!(counts["score.ranker"], [0, 0, 2, 1]);
     assert_eq!(counts["feature.hour_of_day"], [0, 3, 0, 0]);
     assert_eq!(counts["interaction.category"], [1, 0, 0]);
-    assert_eq!(counts["fault"], [1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counts["fault"], [1, 0, 0, 0, 0, 0, 0, 0]);
     assert!(!counts.contains_key("outcome.position"));
 }
 
@@ -45,7 +45,7 @@ fn a_fallback_list_counts_its_faults_alone() {
     let engine = Fixture::new().engine();
     let mut telemetry = new_telemetry(engine.bundle());
     telemetry.record(&engine.recommend(&request(&[], 3)));
-    assert_eq!(counts(&telemetry), BTreeMap::from([("fault".to_owned(), vec![0, 1, 0, 0, 0, 0, 0])]));
+    assert_eq!(counts(&telemetry), BTreeMap::from([("fault".to_owned(), vec![0, 1, 0, 0, 0, 0, 0, 0])]));
     assert_eq!(telemetry.state().current.num_lists, 0);
     let broken = FakeRuntime { ranker: Behaviour::Fails, ..FakeRuntime::default() };
     let engine = Engine::new(Fixture::new().bundle(), &broken).unwrap();

@@ -66,6 +66,8 @@ struct Loaded {
     /// The key that the bundle was verified with.
     key: Option<PublicKey>,
     bundle_sha256: Sha256Hash,
+    /// How long steps take; never a session, since each request is somebody else's.
+    memory: SessionMemory,
 }
 
 impl std::fmt::Debug for Service {
@@ -91,8 +93,8 @@ impl Service {
         let answer = match (request.method, request.path.as_str()) {
             (Method::Put, "/bundle") => self.put_bundle(request),
             (Method::Get, "/healthz") => Ok(self.health()),
-            (Method::Post, "/recommend") => match &self.loaded {
-                Some(loaded) => recommend(&loaded.engine, request),
+            (Method::Post, "/recommend") => match &mut self.loaded {
+                Some(loaded) => recommend(&loaded.engine, &mut loaded.memory, request),
                 None => return no_bundle(),
             },
             (Method::Post, "/operations") => match &self.loaded {
@@ -152,7 +154,7 @@ impl Service {
         let bundle = Bundle::open(files, key.as_ref())?;
         let bundle_sha256 = bundle.hash();
         let engine = Engine::new(bundle, &FullRuntime)?;
-        self.loaded = Some(Loaded { engine, key, bundle_sha256 });
+        self.loaded = Some(Loaded { engine, key, bundle_sha256, memory: SessionMemory::default() });
         Ok(json!({ "bundle_sha256": bundle_sha256 }))
     }
 }
@@ -167,12 +169,14 @@ fn public_key(text: &str) -> Result<PublicKey> {
     Ok(PublicKey(*bytes.as_bytes()))
 }
 
-fn recommend(engine: &Engine, request: &HttpRequest) -> Result<Value> {
+fn recommend(engine: &Engine, memory: &mut SessionMemory, request: &HttpRequest) -> Result<Value> {
     let start = (request.clock_ms)();
     check_length(&request.body, MAX_REQUEST_BYTES, "the request")?;
     let asked = Request::from_json(&request.body, request.now)?;
     let elapsed_ms = || (request.clock_ms)() - start;
-    to_value(&engine.recommend_timed(&asked, &mut SessionMemory::default(), &elapsed_ms).response)
+    let outcome = engine.recommend_timed(&asked, memory, &elapsed_ms);
+    memory.forget_session();
+    to_value(&outcome.response)
 }
 
 fn run_operations(engine: &Engine, body: &[u8]) -> Result<Value> {

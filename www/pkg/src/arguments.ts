@@ -114,7 +114,7 @@ export function boundedText(value: unknown, name: string, max: number): string {
   });
 }
 
-function text(value: unknown, name: string): string {
+export function text(value: unknown, name: string): string {
   if (typeof value !== 'string') throw wrongType(name, 'a string', value);
   return value;
 }

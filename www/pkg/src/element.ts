@@ -68,7 +68,7 @@ export class SanderlingRecommendations extends Base {
   }
 
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
-    if (before === after || this.#controller === undefined) return;
+    if (before === after || !this.isConnected) return;
     if (name === 'limit') return this.#showSoon();
     this.#unload();
     void this.#load();

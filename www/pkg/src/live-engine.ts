@@ -1,3 +1,4 @@
+import { list, text, wrongType } from './arguments.js';
 import type {
   Engine, Json, WireManifest, WireRecommendation, WireRequest, WireResponse, WireTelemetryState,
 } from './engine.js';
@@ -22,7 +23,7 @@ export class LiveEngine implements Engine {
   #lastAttempt = -Infinity;
   #isFreed = false;
   readonly #leave: () => void;
-  #onReplaced: ((engine: Engine) => void) | undefined;
+  #onReplaced: { restore: (engine: Engine) => void; done: () => void } | undefined;
 
   /** `open` makes the engine anew, in `instance` as it is by then. */
   constructor(engine: Engine, instance: Instance, open: () => Promise<Engine>) {
@@ -31,15 +32,18 @@ export class LiveEngine implements Engine {
     this.#open = open;
     this.#manifest = engine.manifest();
     this.#bundleHash = engine.bundleHash();
-    this.#leave = instance.onDiscarded(() => {
-      this.#engine = undefined;
-      void this.#reopen();
-    });
+    this.#leave = instance.onDiscarded(this);
   }
 
-  /** Called with every engine that takes the place of one that failed, before anybody else uses it. */
-  onReplaced(restore: ((engine: Engine) => void) | undefined): void {
-    this.#onReplaced = restore;
+  /** @internal The instance is gone, with the engine in it. */
+  discarded(): void {
+    this.#engine = undefined;
+    void this.#reopen();
+  }
+
+  /** `restore` gets every engine that takes the place of one that failed, before anybody else uses it; then `done` is called. */
+  onReplaced(restore: (engine: Engine) => void, done: () => void): void {
+    this.#onReplaced = { restore, done };
   }
 
   /** Resolves when no attempt to open the bundle again is under way. */
@@ -56,7 +60,8 @@ export class LiveEngine implements Engine {
   }
 
   hasItem(itemId: string): boolean {
-    return this.#run((engine) => engine.hasItem(itemId));
+    const id = text(itemId, 'itemId');
+    return this.#run((engine) => engine.hasItem(id));
   }
 
   len(): number {
@@ -68,6 +73,7 @@ export class LiveEngine implements Engine {
   }
 
   rows(itemIds: readonly string[]): Uint32Array {
+    list(itemIds, 'itemIds');
     return this.#run((engine) => engine.rows(itemIds));
   }
 
@@ -76,19 +82,23 @@ export class LiveEngine implements Engine {
   }
 
   retrieve(session: Uint32Array, limit: number): [rows: Uint32Array, scores: Float32Array] {
+    if (!(session instanceof Uint32Array)) throw wrongType('session', 'a Uint32Array', session);
     return this.#run((engine) => engine.retrieve(session, limit));
   }
 
   rank(features: Float32Array): Float32Array {
+    if (!(features instanceof Float32Array)) throw wrongType('features', 'a Float32Array', features);
     return this.#run((engine) => engine.rank(features));
   }
 
   similar(itemId: string, limit: number): WireRecommendation[] {
-    return this.#run((engine) => engine.similar(itemId, limit));
+    const id = text(itemId, 'itemId');
+    return this.#run((engine) => engine.similar(id, limit));
   }
 
   recordInteraction(itemId: string): void {
-    this.#run((engine) => engine.recordInteraction(itemId));
+    const id = text(itemId, 'itemId');
+    this.#run((engine) => engine.recordInteraction(id));
   }
 
   recordOutcome(position?: number): void {
@@ -108,6 +118,9 @@ export class LiveEngine implements Engine {
   }
 
   buildReport(windowStart: bigint, seed: Uint8Array, reportId: Uint8Array): Uint8Array {
+    for (const [name, bytes] of [['seed', seed], ['reportId', reportId]] as const) {
+      if (!(bytes instanceof Uint8Array)) throw wrongType(name, 'a Uint8Array', bytes);
+    }
     return this.#run((engine) => engine.buildReport(windowStart, seed, reportId));
   }
 
@@ -173,10 +186,13 @@ export class LiveEngine implements Engine {
         engine.free();
         return;
       }
-      this.#onReplaced?.(engine);
       this.#engine = engine;
+      const hooks = this.#onReplaced;
+      // Through `#run`, so that another trap counts.
+      this.#run((replaced) => hooks?.restore(replaced));
+      hooks?.done();
     } catch {
-      // A server that is away, or another trap.
+      // A server that is away, or another trap; a state that is refused leaves the engine with an empty one.
     }
   }
 }

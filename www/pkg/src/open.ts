@@ -42,6 +42,8 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const consent = options.consent === undefined ? defaultConsent() : checkConsent(options.consent);
   const maxSessionLength = checkSessionLength(options.maxSessionLength ?? DEFAULT_MAX_SESSION_LENGTH);
   const fetch = options.fetch ?? platform.fetch;
+  const sessionIdleSeconds = options.sessionIdleSeconds === undefined ? undefined : checkIdleSeconds(options.sessionIdleSeconds);
+  const sender = senderOf(options, platform, fetch);
   const stores = effectiveConsent(consent) !== 'none';
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
   const { engine, isLastGood } = options.engine === undefined
@@ -57,9 +59,9 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
     consent,
     storage: stores ? await openStorage() : await forgottenStorage(options, platform),
     openStorage,
-    sender: senderOf(options, platform, fetch),
+    sender,
     maxSessionLength,
-    sessionIdleSeconds: options.sessionIdleSeconds === undefined ? idleSecondsOf(manifest) : checkIdleSeconds(options.sessionIdleSeconds),
+    sessionIdleSeconds: sessionIdleSeconds ?? idleSecondsOf(manifest),
     autoSend: options.autoSend ?? true,
   };
 }
@@ -90,8 +92,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     const [bundle] = await Promise.all([read(options), runtimes.first]);
     const { engine, instance } = await runtimes.open(bundle, publicKey);
     const live = new LiveEngine(engine, instance, async () => {
-      const { files, digests } = await read(lasting);
-      return new instance.Engine(files, publicKey, digests);
+      return construct(instance, await read(lasting), publicKey).engine;
     });
     rememberPopular(live, bundle.files);
     return { engine: live, files: bundle, isLastGood: false };

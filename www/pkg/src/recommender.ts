@@ -61,6 +61,7 @@ export abstract class RecommenderBase {
     this.#keeper = new Keeper(opened.storage);
     this.#session = new Session(this.#keeper, opened.maxSessionLength, () => this.#changed());
     this.telemetry = new Telemetry({
+      replaced: () => this.#changed(),
       engine: opened.engine,
       bundle: opened.bundle,
       keeper: this.#keeper,
@@ -93,13 +94,14 @@ export abstract class RecommenderBase {
     return this.#session.interactions.map(interactionFromWire);
   }
 
-  /** Counts the changes of the session: the same number means the same recommendations for the same options. */
+  /** Counts those changes: the same number means the same recommendations for the same options. */
   get revision(): number {
     return this.#revision;
   }
 
   /**
-   * Calls `listener` after every change of the session, by whichever tab, until the returned function is called. What
+   * Calls `listener` after every change of the session, and when an engine that failed is back, until the returned function is called.
+   * What another tab adds is noticed at the next write of this one. What
    * `listener` throws is nobody's: it is reported like any uncaught error, and the others are still called.
    */
   onChange(listener: () => void): () => void {
@@ -260,11 +262,14 @@ export abstract class RecommenderBase {
   }
 
   async #stopStoring(): Promise<void> {
-    await this.telemetry.erase();
-    const { storage } = this.#keeper;
-    this.#keeper.storage = new MemoryStorage();
-    await (storage.destroy?.() ?? storage.clear()).catch(() => {});
-    await dropLastGood();
+    try {
+      await this.telemetry.erase();
+    } finally {
+      const { storage } = this.#keeper;
+      this.#keeper.storage = new MemoryStorage();
+      await (storage.destroy?.() ?? storage.clear()).catch(() => {});
+      await dropLastGood();
+    }
   }
 
   async #startStoring(): Promise<void> {

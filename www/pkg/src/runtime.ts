@@ -5,7 +5,7 @@ import type { Fetch, WasmSource } from './types.js';
 /** The bindings that belong to a compiled engine. */
 export interface Bindings {
   default: (options: { module_or_path: unknown }) => Promise<unknown>;
-  /** Puts a new instance in the place of the one that all engines run in. */
+  /** Puts a new instance in the place of the one that all engines run in. Browsers refuse that for modules of more than 8 MiB. */
   __wbg_reset_state: () => void;
   WasmEngine: unknown;
 }
@@ -22,6 +22,11 @@ export interface Runtimes {
   full?: Runtime;
 }
 
+/** What lives in an instance. */
+export interface Discardable {
+  discarded(): void;
+}
+
 /** So many instances may fail before a page goes without. */
 const MAX_DISCARDED = 3;
 
@@ -30,7 +35,8 @@ export class Instance {
   /** Makes engines in the present instance. */
   readonly Engine: EngineConstructor;
   readonly #reset: () => void;
-  readonly #listeners = new Set<() => void>();
+  /** Weak, so that an engine that nobody holds any more can be collected. */
+  readonly #listeners = new Set<WeakRef<Discardable>>();
   /** Instances that failed. */
   numDiscarded = 0;
 
@@ -44,8 +50,10 @@ export class Instance {
     return this.numDiscarded >= MAX_DISCARDED;
   }
 
-  /** Calls `listener` after an instance was discarded, until the result is called. */
-  onDiscarded(listener: () => void): () => void {
+  /** Tells `engine` when its instance was discarded, until the result is called. */
+  onDiscarded(engine: Discardable): () => void {
+    for (const known of this.#listeners) if (known.deref() === undefined) this.#listeners.delete(known);
+    const listener = new WeakRef(engine);
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -60,7 +68,7 @@ export class Instance {
         this.numDiscarded = MAX_DISCARDED;
       }
     }
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of [...this.#listeners]) listener.deref()?.discarded();
   }
 }
 

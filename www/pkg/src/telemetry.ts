@@ -18,6 +18,8 @@ export interface TelemetrySettings {
   /** The consent that the user gave. */
   consent: () => Consent;
   autoSend: boolean;
+  /** Called when an engine that failed was replaced. */
+  replaced: () => void;
 }
 
 /** The random numbers of the next report, drawn once so that a preview shows what will be sent. */
@@ -50,6 +52,7 @@ export class Telemetry {
   #windowStart: number | undefined;
   /** The counts at the last exchange with storage; the difference to them is ours to add. */
   #savedState: WireTelemetryState;
+  readonly #emptyState: WireTelemetryState;
   #draft: Draft | undefined;
   #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #sending: Promise<unknown> = Promise.resolve();
@@ -60,10 +63,11 @@ export class Telemetry {
     this.#settings = settings;
     this.#outbox = new Outbox(settings.keeper);
     this.#key = `${KEY_PREFIX}${settings.bundle.hash}`;
-    this.#savedState = cleared(settings.engine);
+    this.#emptyState = cleared(settings.engine);
+    this.#savedState = this.#emptyState;
     if (settings.engine instanceof LiveEngine) {
       // What was counted since the last exchange with storage is lost with the engine that failed.
-      settings.engine.onReplaced((engine) => engine.restoreTelemetry(this.#savedState));
+      settings.engine.onReplaced((engine) => engine.restoreTelemetry(this.#savedState), settings.replaced);
     }
   }
 
@@ -254,7 +258,12 @@ export class Telemetry {
     const { engine, keeper } = this.#settings;
     this.#windowStart = start;
     this.#draft = undefined;
-    this.#savedState = cleared(engine);
+    this.#savedState = this.#emptyState;
+    try {
+      engine.clearTelemetry();
+    } catch {
+      // An engine that stopped has forgotten already, and takes up the saved state when it comes back.
+    }
     if (stored) await keeper.enqueue((storage) => storage.update(this.#key, () => undefined));
   }
 

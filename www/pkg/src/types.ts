@@ -88,7 +88,7 @@ export interface RecommendOptions {
   /** Seed of every random choice; derived from `now` by default. */
   seed?: number;
   /** How long the answer may take, in milliseconds: the ranker, or retrieval too, is left out where it would end later, and
-   *  a fault says so. What a step takes is known from the last time. */
+   *  a fault says so. What a step takes is known from the last request with a deadline. */
   deadlineMs?: number;
   /** An item that the user is looking at: recommends as if it had just been viewed, without listing or remembering it. */
   near?: string;

@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import { defaultConsent, effectiveConsent } from './consent.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import type {
   BundleInfo, Consent, DeviceExport, FlushOptions, FlushResult, LoadOptions, ObserveOptions, OutcomeOptions, RankOptions, Recommendation,
@@ -10,6 +11,9 @@ import type { Answer, Call, Loaded } from './worker-protocol.js';
 export type WorkerLoadOptions = Omit<LoadOptions, 'engine' | 'fetch' | 'signal' | 'storage'>;
 
 const disposeSymbol: typeof Symbol.dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
+
+/** Longest delay that a timer can express. */
+const MAX_TIMER_MILLIS = 2 ** 31 - 1;
 
 interface Waiting {
   resolve: (result: never) => void;
@@ -77,7 +81,8 @@ export class WorkerRecommender {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<RecommendResponse>((resolve) => {
       const detail = `the worker did not answer within ${deadlineMs} ms`;
-      timer = setTimeout(() => resolve({ recommendations: [], faults: [{ code: 'deadline_exceeded', detail }] }), Math.max(deadlineMs, 0));
+      const millis = Math.min(Math.max(deadlineMs, 0), MAX_TIMER_MILLIS);
+      timer = setTimeout(() => resolve({ recommendations: [], faults: [{ code: 'deadline_exceeded', detail }] }), millis);
     });
     return Promise.race([answered, late]).finally(() => clearTimeout(timer));
   }
@@ -99,7 +104,7 @@ export class WorkerRecommender {
   }
 
   setConsent(consent: Consent): Promise<void> {
-    return this.#calls.call('setConsent', [consent]);
+    return this.#calls.call('setConsent', [effectiveConsent(consent)]);
   }
 
   erase(): Promise<void> {
@@ -122,8 +127,9 @@ export class WorkerRecommender {
 
   /** Stops the worker, after what was called before is done. What is stored stays; any other call rejects afterwards. */
   free(): void {
-    void this.settled().catch(() => {}).finally(() => this.#calls.stop());
+    void this.settled().catch(() => {});
     this.#calls.close();
+    void this.#calls.idle().then(() => this.#calls.stop());
     this.#listeners.clear();
   }
 
@@ -160,6 +166,11 @@ class Calls {
       }
       this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject });
     });
+  }
+
+  /** Resolves when every call has its answer. */
+  async idle(): Promise<void> {
+    while (this.#waiting.size > 0) await new Promise((resolve) => setTimeout(resolve, 20));
   }
 
   /** Takes no more calls. */
@@ -201,7 +212,8 @@ function sendable(options: WorkerLoadOptions): WorkerLoadOptions {
     throw new RecommenderError('invalid_argument', `${name} cannot be sent to a worker`, { hint: 'load on the page, or leave it out' });
   }
   const absolute = (address: string | URL): string => new URL(address, document.baseURI).href;
-  const sent = { ...options };
+  // Browsers show a worker fewer privacy signals than a page.
+  const sent = { ...options, consent: effectiveConsent(options.consent ?? defaultConsent()) };
   if (options.baseUrl !== undefined) sent.baseUrl = absolute(options.baseUrl);
   if (options.collectorUrl !== undefined) sent.collectorUrl = absolute(options.collectorUrl);
   for (const name of ['wasm', 'fullWasm'] as const) {

@@ -14,7 +14,12 @@ export function browser(runtimes: Runtimes): Platform {
       mode: 'cors', credentials: 'omit', cache: 'no-store', redirect: 'error', referrerPolicy: 'no-referrer', keepalive: true,
     },
     get keepsBundles() {
-      return globalThis.caches !== undefined;
+      try {
+        return globalThis.caches !== undefined;
+      } catch {
+        // A sandboxed frame may not even ask.
+        return false;
+      }
     },
     openStorage: (name) => (globalThis.indexedDB === undefined ? undefined : new IndexedDbStorage(name)),
   };
