@@ -155,12 +155,7 @@ export class LiveEngine implements Engine {
 
   #unavailable(): RecommenderError {
     if (this.#isFreed) return new RecommenderError('invalid_argument', 'the engine was freed', { hint: 'load it again' });
-    if (this.#instance.isDisabled) {
-      return new RecommenderError('inference_failed', 'the engine stopped too often and is not started again', {
-        found: `${this.#instance.numDiscarded} times`,
-        hint: 'reload the page',
-      });
-    }
+    if (this.#instance.isDisabled) return this.#instance.exhausted();
     void this.#reopen();
     return new RecommenderError('inference_failed', 'the engine stopped and is being started again');
   }

@@ -158,12 +158,7 @@ function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: P
 }
 
 function construct(instance: Instance, { files, digests }: BundleFiles, publicKey?: Uint8Array): Opened {
-  if (instance.isDisabled) {
-    throw new RecommenderError('inference_failed', 'the engine stopped too often and is not started again', {
-      found: `${instance.numDiscarded} times`,
-      hint: 'reload the page',
-    });
-  }
+  if (instance.isDisabled) throw instance.exhausted();
   try {
     return { engine: new instance.Engine(files, publicKey, digests), instance };
   } catch (thrown) {

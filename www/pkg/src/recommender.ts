@@ -7,6 +7,7 @@ import { interactionFromWire, recommendationFromWire, responseFromWire } from '.
 import { effectiveConsent, privacySignal } from './consent.js';
 import type { Engine } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
+import { disposeSymbol } from './globals.js';
 import { Keeper } from './keeper.js';
 import { dropLastGood } from './last-good.js';
 import type { OpenedRecommender } from './open.js';
@@ -18,9 +19,6 @@ import type {
   BundleInfo, Consent, DeviceExport, ObserveOptions, OutcomeOptions, PrivacySignal, RankOptions, Recommendation, RecommendOptions,
   RecommendResponse, SessionInteraction, SimilarOptions,
 } from './types.js';
-
-/** Browsers without the symbol get a stand-in, so that the class can be declared everywhere. */
-const disposeSymbol: typeof Symbol.dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
 
 /** As if `thrown` had not been caught, without stopping who caught it. */
 function report(thrown: unknown): void {

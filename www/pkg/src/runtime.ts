@@ -50,6 +50,14 @@ export class Instance {
     return this.numDiscarded >= MAX_DISCARDED;
   }
 
+  /** The error of whoever wants an engine when there is none any more. */
+  exhausted(): RecommenderError {
+    return new RecommenderError('inference_failed', 'the engine stopped too often and is not started again', {
+      found: `${this.numDiscarded} times`,
+      hint: 'reload the page',
+    });
+  }
+
   /** Tells `engine` when its instance was discarded, until the result is called. */
   onDiscarded(engine: Discardable): () => void {
     for (const known of this.#listeners) if (known.deref() === undefined) this.#listeners.delete(known);

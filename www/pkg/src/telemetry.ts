@@ -2,6 +2,7 @@ import { clockSeconds, timeOf } from './arguments.js';
 import { effectiveConsent, privacySignal } from './consent.js';
 import { combineStates, hasCounts, sameCounts } from './counts.js';
 import type { Engine, Json, WireTelemetryState, WireWindow } from './engine.js';
+import { MAX_TIMER_MILLIS } from './globals.js';
 import type { Keeper } from './keeper.js';
 import { LiveEngine } from './live-engine.js';
 import { Outbox, type Reports } from './outbox.js';
@@ -38,8 +39,6 @@ interface StoredWindow {
 const KEY_PREFIX = 'telemetry/';
 /** How long counts are gathered before they are written. */
 const SAVE_DELAY_MILLIS = 500;
-/** Longest delay that a timer can express. */
-const MAX_TIMER_MILLIS = 2 ** 31 - 1;
 
 /**
  * Counts what happens in a window, on the device, and makes of each window at most one randomised

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { defaultConsent, effectiveConsent } from './consent.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
+import { disposeSymbol, MAX_TIMER_MILLIS } from './globals.js';
 import type {
   BundleInfo, Consent, DeviceExport, FlushOptions, FlushResult, LoadOptions, ObserveOptions, OutcomeOptions, RankOptions, Recommendation,
   RecommendOptions, RecommendResponse, SimilarOptions, TelemetryPreview,
@@ -9,11 +10,6 @@ import type { Answer, Call, Loaded } from './worker-protocol.js';
 
 /** Options of `Recommender.inWorker`: those of `load` that can be sent to a worker. */
 export type WorkerLoadOptions = Omit<LoadOptions, 'engine' | 'fetch' | 'signal' | 'storage'>;
-
-const disposeSymbol: typeof Symbol.dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
-
-/** Longest delay that a timer can express. */
-const MAX_TIMER_MILLIS = 2 ** 31 - 1;
 
 interface Waiting {
   resolve: (result: never) => void;
