@@ -38,7 +38,8 @@ help() {
   lint     rustfmt, clippy, rustdoc, shellcheck, cargo-deny
   bench    sizes of the downloads and latency in a browser; bench quality: what bundles reach on the data of
            SANDERLING_DATA; bench training: against PyTorch and numpy (SANDERLING_PEER_PYTHON);
-           bench pipeline: time and memory of reading many interactions; bench runtime: against ONNX Runtime and tfjs
+           bench pipeline: time and memory of reading many interactions; bench runtime: against ONNX Runtime and tfjs;
+           bench serve: `sanderling serve` against the engine in a loop
   all      setup, wasm, npm, test, bench
   clean    remove what the steps made in this clone, except www/node_modules; --cache: also the folder
            of compiled dependencies and tools that all clones share, if build.sh made it
@@ -258,7 +259,8 @@ step_wasm() {
   local hash
   hash=$(hash_of Cargo.toml Cargo.lock .cargo crates/sanderling-{types,sketch,kernels,core,tract,wasm,edge} crates/xtask)
   hash="$hash $(wasm_toolchain_version)"
-  if is_current wasm "$hash" "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$EDGE_COMPONENT"; then
+  if is_current wasm "$hash" "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{relaxed,scalar}_bg.wasm \
+    "$EDGE_COMPONENT"; then
     note "up to date"
   else
     build_wasm
@@ -267,13 +269,22 @@ step_wasm() {
   cat "$OUT/sizes.txt"
 }
 
-build_wasm() { # sanderling-wasm twice: with the slim runtime, and with the full one
+build_wasm() { # sanderling-wasm with the slim runtime, for three kinds of machine, and with the full one
   local built=$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm
   claim_targets
   note "cargo build: sanderling-wasm, slim"
   # shellcheck disable=SC2086 # LOCKED is empty or one flag
   cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm
   cp "$built/sanderling_wasm.wasm" "$built/slim.wasm"
+  note "cargo build: sanderling-wasm, slim, with relaxed SIMD"
+  # shellcheck disable=SC2086
+  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm --features sanderling-wasm/relaxed
+  cp "$built/sanderling_wasm.wasm" "$built/relaxed.wasm"
+  note "cargo build: sanderling-wasm, slim, without SIMD"
+  # shellcheck disable=SC2086
+  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm \
+    --config 'target.wasm32-unknown-unknown.rustflags=["-Ctarget-feature=-simd128"]'
+  cp "$built/sanderling_wasm.wasm" "$built/scalar.wasm"
   note "cargo build: sanderling-wasm, full; sanderling-edge"
   # shellcheck disable=SC2086
   cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm -p sanderling-edge \
@@ -286,8 +297,18 @@ build_wasm() { # sanderling-wasm twice: with the slim runtime, and with the full
   mkdir -p "$WASM_OUT" "$OUT"
   "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/slim.wasm" --name sanderling_wasm --out-dir "$WASM_OUT"
   "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/sanderling_wasm.wasm" --name sanderling_full --out-dir "$WASM_OUT"
+  local variant
+  for variant in relaxed scalar; do
+    "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/$variant.wasm" --name sanderling_wasm --out-dir "$OUT/$variant"
+    # One script serves all variants of the slim runtime.
+    cmp "$OUT/$variant/sanderling_wasm.js" "$WASM_OUT/sanderling_wasm.js" ||
+      die "the bindings of $variant.wasm are not those of the others"
+    mv "$OUT/$variant/sanderling_wasm_bg.wasm" "$WASM_OUT/sanderling_${variant}_bg.wasm"
+    rm -r "${OUT:?}/$variant"
+  done
   "$CARGO_TARGET_DIR/debug/xtask" component --input "$built/sanderling_edge.wasm" --output "$EDGE_COMPONENT"
-  print_sizes "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$EDGE_COMPONENT" >"$OUT/sizes.txt"
+  print_sizes "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{relaxed,scalar}_bg.wasm \
+    "$EDGE_COMPONENT" >"$OUT/sizes.txt"
 }
 
 print_sizes() { # files... : bytes raw, gzip -9, brotli -q 11
@@ -425,6 +446,10 @@ step_bench() {
     bench_runtime "$@"
     return
   fi
+  if [[ $what == serve ]]; then
+    bench_serve
+    return
+  fi
   if [[ $what == quality || $what == training || $what == pipeline ]]; then
     shift
     step_setup
@@ -454,6 +479,18 @@ bench_runtime() { # what it compares with is installed from its own lock file an
   cargo build $LOCKED -q -p sanderling-conformance --example runtime_world
   find_chromium || note "no browser found: only Node is measured"
   SANDERLING_PEER_PYTHON=$PYTHON_TOOLS/bin/python node tests/bench/runtime.mjs "$@"
+}
+
+bench_serve() {
+  step_wasm
+  say "bench serve"
+  claim_targets
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -q --bin sanderling
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -q -p sanderling-conformance --example runtime_world --example serve_load
+  "$CARGO_TARGET_DIR/debug/examples/runtime_world" "$OUT/runtime"
+  "$CARGO_TARGET_DIR/debug/examples/serve_load" "$CARGO_TARGET_DIR/debug/sanderling" "$EDGE_COMPONENT" "$OUT/runtime/50000/full"
 }
 
 step_all() {

@@ -1,4 +1,5 @@
 //! The parts of the `sanderling` program that tests use too.
 #![deny(missing_docs)]
 
+pub mod serve;
 pub mod wasm_host;

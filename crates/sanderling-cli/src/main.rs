@@ -17,8 +17,8 @@ mod report;
 mod usage;
 
 use commands::{
-    bundle, collect, compare, data, drift, evaluate, golden, items, pack, recommend, retrain, train, tune,
-    verify,
+    bundle, collect, compare, data, drift, evaluate, golden, items, pack, recommend, retrain, serve, train,
+    tune, verify,
 };
 use output::{Output, Verdict};
 
@@ -49,6 +49,7 @@ enum Command {
     Keygen(bundle::Keygen),
     Sign(bundle::Sign),
     Verify(verify::Verify),
+    Serve(serve::Serve),
     Collect(collect::Collect),
     Drift(drift::Drift),
     Retrain(retrain::Retrain),
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         Command::Keygen(args) => bundle::keygen(&args, &output),
         Command::Sign(args) => bundle::sign(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
+        Command::Serve(args) => serve::run(&args, &output),
         Command::Collect(args) => collect::run(&args, &output),
         Command::Drift(args) => drift::run(&args, &output),
         Command::Retrain(args) => retrain::run(&args, &output),

@@ -4,6 +4,7 @@
 //! that instance only: the next call starts another one and gives it the same bundle.
 
 mod instance;
+mod pool;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +17,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use instance::{Answer, Instance, Prepared};
+pub use instance::Answer;
+use instance::{Budget, Instance, Metering, Prepared};
+pub use pool::{Pool, PoolLimits};
 
 /// What one call may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,13 +67,7 @@ impl WasmHost {
     /// [`Code::Io`] when the file cannot be read, [`Code::InvalidArgument`] when it is not a
     /// `wasi:http/proxy` component.
     pub fn new(path: &Path, limits: HostLimits) -> Result<Self> {
-        let component = std::fs::read(path).map_err(|error| {
-            Error::new(Code::Io, format!("cannot read {}", path.display()))
-                .found(&error)
-                .hint("`./build.sh wasm` makes the component")
-                .source_error(error)
-        })?;
-        Self::from_bytes(&component, limits)
+        Self::from_bytes(&read_component(path)?, limits)
     }
 
     /// Compiles the component in `component`, which takes seconds.
@@ -81,10 +78,7 @@ impl WasmHost {
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| {
             Error::new(Code::Internal, "the event loop of the wasm host cannot start").source_error(error)
         })?;
-        let prepared = Prepared::new(component).map_err(|error| {
-            Error::new(Code::InvalidArgument, "the file is not a wasi:http/proxy component")
-                .found(format!("{error:#}"))
-        })?;
+        let prepared = prepare(component, Metering::Fuel)?;
         Ok(Self { runtime, prepared, limits, bundle: None, instance: None })
     }
 
@@ -105,11 +99,10 @@ impl WasmHost {
         files: &BTreeMap<String, Vec<u8>>,
         public_key: Option<&PublicKey>,
     ) -> Result<String> {
-        let public_key = public_key.map(|key| key.0.iter().map(|byte| format!("{byte:02x}")).collect());
-        let bundle = PackedBundle { container: pack_files(files)?.into(), public_key };
-        let answer = self.put_bundle(&bundle)?;
+        let bundle = PackedBundle::new(files, public_key)?;
+        let hash = self.put_bundle(&bundle)?;
         self.bundle = Some(bundle);
-        Ok(answer.bundle_sha256)
+        Ok(hash)
     }
 
     /// Asks for recommendations.
@@ -145,41 +138,78 @@ impl WasmHost {
         {
             self.put_bundle(&bundle)?;
         }
-        let request = http::Request::post(address(path)).body(body.into());
-        self.exchange(request, fuel)
+        decode(&self.exchange(post(path, body.into())?, fuel)?)
     }
 
-    fn put_bundle(&mut self, bundle: &PackedBundle) -> Result<BundleAnswer> {
-        let mut request = http::Request::put(address("/bundle"));
-        if let Some(key) = &bundle.public_key {
-            request = request.header("sanderling-public-key", key);
-        }
-        self.exchange(request.body(bundle.container.clone()), self.limits.load_fuel)
+    fn put_bundle(&mut self, bundle: &PackedBundle) -> Result<String> {
+        bundle_hash(&self.exchange(bundle.request()?, self.limits.load_fuel)?)
     }
 
     /// Sends one request to the instance, which is kept only if it did not trap.
-    fn exchange<T: DeserializeOwned>(
-        &mut self,
-        request: Result<http::Request<Bytes>, http::Error>,
-        fuel: u64,
-    ) -> Result<T> {
-        let request = request.map_err(|error| {
-            Error::new(Code::Internal, "the request to the component is malformed").source_error(error)
-        })?;
+    fn exchange(&mut self, request: http::Request<Bytes>, fuel: u64) -> Result<Answer> {
+        let HostLimits { memory_bytes, load_fuel, .. } = self.limits;
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
-            None => self.runtime.block_on(Instance::start(&self.prepared, &self.limits))?,
+            None => {
+                let starting = Instance::start(&self.prepared, memory_bytes, Budget::Fuel(load_fuel));
+                self.runtime.block_on(starting)?
+            }
         };
-        instance.set_memory_limit(self.limits.memory_bytes);
-        let answer = self.runtime.block_on(instance.send(request, fuel))?;
+        instance.set_memory_limit(memory_bytes);
+        let answer = self.runtime.block_on(instance.send(request, Budget::Fuel(fuel)))?;
         self.instance = Some(instance);
-        decode(&answer)
+        Ok(answer)
     }
 }
 
-#[derive(serde::Deserialize)]
-struct BundleAnswer {
-    bundle_sha256: String,
+/// The component at `path`.
+fn read_component(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| {
+        Error::new(Code::Io, format!("cannot read {}", path.display()))
+            .found(&error)
+            .hint("`./build.sh wasm` makes the component")
+            .source_error(error)
+    })
+}
+
+fn prepare(component: &[u8], metering: Metering) -> Result<Prepared> {
+    Prepared::new(component, metering).map_err(|error| {
+        Error::new(Code::InvalidArgument, "the file is not a wasi:http/proxy component")
+            .found(format!("{error:#}"))
+    })
+}
+
+impl PackedBundle {
+    fn new(files: &BTreeMap<String, Vec<u8>>, public_key: Option<&PublicKey>) -> Result<Self> {
+        let public_key = public_key.map(|key| key.0.iter().map(|byte| format!("{byte:02x}")).collect());
+        Ok(Self { container: pack_files(files)?.into(), public_key })
+    }
+
+    /// The request that opens it.
+    fn request(&self) -> Result<http::Request<Bytes>> {
+        let mut request = http::Request::put(address("/bundle"));
+        if let Some(key) = &self.public_key {
+            request = request.header("sanderling-public-key", key);
+        }
+        request.body(self.container.clone()).map_err(malformed)
+    }
+}
+
+/// The bundle hash in the answer to [`PackedBundle::request`].
+fn bundle_hash(answer: &Answer) -> Result<String> {
+    #[derive(serde::Deserialize)]
+    struct Opened {
+        bundle_sha256: String,
+    }
+    decode(answer).map(|Opened { bundle_sha256 }| bundle_sha256)
+}
+
+fn post(path: &str, body: Bytes) -> Result<http::Request<Bytes>> {
+    http::Request::post(address(path)).body(body).map_err(malformed)
+}
+
+fn malformed(error: http::Error) -> Error {
+    Error::new(Code::Internal, "the request to the component is malformed").source_error(error)
 }
 
 fn address(path: &str) -> String {

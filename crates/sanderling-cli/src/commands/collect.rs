@@ -9,6 +9,7 @@ use sanderling_collector::{Config, RegisteredBundle, Store, StoreOptions, serve}
 use sanderling_types::{Code, Error, Result};
 use serde_json::json;
 
+use crate::interrupt::stop_signal;
 use crate::output::{Output, Verdict};
 
 /// Receive reports over HTTP and store them durably until stopped.
@@ -67,21 +68,4 @@ async fn listen(args: &Collect, store: Store, output: &Output) -> Result<()> {
         ..Config::default()
     };
     serve(config, store, listener, stop_signal()).await
-}
-
-/// Completes on SIGINT or SIGTERM.
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    // Without a handler the default action of the signal ends the process, which the store survives.
-    let _ = tokio::signal::ctrl_c().await;
 }

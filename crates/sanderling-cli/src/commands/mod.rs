@@ -13,6 +13,7 @@ pub(crate) mod pack;
 pub(crate) mod recipe;
 pub(crate) mod recommend;
 pub(crate) mod retrain;
+pub(crate) mod serve;
 pub(crate) mod table;
 pub(crate) mod train;
 pub(crate) mod tune;

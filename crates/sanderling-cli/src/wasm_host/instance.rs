@@ -1,13 +1,14 @@
-//! One running component: its store, its memory fence, and one HTTP exchange at a time.
+//! One running component: its store, its fences, and one HTTP exchange at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use sanderling_types::{Code, Error, Result};
 use tokio::task::JoinHandle;
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Engine, ResourceLimiter, Store, Trap};
+use wasmtime::{Cache, CacheConfig, Config, Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
@@ -16,23 +17,64 @@ use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use super::HostLimits;
+/// How often a call that is metered by time is looked at; others get their turn then.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What stops a call that does not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metering {
+    /// Counted instructions: the same call stops at the same place everywhere.
+    Fuel,
+    /// Time, which costs less to keep.
+    Time,
+}
+
+/// What one call may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Budget {
+    Fuel(u64),
+    Time(Duration),
+}
 
 /// A compiled and linked component, ready to be started any number of times.
 pub(super) struct Prepared(ProxyPre<State>);
 
 impl Prepared {
-    pub(super) fn new(component: &[u8]) -> wasmtime::Result<Self> {
+    pub(super) fn new(component: &[u8], metering: Metering) -> wasmtime::Result<Self> {
         let mut config = Config::new();
-        config.consume_fuel(true);
-        // Results must not depend on the machine.
-        config.cranelift_nan_canonicalization(true);
+        match metering {
+            Metering::Fuel => {
+                config.consume_fuel(true);
+                // Results must not depend on the machine.
+                config.cranelift_nan_canonicalization(true);
+            }
+            Metering::Time => {
+                config.epoch_interruption(true);
+                config.cache(Some(Cache::new(CacheConfig::new())?));
+            }
+        }
         let engine = Engine::new(&config)?;
+        if metering == Metering::Time {
+            tick(&engine)?;
+        }
         let component = Component::from_binary(&engine, component)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi_http::p2::add_to_linker_async(&mut linker)?;
         ProxyPre::new(linker.instantiate_pre(&component)?).map(Self)
     }
+}
+
+/// Counts epochs for as long as the engine is used.
+fn tick(engine: &Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    let count = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    };
+    std::thread::Builder::new().name("epochs".to_owned()).spawn(count).map(drop)
 }
 
 /// Everything that the host keeps for one instance. Its WASI context grants nothing: no
@@ -43,6 +85,8 @@ struct State {
     outgoing: NoOutgoing,
     table: ResourceTable,
     memory: MemoryFence,
+    /// Epochs that a call metered by time has left.
+    ticks_left: u64,
 }
 
 impl WasiView for State {
@@ -97,10 +141,27 @@ impl ResourceLimiter for MemoryFence {
 }
 
 /// A finished HTTP response.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Bytes,
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status code.
+    pub status: u16,
+    /// Its media type.
+    pub content_type: Option<http::HeaderValue>,
+    /// Its whole body.
+    pub body: Bytes,
 }
+
+/// A call metered by time that had none left.
+#[derive(Debug)]
+struct OutOfTime;
+
+impl std::fmt::Display for OutOfTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the call had no time left")
+    }
+}
+
+impl std::error::Error for OutOfTime {}
 
 /// A started component. After an error it must be dropped: a trapped instance cannot go on.
 pub(super) struct Instance {
@@ -109,23 +170,25 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) async fn start(prepared: &Prepared, limits: &HostLimits) -> Result<Self> {
+    /// Starts the component with at most `memory_bytes` and `budget` to spend.
+    pub(super) async fn start(prepared: &Prepared, memory_bytes: usize, budget: Budget) -> Result<Self> {
         let state = State {
             wasi: WasiCtx::builder().build(),
             http: WasiHttpCtx::new(),
             outgoing: NoOutgoing,
             table: ResourceTable::new(),
-            memory: MemoryFence { max_bytes: limits.memory_bytes, refused_bytes: None },
+            memory: MemoryFence { max_bytes: memory_bytes, refused_bytes: None },
+            ticks_left: 0,
         };
         let mut store = Store::new(prepared.0.engine(), state);
         store.limiter(|state| &mut state.memory);
-        let started = match store.set_fuel(limits.load_fuel) {
+        let started = match allow(&mut store, budget) {
             Ok(()) => prepared.0.instantiate_async(&mut store).await,
             Err(error) => Err(error),
         };
         match started {
             Ok(proxy) => Ok(Self { store, proxy }),
-            Err(error) => Err(classify(&store, limits.load_fuel, &error)),
+            Err(error) => Err(classify(&store, budget, &error)),
         }
     }
 
@@ -133,21 +196,21 @@ impl Instance {
         self.store.data_mut().memory = MemoryFence { max_bytes, refused_bytes: None };
     }
 
-    /// Sends one request with `fuel` to spend and waits for the whole answer.
-    pub(super) async fn send(&mut self, request: http::Request<Bytes>, fuel: u64) -> Result<Answer> {
-        match self.exchange(request, fuel).await {
+    /// Sends one request with `budget` to spend and waits for the whole answer.
+    pub(super) async fn send(&mut self, request: http::Request<Bytes>, budget: Budget) -> Result<Answer> {
+        match self.exchange(request, budget).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(Error::new(Code::Internal, "the component returned without an answer")),
-            Err(error) => Err(classify(&self.store, fuel, &error)),
+            Err(error) => Err(classify(&self.store, budget, &error)),
         }
     }
 
     async fn exchange(
         &mut self,
         request: http::Request<Bytes>,
-        fuel: u64,
+        budget: Budget,
     ) -> wasmtime::Result<Option<Answer>> {
-        self.store.set_fuel(fuel)?;
+        allow(&mut self.store, budget)?;
         let slot = AnswerSlot::default();
         let mut view = self.store.data_mut().http();
         let request = view.new_incoming_request(Scheme::Http, request.map(Full::new))?;
@@ -184,20 +247,48 @@ impl AnswerSlot {
 
 async fn collect(answer: Result<http::Response<HyperOutgoingBody>, ErrorCode>) -> wasmtime::Result<Answer> {
     let (head, body) = answer?.into_parts();
-    Ok(Answer { status: head.status.as_u16(), body: body.collect().await?.to_bytes() })
+    Ok(Answer {
+        status: head.status.as_u16(),
+        content_type: head.headers.get(http::header::CONTENT_TYPE).cloned(),
+        body: body.collect().await?.to_bytes(),
+    })
+}
+
+/// Gives the next call what it may use.
+fn allow(store: &mut Store<State>, budget: Budget) -> wasmtime::Result<()> {
+    match budget {
+        Budget::Fuel(fuel) => store.set_fuel(fuel),
+        Budget::Time(time) => {
+            store.data_mut().ticks_left = time.as_millis().div_ceil(TICK.as_millis()) as u64;
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_callback(|mut store| {
+                let left = &mut store.data_mut().ticks_left;
+                *left = left.checked_sub(1).ok_or(OutOfTime)?;
+                Ok(UpdateDeadline::Yield(1))
+            });
+            Ok(())
+        }
+    }
 }
 
 /// Says why a call ended early.
-fn classify(store: &Store<State>, fuel: u64, error: &wasmtime::Error) -> Error {
+fn classify(store: &Store<State>, budget: Budget, error: &wasmtime::Error) -> Error {
     let memory = &store.data().memory;
     if let Some(bytes) = memory.refused_bytes {
         return Error::new(Code::LimitExceeded, "the component asked for more memory than it may have")
             .expected(format!("at most {} bytes", memory.max_bytes))
             .found(format!("{bytes} bytes"));
     }
-    if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) {
-        return Error::new(Code::LimitExceeded, "the component used up the fuel of one call")
-            .expected(format!("at most {fuel} units"));
+    match budget {
+        Budget::Fuel(fuel) if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) => {
+            return Error::new(Code::LimitExceeded, "the component used up the fuel of one call")
+                .expected(format!("at most {fuel} units"));
+        }
+        Budget::Time(time) if error.downcast_ref::<OutOfTime>().is_some() => {
+            return Error::new(Code::LimitExceeded, "the component used up the time of one call")
+                .expected(format!("at most {time:?}"));
+        }
+        _ => {}
     }
     Error::new(Code::Internal, "the component stopped").found(format!("{error:#}"))
 }

@@ -1,6 +1,9 @@
 //! The wasm host keeps its promises: limits hold, a stopped call does not stop the host, and the
 //! component gives the native engine's results.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "modules of one test")]
+
+mod serve;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -90,7 +93,7 @@ fn real_parts() -> Option<(PathBuf, BTreeMap<String, Vec<u8>>)> {
 }
 
 fn requests(engine: &Engine) -> Vec<Request> {
-    let ids: Vec<_> = engine.bundle().vocabulary().item_ids.iter().take(6).cloned().collect();
+    let ids: Vec<_> = engine.bundle().vocabulary().item_ids().take(6).collect();
     let session = |len: usize| -> Vec<SessionInteraction> {
         ids.iter()
             .take(len)

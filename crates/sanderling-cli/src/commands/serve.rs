@@ -1,0 +1,93 @@
+//! `sanderling serve`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use sanderling_cli::serve::serve;
+use sanderling_cli::wasm_host::{Pool, PoolLimits};
+use sanderling_core::PublicKey;
+use sanderling_types::{Code, Error, Result};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::bundle::read_key;
+use crate::interrupt::stop_signal;
+use crate::output::{Output, Verdict};
+
+/// How long open requests may take after a signal to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Answer requests for recommendations over HTTP with the component that edge hosts run.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sanderling serve bundles/shop --listen 127.0.0.1:8080\n  \
+    curl -d '{\"session\":[{\"item_id\":\"item-12\"}],\"limit\":5}' http://127.0.0.1:8080/recommend\n\n\
+    Prints the address it listens on, then serves POST /recommend, GET /healthz and GET /metrics.\n\
+    Stops on SIGINT or SIGTERM after finishing open requests.")]
+pub(crate) struct Serve {
+    /// Bundle folder.
+    bundle: PathBuf,
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// File with the public key that must have signed the bundle.
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
+    /// The engine as a wasi:http component.
+    #[arg(long, value_name = "FILE", default_value = "build/sanderling-edge.wasm")]
+    component: PathBuf,
+    /// Instances of the component, of which each holds the bundle; by default one a core.
+    #[arg(long)]
+    instances: Option<NonZeroUsize>,
+    /// Requests that may wait for an instance; more are refused with status 503.
+    #[arg(long, default_value_t = 256)]
+    waiting: usize,
+    /// Most milliseconds of one request in an instance; one that takes longer is answered with status 504.
+    #[arg(long, default_value_t = 2000)]
+    call_ms: u64,
+    /// Most wasm memory of an instance in bytes.
+    #[arg(long, default_value_t = 512 << 20)]
+    memory_bytes: usize,
+}
+
+pub(crate) fn run(args: &Serve, output: &Output) -> Result<Verdict> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Internal, "the event loop cannot start").source_error(error))?;
+    runtime.block_on(listen(args, output))?;
+    Ok(Verdict::Done)
+}
+
+async fn listen(args: &Serve, output: &Output) -> Result<()> {
+    let key = args.public_key.as_deref().map(read_key).transpose()?.map(PublicKey);
+    let files: BTreeMap<String, Vec<u8>> = sanderling_train::bundle::read(&args.bundle)?
+        .iter()
+        .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
+        .collect();
+    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+        Error::new(Code::Io, format!("cannot listen on {}", args.listen))
+            .found(&error)
+            .hint("another program may use the port; choose another with --listen")
+            .source_error(error)
+    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Error::new(Code::Io, "the listening address is not known").source_error(error))?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let limits = PoolLimits {
+        instances: args.instances.map_or(cores, NonZeroUsize::get),
+        waiting: args.waiting,
+        call_time: Duration::from_millis(args.call_ms),
+        load_time: Duration::from_secs(60),
+        memory_bytes: args.memory_bytes,
+    };
+    let pool = Pool::start(&args.component, &files, key.as_ref(), limits).await?;
+    let url = format!("http://{address}");
+    let json = json!({ "url": url, "bundle_hash": pool.bundle_sha256(), "instances": limits.instances });
+    output.result(&json, &format!("listening on {url}; bundle {}", pool.bundle_sha256()))?;
+    serve(pool, listener, GRACE, stop_signal()).await
+}

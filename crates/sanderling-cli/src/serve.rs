@@ -1,0 +1,185 @@
+//! The edge component behind HTTP: what `sanderling serve` runs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use sanderling_types::{Code, Error, Result};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::wasm_host::Pool;
+
+/// Most bytes of a request's body; the component has the same limit.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// What a client that was refused should wait.
+const RETRY_AFTER_SECONDS: u16 = 1;
+const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug)]
+struct Shared {
+    pool: Pool,
+    requests: Family<Outcome, Counter>,
+    seconds: Histogram,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    status: u16,
+}
+
+/// Serves until `shutdown` completes, then finishes open requests, for at most `grace`.
+///
+/// | Request | Answer |
+/// |---|---|
+/// | `POST /recommend` | what the component answers: a [`sanderling_types::Response`] or a problem document; 503 with `Retry-After` when too many wait, 504 when one takes too long |
+/// | `GET /healthz` | `{"status","version","bundle_sha256"}` while the process serves |
+/// | `GET /metrics` | requests by status, a histogram of their seconds, instances that were replaced, in the OpenMetrics text format |
+///
+/// # Errors
+/// [`Code::Io`] where the listener fails.
+pub async fn serve(
+    pool: Pool,
+    listener: TcpListener,
+    grace: Duration,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let shared = Arc::new(Shared {
+        pool,
+        requests: Family::default(),
+        // A quarter of a millisecond to about four seconds.
+        seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
+    });
+    let (stop, mut stopping) = tokio::sync::watch::channel(false);
+    let server = axum::serve(listener, router(shared)).with_graceful_shutdown(async move {
+        shutdown.await;
+        stop.send_replace(true);
+    });
+    let late = async {
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(grace).await;
+    };
+    let served = tokio::select! {
+        served = server.into_future() => served,
+        () = late => Ok(()),
+    };
+    served.map_err(|error| Error::new(Code::Io, "the listener failed").found(&error).source_error(error))
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let nothing_here = async || problem(StatusCode::NOT_FOUND, &nothing());
+    Router::new()
+        .route("/recommend", post(recommend))
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, &wrong_method()))
+        .fallback(nothing_here)
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .with_state(shared)
+}
+
+async fn recommend(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let start = Instant::now();
+    let answer = match body {
+        Ok(body) => ask(&shared.pool, body).await,
+        Err(rejection) => problem(rejection.status(), &broken_body(&rejection)),
+    };
+    shared.seconds.observe(start.elapsed().as_secs_f64());
+    shared.requests.get_or_create(&Outcome { status: answer.status().as_u16() }).inc();
+    answer
+}
+
+async fn ask(pool: &Pool, body: Bytes) -> Response {
+    match pool.recommend(body).await {
+        Ok(answer) => {
+            let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+            let content_type = answer.content_type.map(|value| (header::CONTENT_TYPE, value));
+            (status, headers(content_type), answer.body).into_response()
+        }
+        Err(error) => match error.code() {
+            Code::Overloaded => {
+                let wait = (header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+                (headers([wait]), problem(StatusCode::SERVICE_UNAVAILABLE, &error)).into_response()
+            }
+            Code::LimitExceeded => problem(StatusCode::GATEWAY_TIMEOUT, &error),
+            _ => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        },
+    }
+}
+
+/// A list is of one person and of this moment.
+fn headers(more: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> header::HeaderMap {
+    let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    more.into_iter().chain([no_store]).collect()
+}
+
+async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    let version = env!("CARGO_PKG_VERSION");
+    Json(json!({ "status": "ok", "version": version, "bundle_sha256": shared.pool.bundle_sha256() }))
+        .into_response()
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let mut registry = Registry::with_prefix("sanderling");
+    registry.register("requests", "Answers to POST /recommend by status", shared.requests.clone());
+    registry.register("request_seconds", "Seconds from a request to its answer", shared.seconds.clone());
+    registry.register(
+        "instances_replaced",
+        "Instances that trapped or ran out of time or memory",
+        ConstCounter::new(shared.pool.num_replaced()),
+    );
+    let mut out = String::new();
+    match text::encode(&mut out, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], out).into_response(),
+        Err(_) => {
+            let error = Error::new(Code::Internal, "the metrics cannot be written");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, &error)
+        }
+    }
+}
+
+fn nothing() -> Error {
+    Error::new(Code::NotFound, "there is nothing at this address")
+        .expected("POST /recommend, GET /healthz or GET /metrics")
+}
+
+fn wrong_method() -> Error {
+    Error::new(Code::InvalidArgument, "this address does not answer this method")
+        .expected("POST /recommend, GET /healthz or GET /metrics")
+}
+
+fn broken_body(rejection: &BytesRejection) -> Error {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Error::new(Code::LimitExceeded, "the request is too large")
+            .expected(format!("at most {MAX_REQUEST_BYTES} bytes"))
+    } else {
+        Error::new(Code::InvalidArgument, "the body broke off").found(rejection.body_text())
+    }
+}
+
+/// An error as a problem document (RFC 9457).
+fn problem(status: StatusCode, error: &Error) -> Response {
+    let document = json!({
+        "type": "about:blank",
+        "title": error.code().description(),
+        "status": status.as_u16(),
+        "code": error.code().as_str(),
+        "detail": error.message(),
+        "expected": error.expected_value(),
+        "found": error.found_value(),
+        "hint": error.hint_text(),
+    });
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
+    (status, headers(content_type), document.to_string()).into_response()
+}

@@ -1,0 +1,156 @@
+//! Instances of one component that share its compiled code and answer requests side by side.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sanderling_core::PublicKey;
+use sanderling_types::{Code, Error, Result};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::instance::{Answer, Budget, Instance, Metering, Prepared};
+use super::{PackedBundle, bundle_hash, post, prepare, read_component};
+
+/// What a pool may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Instances, of which each holds the bundle and answers one request at a time.
+    pub instances: usize,
+    /// Requests that may wait for an instance; more are refused.
+    pub waiting: usize,
+    /// Most time of one request in an instance.
+    pub call_time: Duration,
+    /// Most time of starting an instance and of opening a bundle in it.
+    pub load_time: Duration,
+    /// Most bytes of linear memory of an instance.
+    pub memory_bytes: usize,
+}
+
+/// Answers requests with instances of one component that all have the same bundle open. An instance that traps or runs out of
+/// time or memory is replaced; the request that it had fails.
+pub struct Pool {
+    prepared: Prepared,
+    bundle: PackedBundle,
+    bundle_sha256: String,
+    limits: PoolLimits,
+    free: Mutex<Vec<Instance>>,
+    instances: Semaphore,
+    places: Semaphore,
+    num_started: AtomicU64,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Compiles the component at `path`, or takes what an earlier start compiled, and opens a bundle, given its files by name, in
+    /// every instance; with `public_key` its signature must verify.
+    ///
+    /// # Errors
+    /// [`Code::Io`] when the component cannot be read, [`Code::InvalidArgument`] when it is not a `wasi:http/proxy` component or
+    /// there would be no instance; [`Code::LimitExceeded`] when opening the bundle takes more than the limits allow; the codes of
+    /// `Bundle::open`.
+    pub async fn start(
+        path: &Path,
+        files: &BTreeMap<String, Vec<u8>>,
+        public_key: Option<&PublicKey>,
+        limits: PoolLimits,
+    ) -> Result<Self> {
+        let component = read_component(path)?;
+        Self::from_bytes(&component, files, public_key, limits).await
+    }
+
+    /// As [`Pool::start`], with the component's bytes.
+    ///
+    /// # Errors
+    /// As [`Pool::start`].
+    pub async fn from_bytes(
+        component: &[u8],
+        files: &BTreeMap<String, Vec<u8>>,
+        public_key: Option<&PublicKey>,
+        limits: PoolLimits,
+    ) -> Result<Self> {
+        let most = Semaphore::MAX_PERMITS - limits.waiting.min(Semaphore::MAX_PERMITS);
+        if limits.instances == 0 || limits.instances > most {
+            return Err(Error::new(Code::InvalidArgument, "a pool cannot have this many instances")
+                .expected("at least 1")
+                .found(limits.instances));
+        }
+        let mut pool = Self {
+            prepared: prepare(component, Metering::Time)?,
+            bundle: PackedBundle::new(files, public_key)?,
+            bundle_sha256: String::new(),
+            limits,
+            free: Mutex::default(),
+            instances: Semaphore::new(limits.instances),
+            places: Semaphore::new(limits.instances + limits.waiting),
+            num_started: AtomicU64::new(0),
+        };
+        for _ in 0..limits.instances {
+            let (instance, hash) = pool.open().await?;
+            pool.bundle_sha256 = hash;
+            pool.give_back(instance);
+        }
+        Ok(pool)
+    }
+
+    /// Hash of the bundle that every instance has open.
+    #[must_use]
+    pub fn bundle_sha256(&self) -> &str {
+        &self.bundle_sha256
+    }
+
+    /// Instances that were started because one before had to be given up.
+    #[must_use]
+    pub fn num_replaced(&self) -> u64 {
+        self.num_started.load(Ordering::Relaxed).saturating_sub(self.limits.instances as u64)
+    }
+
+    /// Sends the body of a `POST /recommend` to an instance and gives its whole answer.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] when as many requests wait already as may; [`Code::LimitExceeded`] when the time or the memory of
+    /// a call is used up; [`Code::Internal`] when the component traps.
+    pub async fn recommend(&self, body: Bytes) -> Result<Answer> {
+        let _place = self.place()?;
+        let closed = |_| Error::new(Code::Internal, "the pool is closed");
+        let _permit = self.instances.acquire().await.map_err(closed)?;
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut instance = match free {
+            Some(instance) => instance,
+            None => self.open().await?.0,
+        };
+        instance.set_memory_limit(self.limits.memory_bytes);
+        let answer = instance.send(post("/recommend", body)?, Budget::Time(self.limits.call_time)).await?;
+        self.give_back(instance);
+        Ok(answer)
+    }
+
+    fn place(&self) -> Result<SemaphorePermit<'_>> {
+        self.places.try_acquire().map_err(|_| {
+            Error::new(Code::Overloaded, "every instance is at work and the queue is full")
+                .expected(format!("at most {} waiting", self.limits.waiting))
+                .hint("try again after the time in Retry-After, or give the server more instances")
+        })
+    }
+
+    /// Starts an instance and opens the bundle in it.
+    async fn open(&self) -> Result<(Instance, String)> {
+        let budget = Budget::Time(self.limits.load_time);
+        self.num_started.fetch_add(1, Ordering::Relaxed);
+        let mut instance = Instance::start(&self.prepared, self.limits.memory_bytes, budget).await?;
+        let hash = bundle_hash(&instance.send(self.bundle.request()?, budget).await?)?;
+        Ok((instance, hash))
+    }
+
+    fn give_back(&self, instance: Instance) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+    }
+}

@@ -1,0 +1,193 @@
+//! The component behind HTTP answers as the native engine does, and nothing that is sent to it ends it.
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sanderling_cli::serve::serve;
+use sanderling_cli::wasm_host::{Pool, PoolLimits};
+use sanderling_core::{Bundle, BundleFiles, Engine};
+use sanderling_tract::FullRuntime;
+use sanderling_types::{Code, Response};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use ureq::http::Request;
+
+use super::{component, real_parts, requests};
+
+const LIMITS: PoolLimits = PoolLimits {
+    instances: 2,
+    waiting: 16,
+    call_time: Duration::from_secs(30),
+    load_time: Duration::from_secs(60),
+    memory_bytes: 256 << 20,
+};
+
+/// A server on a free port, on a thread of its own until it is dropped.
+struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(limits: PoolLimits) -> Option<(Self, Engine)> {
+        let (component, files) = real_parts()?;
+        let bundle = Bundle::open(BundleFiles::from(files.clone()), None).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, started) = std::sync::mpsc::channel();
+        let run = async move {
+            let pool = Pool::start(&component, &files, None, limits).await.unwrap();
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            ready.send(listener.local_addr().unwrap()).unwrap();
+            let shutdown = async move { drop(stopped.await) };
+            serve(pool, listener, Duration::from_secs(5), shutdown).await.unwrap();
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let thread = std::thread::spawn(move || runtime.block_on(run));
+        let server = Self { address: started.recv().unwrap(), stop: Some(stop), thread: Some(thread) };
+        Some((server, Engine::new(bundle, &FullRuntime).unwrap()))
+    }
+
+    fn send(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        send(self.address, method, path, body)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+struct Answer {
+    status: u16,
+    retry_after: Option<String>,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+fn send(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Answer {
+    let agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .build()
+        .new_agent();
+    let request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+    let mut response = match body {
+        [] => agent.run(request.body(()).unwrap()).unwrap(),
+        body => agent.run(request.body(body).unwrap()).unwrap(),
+    };
+    let header = response.headers().get("retry-after");
+    Answer {
+        status: response.status().as_u16(),
+        retry_after: header.map(|value| value.to_str().unwrap().to_owned()),
+        body: response.body_mut().read_to_string().unwrap(),
+    }
+}
+
+/// A request whose session takes the component tens of milliseconds to read.
+fn long_request() -> Vec<u8> {
+    let interaction = r#"{"item_id":"nobody-knows-it","kind":"view","timestamp":1}"#;
+    let session = vec![interaction; 15_000].join(",");
+    format!(r#"{{"session":[{session}],"limit":5,"now":1}}"#).into_bytes()
+}
+
+#[test]
+fn a_component_that_never_opens_a_bundle_is_stopped_by_time() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let limits = PoolLimits { load_time: Duration::from_millis(50), ..LIMITS };
+    let endless = component("(loop $forever br $forever)");
+    let files = [("manifest.json".to_owned(), b"{}".to_vec())].into();
+    let error = runtime.block_on(Pool::from_bytes(&endless, &files, None, limits)).unwrap_err();
+    assert_eq!(error.code(), Code::LimitExceeded, "{error}");
+    assert!(error.message().contains("time"), "{error}");
+    let none = PoolLimits { instances: 0, ..LIMITS };
+    let error = runtime.block_on(Pool::from_bytes(&endless, &files, None, none)).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+}
+
+#[test]
+fn the_server_answers_as_the_native_engine_does() {
+    let Some((server, engine)) = Server::start(LIMITS) else { return };
+    for request in requests(&engine) {
+        let body = serde_json::to_vec(&request).unwrap();
+        let answer = server.send("POST", "/recommend", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let found: Response = serde_json::from_str(&answer.body).unwrap();
+        let native = engine.recommend(&request).response;
+        let ids = |response: &Response| -> Vec<String> {
+            response.recommendations.iter().map(|item| item.item_id.to_string()).collect()
+        };
+        assert_eq!(ids(&found), ids(&native));
+    }
+    let health = server.send("GET", "/healthz", b"");
+    assert_eq!((health.status, health.json()["status"].clone()), (200, "ok".into()));
+    assert_eq!(health.json()["bundle_sha256"], engine.bundle().hash().to_string());
+
+    for (method, path, body, status, code) in [
+        ("POST", "/recommend", b"{".as_slice(), 400, "invalid_argument"),
+        ("POST", "/operations", b"[]", 404, "not_found"),
+        ("PUT", "/bundle", b"x", 404, "not_found"),
+        ("GET", "/recommend", b"", 405, "invalid_argument"),
+        ("POST", "/recommend", &vec![b' '; (1 << 20) + 1], 413, "limit_exceeded"),
+    ] {
+        let answer = server.send(method, path, body);
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+        assert_eq!(answer.json()["code"], code, "{method} {path}");
+    }
+
+    let metrics = server.send("GET", "/metrics", b"").body;
+    for line in [
+        "sanderling_requests_total{status=\"200\"} 3",
+        "sanderling_requests_total{status=\"400\"} 1",
+        "sanderling_requests_total{status=\"413\"} 1",
+        "sanderling_request_seconds_count 5",
+        "sanderling_instances_replaced_total 0",
+        "# EOF",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[test]
+fn an_instance_without_time_is_replaced_and_the_server_goes_on() {
+    // Whatever is at work when an epoch ends is stopped.
+    let Some((server, _)) = Server::start(PoolLimits { call_time: Duration::ZERO, instances: 1, ..LIMITS })
+    else {
+        return;
+    };
+    let long = long_request();
+    let late = (0..200).map(|_| server.send("POST", "/recommend", &long)).find(|answer| answer.status == 504);
+    let late = late.expect("one of the requests meets the end of an epoch");
+    assert_eq!(late.json()["code"], "limit_exceeded", "{}", late.body);
+    assert!((0..50).any(|_| server.send("POST", "/recommend", b"{}").status == 200), "it goes on");
+    let metrics = server.send("GET", "/metrics", b"").body;
+    assert!(!metrics.contains("sanderling_instances_replaced_total 0"), "{metrics}");
+}
+
+#[test]
+fn requests_beyond_the_queue_are_told_to_come_back() {
+    let Some((server, _)) = Server::start(PoolLimits { instances: 1, waiting: 0, ..LIMITS }) else { return };
+    let address = server.address;
+    let ask =
+        || -> Vec<Answer> { (0..20).map(|_| send(address, "POST", "/recommend", &long_request())).collect() };
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(!refused.is_empty(), "nobody had to wait");
+    for answer in &refused {
+        assert_eq!(answer.json()["code"], "overloaded");
+        assert_eq!(answer.retry_after.as_deref(), Some("1"));
+    }
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    assert!(answers.iter().all(|answer| [200, 503].contains(&answer.status)));
+}
