@@ -140,7 +140,6 @@ fn ranker(numbers: &mut Numbers, num_features: usize, full: bool) -> Vec<u8> {
 
 fn vocabulary(num_items: usize, numbers: &mut Numbers) -> Vocabulary {
     Vocabulary {
-        format_version: FORMAT_VERSION,
         item_ids: (0..num_items).map(|row| format!("i{row}").into()).collect(),
         categories: (0..40).map(|at| format!("category {at}")).collect(),
         item_categories: (0..num_items).map(|row| vec![(row * 7 % 40) as u16]).collect(),
@@ -203,7 +202,8 @@ fn main() {
                 baseline: baseline(&spec),
                 card: "Random weights, for measuring time.\n".to_owned(),
             };
-            let (files, _) = assemble(&contents, &facts(num_items, max_candidates, spec.features.len()));
+            let (files, _) =
+                assemble(&contents, &facts(num_items, max_candidates, spec.features.len())).unwrap();
             write(&files, &folder.join(name)).unwrap();
         }
     }
@@ -247,7 +247,7 @@ fn write_rankers(numbers: &mut Numbers, out: &Path) {
         facts.shapes.dim = 0;
         facts.quantisation.encoder_bits = 0;
         facts.quantisation.item_bits = 0;
-        let (files, _) = assemble(&contents, &facts);
+        let (files, _) = assemble(&contents, &facts).unwrap();
         write(&files, &out.join("rankers").join(name)).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
+import { decodeVocabulary } from '../../www/pkg/dist/vocabulary.js';
 import { openFixture } from './lib/fixture.mjs';
 
 let fixture;
@@ -59,7 +60,7 @@ test('interactions that no bundle can know are left out, with a fault', () => {
 
 test('an engine that fails leaves the popularity list under the same rules', async () => {
   const { engine, itemIds } = fixture;
-  const vocabulary = JSON.parse(new TextDecoder().decode(fixture.files['vocabulary.json']));
+  const vocabulary = decodeVocabulary(fixture.files['vocabulary.bin']);
   const [category] = vocabulary.categories;
   const median = vocabulary.prices.filter((price) => price !== null).toSorted((left, right) => left - right)[vocabulary.prices.length >> 1];
   const rules = [

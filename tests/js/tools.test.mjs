@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 
+import { decodeVocabulary } from '../../www/pkg/dist/vocabulary.js';
 import { findBrowser } from '../../www/tools/browser.mjs';
 import { serve } from '../../www/tools/serve.mjs';
 import { playSession } from '../../www/tools/session.mjs';
@@ -112,11 +113,11 @@ test('the lock file names no registry', async () => {
 
 /** What the page shows for a bundle's items, where no catalogue is at hand. */
 function catalogueOf(files) {
-  const vocabulary = JSON.parse(new TextDecoder().decode(files['vocabulary.json']));
-  return vocabulary.item_ids.map((item_id, row) => ({
+  const vocabulary = decodeVocabulary(files['vocabulary.bin']);
+  return vocabulary.itemIds.map((item_id, row) => ({
     item_id,
     title: `Item ${item_id}`,
-    categories: vocabulary.item_categories[row].map((category) => vocabulary.categories[category]),
+    categories: vocabulary.itemCategories[row].map((category) => vocabulary.categories[category]),
     price: vocabulary.prices[row] ?? null,
   }));
 }

@@ -68,9 +68,20 @@ def check_trees(bundle, ranker, program):
     print(f"trees.bin: equal bits on {len(rows)} rows")
 
 
+def item_ids(path):
+    """The ids of vocabulary.bin, see docs/formats/vocabulary.md."""
+    data = path.read_bytes()
+    flags, num_items, num_categories, num_links, id_bytes, _ = struct.unpack_from("<HIIIII", data, 6)
+    at = 28 + num_items * (4 + (4 if flags & 1 else 0) + (8 if flags & 2 else 0))
+    lengths = numpy.frombuffer(data, "<u2", num_items, at)
+    at += 2 * (2 * num_items + num_categories + num_links)
+    text, ends = data[at : at + id_bytes], numpy.cumsum(lengths)
+    return [text[end - length : end].decode() for end, length in zip(ends.tolist(), lengths.tolist())]
+
+
 def main(folder, program):
     bundle = folder / "bundle"
-    row_of = {item: row for row, item in enumerate(json.loads((bundle / "vocabulary.json").read_text())["item_ids"])}
+    row_of = {item: row for row, item in enumerate(item_ids(bundle / "vocabulary.bin"))}
     items = read_items(bundle / "items.bin")
     encoder = onnxruntime.InferenceSession(bundle / "encoder.onnx")
     ranker = onnxruntime.InferenceSession(bundle / "ranker.onnx")

@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{
-    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PublicKey, Runtime, TreeEnsemble,
+    Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PackedVocabulary, PublicKey, Runtime,
+    TreeEnsemble,
 };
 use sanderling_tract::FullRuntime;
 use sanderling_train::content::Content;
@@ -19,7 +20,7 @@ use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
 use sanderling_types::{
     Baseline, FeatureSpec, FileRole, Item, ItemId, ItemIndex, Manifest, Report, Request, SessionInteraction,
-    Sha256Hash, Vocabulary, pack_files, unpack_files,
+    Sha256Hash, pack_files, unpack_files,
 };
 
 /// A target: takes bytes, gives whether they were accepted, panics when a promise breaks.
@@ -140,13 +141,17 @@ pub fn npy(bytes: &[u8]) -> bool {
     true
 }
 
-/// `vocabulary.json`: what was accepted survives its own encoding, and every index points at something.
+/// `vocabulary.bin`: what was accepted survives its own encoding, and every index points at something.
 #[must_use]
 pub fn vocabulary(bytes: &[u8]) -> bool {
-    let Ok(vocabulary) = Vocabulary::decode(bytes) else { return false };
-    assert_eq!(Vocabulary::decode(&vocabulary.encode()).expect("its encoding decodes"), vocabulary);
-    let used = vocabulary.item_categories.iter().flatten().copied().max();
-    assert!(used.is_none_or(|category| usize::from(category) < vocabulary.categories.len()));
+    let Ok(packed) = PackedVocabulary::decode(bytes) else { return false };
+    let vocabulary = packed.unpack();
+    let again = vocabulary.encode().expect("it fitted");
+    assert_eq!(PackedVocabulary::decode(&again).expect("its encoding decodes"), packed);
+    for (row, id) in (0u32..).map(ItemIndex).zip(packed.item_ids()) {
+        assert_eq!(packed.item_index(id), Some(row));
+        assert!(packed.categories_of(row).iter().all(|category| packed.category(*category).is_some()));
+    }
     true
 }
 
@@ -223,9 +228,9 @@ fn open_and_ask(files: BundleFiles) -> bool {
     let engine = Bundle::open(files, None).and_then(|bundle| Engine::new(bundle, &FullRuntime));
     let Ok(engine) = engine else { return false };
     let bundle = engine.bundle();
-    let newest = bundle.vocabulary().item_ids.iter().take(3);
+    let newest = bundle.vocabulary().item_ids().take(3);
     let interaction =
-        |id: &ItemId| SessionInteraction { item_id: id.clone(), kind: "view".to_owned(), timestamp: 1 };
+        |id: &str| SessionInteraction { item_id: id.into(), kind: "view".to_owned(), timestamp: 1 };
     let request =
         Request { session: newest.map(interaction).collect(), limit: 10, now: 1_000, ..Request::default() };
     let limit = bundle.manifest().limits.max_limit.min(request.limit) as usize;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sanderling_conformance::here;
 use sanderling_core::{Bundle, Engine};
 use sanderling_tract::FullRuntime;
-use sanderling_types::{Request, SessionInteraction};
+use sanderling_types::{ItemIndex, Request, SessionInteraction};
 
 /// A released bundle is downloaded by people who only try something.
 const MAX_BUNDLE_BYTES: u64 = 1_000_000;
@@ -58,7 +58,7 @@ fn check_bundle(model: &str, folder: &Path) {
     let manifest = bundle.manifest().clone();
     assert_eq!((manifest.name.as_str(), manifest.version.to_string()), (model, name(folder)), "{what}");
     assert!(manifest.bundle_bytes() <= MAX_BUNDLE_BYTES, "{what} has {} bytes", manifest.bundle_bytes());
-    let item_id = bundle.vocabulary().item_ids[0].clone();
+    let item_id = bundle.item_id(ItemIndex(0)).unwrap().into();
     let engine = Engine::new(bundle, &FullRuntime).unwrap();
     let now = manifest.training.last_timestamp;
     let session = vec![SessionInteraction { item_id, kind: "view".to_owned(), timestamp: now }];

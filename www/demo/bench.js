@@ -14,8 +14,8 @@ async function run(parameters) {
   const started = performance.now();
   const recommender = await Recommender.load({ baseUrl, consent: 'none' });
   const loadMillis = round(performance.now() - started);
-  const vocabulary = await fetch(new URL('vocabulary.json', new URL(baseUrl, location.href)));
-  const { item_ids: itemIds } = await vocabulary.json();
+  const { engine } = recommender;
+  const itemIds = Array.from({ length: engine.len() }, (_, row) => engine.itemId(row));
   const timings = await measure(recommender, itemIds, numCalls);
   const { name, version, numItems, bytes } = recommender.bundle;
   recommender.free();

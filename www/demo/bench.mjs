@@ -51,8 +51,10 @@ async function inBrowser(bundle) {
   }
 }
 
-async function inNode(bundle, itemIds) {
+async function inNode(bundle) {
   const recommender = await Recommender.load({ baseUrl: bundle, consent: 'none' });
+  const { engine } = recommender;
+  const itemIds = Array.from({ length: engine.len() }, (_, row) => engine.itemId(row));
   const timings = await measure(recommender, itemIds, Number(flags.calls));
   recommender.free();
   return { where: `Node ${process.version} (no browser was found)`, timings };
@@ -60,9 +62,9 @@ async function inNode(bundle, itemIds) {
 
 await mkdir(flags.out, { recursive: true });
 const bundle = await makeBundle();
-const { item_ids: itemIds } = JSON.parse(await readFile(join(bundle, 'vocabulary.json'), 'utf8'));
+const { shapes } = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'));
 print.step('size');
 print.sizes(await measureSizes());
-print.step(`recommend() over ${itemIds.length} items`);
-const { where, timings } = findBrowser() === undefined ? await inNode(bundle, itemIds) : await inBrowser(bundle);
+print.step(`recommend() over ${shapes.num_items} items`);
+const { where, timings } = findBrowser() === undefined ? await inNode(bundle) : await inBrowser(bundle);
 print.line(`${where}: ${JSON.stringify(timings)}`);

@@ -162,7 +162,8 @@ async function runBench(page, url) {
 
 async function benchInNode(bundle) {
   const recommender = await Recommender.load({ baseUrl: bundle, consent: 'none' });
-  const { item_ids: itemIds } = JSON.parse(await readFile(join(bundle, 'vocabulary.json'), 'utf8'));
+  const { engine } = recommender;
+  const itemIds = Array.from({ length: engine.len() }, (_, row) => engine.itemId(row));
   const timings = await measure(recommender, itemIds, NUM_TIMED_CALLS);
   recommender.free();
   return timings;

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, ItemRows, Manifest, Report, Result,
-    Sha256Hash, Vocabulary,
+    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Report, Result, Sha256Hash,
 };
 
-use crate::{ItemTable, NeighbourTable, TreeEnsemble};
+use crate::{ItemTable, NeighbourTable, PackedVocabulary, TreeEnsemble};
 
 /// The bytes of a bundle folder by file name, with `manifest.json` and, if signed, `manifest.sig`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,14 +89,13 @@ pub enum RankerModel {
 pub struct Bundle {
     manifest: Manifest,
     hash: Sha256Hash,
-    vocabulary: Arc<Vocabulary>,
+    vocabulary: Arc<PackedVocabulary>,
     features: FeatureSpec,
     baseline: Baseline,
     items: ItemTable,
     encoder: Option<Vec<u8>>,
     neighbours: Option<NeighbourTable>,
     ranker: RankerModel,
-    rows: ItemRows,
 }
 
 impl Bundle {
@@ -120,7 +118,7 @@ impl Bundle {
         let manifest = Manifest::decode(&manifest_bytes)?;
         check_files(&manifest, &files)?;
         let mut part = |role: FileRole| files.take(&manifest.file(role)?.path);
-        let (vocabulary, rows) = Vocabulary::decode_with_rows(&part(FileRole::Vocabulary)?)?;
+        let vocabulary = PackedVocabulary::decode(&part(FileRole::Vocabulary)?)?;
         let has = |role| manifest.files.contains_key(&role);
         let bundle = Self {
             hash: Sha256Hash::of(&manifest_bytes),
@@ -140,7 +138,6 @@ impl Bundle {
             } else {
                 RankerModel::Onnx(part(FileRole::Ranker)?)
             },
-            rows,
             manifest,
         };
         bundle.check_parts()?;
@@ -163,7 +160,7 @@ impl Bundle {
                 .found(format!("{found} items")));
         }
         if self.vocabulary.len() != num_items {
-            return Err(Error::new(Code::VocabularyInvalid, "vocabulary.json disagrees with the manifest")
+            return Err(Error::new(Code::VocabularyInvalid, "vocabulary.bin disagrees with the manifest")
                 .expected(format!("{num_items} items"))
                 .found(format!("{} items", self.vocabulary.len())));
         }
@@ -214,11 +211,11 @@ impl Bundle {
 
     /// Ids, categories and item facts, in row order.
     #[must_use]
-    pub fn vocabulary(&self) -> &Vocabulary {
+    pub fn vocabulary(&self) -> &PackedVocabulary {
         &self.vocabulary
     }
 
-    pub(crate) fn shared_vocabulary(&self) -> Arc<Vocabulary> {
+    pub(crate) fn shared_vocabulary(&self) -> Arc<PackedVocabulary> {
         Arc::clone(&self.vocabulary)
     }
 
@@ -268,20 +265,20 @@ impl Bundle {
     /// The row of an item, if this bundle has it.
     #[must_use]
     pub fn item_index(&self, id: &ItemId) -> Option<ItemIndex> {
-        self.rows.find(&self.vocabulary.item_ids, id)
+        self.vocabulary.item_index(id.as_str())
     }
 
     /// The outside id of a row.
     #[must_use]
-    pub fn item_id(&self, item: ItemIndex) -> Option<&ItemId> {
-        self.vocabulary.item_ids.get(item.row())
+    pub fn item_id(&self, item: ItemIndex) -> Option<&str> {
+        self.vocabulary.item_id(item)
     }
 
     /// Names of an item's categories, in the vocabulary's order; none for a row out of range.
     #[must_use]
     pub fn category_names(&self, item: ItemIndex) -> Vec<&str> {
-        let categories = self.vocabulary.item_categories.get(item.row()).into_iter().flatten();
-        categories.map(|category| self.vocabulary.categories[usize::from(*category)].as_str()).collect()
+        let categories = self.vocabulary.categories_of(item).iter();
+        categories.filter_map(|category| self.vocabulary.category(*category)).collect()
     }
 }
 

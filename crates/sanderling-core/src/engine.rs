@@ -7,6 +7,7 @@ use sanderling_types::{
 
 use crate::deadline::Deadline;
 use crate::features::FeatureEncoder;
+use crate::items::Direction;
 use crate::memory::check_output;
 use crate::observe::{Observed, Observer};
 use crate::order::score_descending;
@@ -429,8 +430,14 @@ impl Engine {
         }
         let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
         let mut cap = policy::CategoryCap::new(self.bundle.vocabulary(), cap);
-        let alike = |a: usize, b: usize| self.alike(items[a], items[b]);
         let diversity = rules.diversity.unwrap_or(0.0);
+        let table = self.bundle.items();
+        let compared = if diversity > 0.0 && !table.is_empty() { &items[..] } else { &[] };
+        let directions: Vec<Direction<'_>> = compared.iter().map(|item| table.direction(*item)).collect();
+        let alike = |a: usize, b: usize| match (directions.get(a), directions.get(b)) {
+            (Some(a), Some(b)) => a.cosine(*b),
+            _ => self.share_category(items[a], items[b]),
+        };
         let mut kept =
             policy::diversify(&ordered, &scores, diversity, limit, alike, |at| cap.admits(items[at]));
         let explored = rules
@@ -440,18 +447,14 @@ impl Engine {
         (kept, explored)
     }
 
-    /// How alike two items are, up to 1: the cosine of their vectors, or without vectors 1 for a common first category.
-    fn alike(&self, a: ItemIndex, b: ItemIndex) -> f32 {
-        if !self.bundle.items().is_empty() {
-            return self.bundle.items().cosine(a, b);
-        }
-        let first = |item: ItemIndex| self.bundle.vocabulary().item_categories[item.row()].first();
+    /// How alike two items without vectors are: 1 for a common first category.
+    fn share_category(&self, a: ItemIndex, b: ItemIndex) -> f32 {
+        let first = |item: ItemIndex| self.bundle.vocabulary().categories_of(item).first();
         if first(a).is_some() && first(a) == first(b) { 1.0 } else { 0.0 }
     }
 
     fn number(&self, listed: impl IntoIterator<Item = Listed>) -> Vec<Recommendation> {
-        let with_id =
-            listed.into_iter().filter_map(|one| Some((self.bundle.item_id(one.item)?.clone(), one)));
+        let with_id = listed.into_iter().filter_map(|one| Some((self.bundle.item_id(one.item)?.into(), one)));
         with_id
             .zip(1..)
             .map(|((item_id, one), position)| Recommendation {

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use sanderling_types::{Code, Error, FeatureKind, FeatureSpec, ItemIndex, Result, Vocabulary};
+use sanderling_types::{Code, Error, FeatureKind, FeatureSpec, ItemIndex, Result};
 
-use crate::{Candidate, ItemTable, SessionView};
+use crate::items::Direction;
+use crate::{Candidate, ItemTable, PackedVocabulary, SessionView};
 
 /// A softmax share below this says nothing more: logarithms of smaller ones would stretch the column.
 const MIN_LN_SHARE: f64 = -15.0;
@@ -19,7 +20,7 @@ const SECONDS_PER_DAY: i64 = 86_400;
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureEncoder {
     columns: Vec<(FeatureKind, f32)>,
-    vocabulary: Arc<Vocabulary>,
+    vocabulary: Arc<PackedVocabulary>,
     /// Logarithm of the largest popularity plus 1.
     ln_most_popular: f64,
 }
@@ -29,6 +30,7 @@ struct Shared<'a> {
     items: &'a ItemTable,
     now: i64,
     last: Option<ItemIndex>,
+    last_direction: Option<Direction<'a>>,
     /// Of the columns of kind `CategoryAffinity`, in column order: weight of each category.
     category_weights: Vec<Vec<f32>>,
     mean_log_price: Option<f32>,
@@ -77,7 +79,7 @@ impl FeatureEncoder {
     ///
     /// # Errors
     /// [`Code::IncompatibleFeatures`] for a kind that this engine does not compute.
-    pub fn new(spec: &FeatureSpec, vocabulary: Arc<Vocabulary>) -> Result<Self> {
+    pub fn new(spec: &FeatureSpec, vocabulary: Arc<PackedVocabulary>) -> Result<Self> {
         use FeatureKind as K;
         for feature in &spec.features {
             if !matches!(
@@ -101,7 +103,7 @@ impl FeatureEncoder {
                 ));
             }
         }
-        let most = vocabulary.popularity.iter().copied().max().unwrap_or(0);
+        let most = vocabulary.popularities().iter().copied().max().unwrap_or(0);
         Ok(Self {
             columns: spec.features.iter().map(|feature| (feature.kind, feature.decay)).collect(),
             ln_most_popular: ln_1p(f64::from(most)),
@@ -159,6 +161,7 @@ impl FeatureEncoder {
             items,
             now,
             last: session.last(),
+            last_direction: session.last().map(|last| items.direction(last)),
             category_weights: affinities.map(|(_, decay)| self.category_weights(session, *decay)).collect(),
             mean_log_price: self.mean_log_price(session),
             steps_since,
@@ -176,7 +179,7 @@ impl FeatureEncoder {
             FeatureKind::RetrievalShare => shared.retrieval.share(candidate.score),
             FeatureKind::NeighbourShare => shared.neighbours.share(candidate.neighbour_score),
             FeatureKind::LastItemSimilarity => {
-                shared.last.map_or(0.0, |last| shared.items.cosine(item, last))
+                shared.last_direction.map_or(0.0, |last| shared.items.direction(item).cosine(last))
             }
             FeatureKind::LastCategoryMatch => {
                 shared.last.map_or(0.0, |last| self.category_overlap(item, last))
@@ -198,29 +201,28 @@ impl FeatureEncoder {
     }
 
     fn categories(&self, item: ItemIndex) -> &[u16] {
-        self.vocabulary.item_categories.get(item.row()).map_or(&[], Vec::as_slice)
+        self.vocabulary.categories_of(item)
     }
 
     /// Logarithmic, 1 for the most popular item.
     fn popularity(&self, item: ItemIndex) -> f32 {
-        match self.vocabulary.popularity.get(item.row()) {
-            Some(count) if self.ln_most_popular > 0.0 => {
-                (ln_1p(f64::from(*count)) / self.ln_most_popular) as f32
-            }
-            _ => 0.0,
+        if self.ln_most_popular > 0.0 {
+            (ln_1p(f64::from(self.vocabulary.popularity(item))) / self.ln_most_popular) as f32
+        } else {
+            0.0
         }
     }
 
     /// `ln` of the price; `None` where there is no price over 0.
     fn log_price(&self, item: ItemIndex) -> Option<f32> {
-        let price = self.vocabulary.prices.get(item.row()).copied().flatten();
+        let price = self.vocabulary.price(item);
         price.filter(|price| *price > 0.0).map(|price| libm::log(f64::from(price)) as f32)
     }
 
     /// For each category the share of the session that has it, each step back counting `decay`
     /// times less.
     pub(crate) fn category_weights(&self, session: &SessionView, decay: f32) -> Vec<f32> {
-        let mut weights = vec![0.0; self.vocabulary.categories.len()];
+        let mut weights = vec![0.0; self.vocabulary.num_categories()];
         let (mut weight, mut total) = (1.0f32, 0.0f32);
         for known in session.items().iter().rev() {
             for category in self.categories(known.item) {
@@ -253,7 +255,7 @@ impl FeatureEncoder {
     }
 
     fn age(&self, item: ItemIndex, now: i64) -> f32 {
-        let published_at = self.vocabulary.published_at.get(item.row()).copied().flatten();
+        let published_at = self.vocabulary.published_at(item);
         let seconds = published_at.map_or(0, |published_at| now.saturating_sub(published_at).max(0));
         ln_1p(seconds as f64 / SECONDS_PER_DAY as f64) as f32
     }

@@ -106,8 +106,9 @@ pub(crate) fn observed_label(baseline: &Baseline, name: &str, label: &str) -> Op
 /// that has no bin of its own, counts as `other` where that is declared.
 pub(crate) fn observed_category(bundle: &Bundle, item: ItemIndex) -> Option<Observed> {
     let vocabulary = bundle.vocabulary();
-    let first = vocabulary.item_categories.get(item.row())?.first();
-    let label = first.map_or(LABEL_NONE, |category| vocabulary.categories[usize::from(*category)].as_str());
+    vocabulary.item_id(item)?;
+    let first = vocabulary.categories_of(item).first();
+    let label = first.and_then(|category| vocabulary.category(*category)).unwrap_or(LABEL_NONE);
     observed_label(bundle.baseline(), FIELD_CATEGORY, label)
 }
 

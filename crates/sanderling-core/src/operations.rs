@@ -91,7 +91,7 @@ fn lookup(engine: &Engine, ids: &[ItemId]) -> Result<Vec<ItemIndex>> {
     ids.iter().map(|id| engine.bundle().item_index(id).ok_or_else(|| unknown(id))).collect()
 }
 
-fn ids(engine: &Engine, items: impl Iterator<Item = ItemIndex>) -> Vec<&ItemId> {
+fn ids(engine: &Engine, items: impl Iterator<Item = ItemIndex>) -> Vec<&str> {
     items.filter_map(|item| engine.bundle().item_id(item)).collect()
 }
 
@@ -212,7 +212,7 @@ struct Retrieved<'a> {
 
 #[derive(Serialize)]
 struct Listed<'a> {
-    item_id: Option<&'a ItemId>,
+    item_id: Option<&'a str>,
     score: f32,
 }
 
@@ -267,7 +267,7 @@ struct ApplyPolicy {
 
 #[derive(Serialize)]
 struct Kept<'a> {
-    item_ids: Vec<&'a ItemId>,
+    item_ids: Vec<&'a str>,
 }
 
 fn apply_policy<'a>(engine: &'a Engine, arguments: &ApplyPolicy) -> Result<Kept<'a>> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sanderling_types::{Boost, Filter, ItemIndex, Pin, PolicyDefaults, Rules, Vocabulary};
+use sanderling_types::{Boost, Filter, ItemIndex, Pin, PolicyDefaults, Rules};
 
-use crate::{Bundle, Mask, SessionView};
+use crate::{Bundle, Mask, PackedVocabulary, SessionView};
 
 /// The items that a request may list: among the only ones it wants, if it names any, not excluded, not anywhere in the session (if the rules or else the bundle's
 /// defaults say so), and matching every condition of the filter. Items that the bundle does not know
@@ -32,19 +32,19 @@ pub fn mask(bundle: &Bundle, session: &SessionView, rules: &Rules) -> Mask {
 /// An item without a price never matches a price condition, and a bound that is not a number
 /// matches nothing; a category that the bundle does not know has no items.
 #[must_use]
-pub fn filter_mask(vocabulary: &Vocabulary, filter: &Filter) -> Mask {
+pub fn filter_mask(vocabulary: &PackedVocabulary, filter: &Filter) -> Mask {
     let mut mask = Mask::all(vocabulary.len());
     if !filter.categories.is_empty() {
         let wanted: Vec<bool> =
-            vocabulary.categories.iter().map(|category| filter.categories.contains(category)).collect();
+            vocabulary.categories().map(|name| filter.categories.iter().any(|want| want == name)).collect();
         let is_wanted = |category: &u16| wanted.get(usize::from(*category)).copied().unwrap_or(false);
-        mask.retain(|item| vocabulary.item_categories[item.row()].iter().any(is_wanted));
+        mask.retain(|item| vocabulary.categories_of(item).iter().any(is_wanted));
     }
     if filter.min_price.is_some() || filter.max_price.is_some() {
         let in_range = |price: f32| {
             filter.min_price.is_none_or(|min| price >= min) && filter.max_price.is_none_or(|max| price <= max)
         };
-        mask.retain(|item| vocabulary.prices.get(item.row()).copied().flatten().is_some_and(in_range));
+        mask.retain(|item| vocabulary.price(item).is_some_and(in_range));
     }
     mask
 }
@@ -58,7 +58,7 @@ pub fn category_cap(rules: &Rules, defaults: &PolicyDefaults) -> Option<u32> {
 /// Counts the first categories of what is listed; items without a category are never capped.
 #[derive(Debug, Clone)]
 pub struct CategoryCap<'a> {
-    vocabulary: &'a Vocabulary,
+    vocabulary: &'a PackedVocabulary,
     cap: Option<u32>,
     num_listed: Vec<u32>,
 }
@@ -66,8 +66,8 @@ pub struct CategoryCap<'a> {
 impl<'a> CategoryCap<'a> {
     /// Nothing is listed yet; without a cap everything may be.
     #[must_use]
-    pub fn new(vocabulary: &'a Vocabulary, cap: Option<u32>) -> Self {
-        Self { vocabulary, cap, num_listed: vec![0; vocabulary.categories.len()] }
+    pub fn new(vocabulary: &'a PackedVocabulary, cap: Option<u32>) -> Self {
+        Self { vocabulary, cap, num_listed: vec![0; vocabulary.num_categories()] }
     }
 
     /// Whether an item may be listed, which counts it.
@@ -87,15 +87,14 @@ impl<'a> CategoryCap<'a> {
     }
 
     fn category(&self, item: ItemIndex) -> Option<usize> {
-        let categories = self.vocabulary.item_categories.get(item.row())?;
-        categories.first().map(|category| usize::from(*category))
+        self.vocabulary.categories_of(item).first().map(|category| usize::from(*category))
     }
 }
 
 /// Walks `ordered` and keeps the first `limit` items that [`CategoryCap`] admits.
 #[must_use]
 pub fn cap_categories(
-    vocabulary: &Vocabulary,
+    vocabulary: &PackedVocabulary,
     ordered: impl IntoIterator<Item = ItemIndex>,
     cap: Option<u32>,
     limit: usize,
@@ -113,9 +112,9 @@ pub fn boosts(bundle: &Bundle, boosts: &[Boost], items: &[ItemIndex]) -> Vec<f32
             boost.item_ids.iter().filter_map(|id| bundle.item_index(id)).collect();
         let vocabulary = bundle.vocabulary();
         let wanted: Vec<bool> =
-            vocabulary.categories.iter().map(|category| boost.categories.contains(category)).collect();
+            vocabulary.categories().map(|name| boost.categories.iter().any(|want| want == name)).collect();
         let in_category = |item: &ItemIndex| {
-            vocabulary.item_categories[item.row()].iter().any(|category| wanted[usize::from(*category)])
+            vocabulary.categories_of(*item).iter().any(|category| wanted[usize::from(*category)])
         };
         for (added, item) in added.iter_mut().zip(items) {
             if named.contains(item) || in_category(item) {
@@ -244,27 +243,40 @@ pub fn diversify(
         score if most > least => (score - least) / (most - least),
         _ => 1.0,
     };
-    let mut free: Vec<(usize, f32)> = ordered.iter().map(|at| (*at, f32::NEG_INFINITY)).collect();
+    let unplaced = |at: &usize| Unplaced {
+        at: *at,
+        relevance: (1.0 - diversity) * relevance(*at),
+        nearest: f32::NEG_INFINITY,
+        worth: (1.0 - diversity) * relevance(*at),
+    };
+    let mut free: Vec<Unplaced> = ordered.iter().map(unplaced).collect();
     let mut placed: Vec<usize> = Vec::with_capacity(limit.min(ordered.len()));
     while placed.len() < limit && !free.is_empty() {
-        let worth = |(at, nearest): (usize, f32)| {
-            let alike = if placed.is_empty() { 0.0 } else { nearest };
-            (1.0 - diversity) * relevance(at) - diversity * alike
-        };
         let mut best = 0;
         for candidate in 1..free.len() {
-            if worth(free[candidate]) > worth(free[best]) {
+            if free[candidate].worth > free[best].worth {
                 best = candidate;
             }
         }
-        let (chosen, _) = free.remove(best);
+        let chosen = free.remove(best).at;
         if !admits(chosen) {
             continue;
         }
-        for (at, nearest) in &mut free {
-            *nearest = nearest.max(similarity(*at, chosen));
+        for one in &mut free {
+            one.nearest = one.nearest.max(similarity(one.at, chosen));
+            one.worth = one.relevance - diversity * one.nearest;
         }
         placed.push(chosen);
     }
     placed
+}
+
+/// A candidate that [`diversify`] may still choose.
+struct Unplaced {
+    at: usize,
+    /// Its part of the worth.
+    relevance: f32,
+    /// The largest similarity to what is placed.
+    nearest: f32,
+    worth: f32,
 }

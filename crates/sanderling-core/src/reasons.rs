@@ -3,6 +3,7 @@
 use sanderling_types::{ItemIndex, Reason, Source};
 
 use crate::candidates::sources;
+use crate::items::Direction;
 use crate::{Bundle, Candidate, SessionSource, SessionView};
 
 /// Least cosine at which an item of the session is named as the reason.
@@ -16,14 +17,17 @@ const POPULAR_DIVISOR: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Explainer<'a> {
     bundle: &'a Bundle,
-    session: &'a SessionView,
+    /// The most recent items of the session, newest first.
+    recent: Vec<(ItemIndex, Direction<'a>)>,
     sources: Vec<SessionSource>,
     category_weights: Vec<f32>,
 }
 
 impl<'a> Explainer<'a> {
-    pub(crate) fn new(bundle: &'a Bundle, session: &'a SessionView, category_weights: Vec<f32>) -> Self {
-        Self { bundle, session, sources: sources(bundle, session), category_weights }
+    pub(crate) fn new(bundle: &'a Bundle, session: &SessionView, category_weights: Vec<f32>) -> Self {
+        let recent = session.items().iter().rev().take(MAX_COMPARED);
+        let recent = recent.map(|known| (known.item, bundle.items().direction(known.item))).collect();
+        Self { bundle, recent, sources: sources(bundle, session), category_weights }
     }
 
     /// The reasons of an item, strongest first: the most similar item of the session (the later
@@ -41,39 +45,38 @@ impl<'a> Explainer<'a> {
 
     fn chosen_with(&self, item: ItemIndex) -> Option<Reason> {
         let (source, weight) = self.bundle.neighbours()?.strongest(&self.sources, item)?;
-        Some(Reason::ChosenWith { item_id: self.bundle.item_id(source)?.clone(), weight })
+        Some(Reason::ChosenWith { item_id: self.bundle.item_id(source)?.into(), weight })
     }
 
     fn similar_to(&self, item: ItemIndex) -> Option<Reason> {
         let mut best: Option<(f32, ItemIndex)> = None;
-        for known in self.session.items().iter().rev().take(MAX_COMPARED) {
-            let similarity = self.bundle.items().cosine(item, known.item);
-            if known.item != item && best.is_none_or(|(best, _)| similarity > best) {
-                best = Some((similarity, known.item));
+        let direction = self.bundle.items().direction(item);
+        for (known, known_direction) in &self.recent {
+            let similarity = direction.cosine(*known_direction);
+            if *known != item && best.is_none_or(|(best, _)| similarity > best) {
+                best = Some((similarity, *known));
             }
         }
         let (similarity, item) = best.filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)?;
-        Some(Reason::SimilarTo { item_id: self.bundle.item_id(item)?.clone(), similarity })
+        Some(Reason::SimilarTo { item_id: self.bundle.item_id(item)?.into(), similarity })
     }
 
     fn category(&self, item: ItemIndex) -> Option<Reason> {
         let mut best: Option<(f32, u16)> = None;
-        for category in self.bundle.vocabulary().item_categories.get(item.row())? {
+        for category in self.bundle.vocabulary().categories_of(item) {
             let weight = self.category_weights.get(usize::from(*category)).copied().unwrap_or(0.0);
             if weight > best.map_or(0.0, |(best, _)| best) {
                 best = Some((weight, *category));
             }
         }
         let (_, category) = best?;
-        Some(Reason::Category {
-            category: self.bundle.vocabulary().categories[usize::from(category)].clone(),
-        })
+        Some(Reason::Category { category: self.bundle.vocabulary().category(category)?.to_owned() })
     }
 }
 
 /// [`Reason::Popular`] for an item among the most popular ones that anybody chose at all.
 fn popular(bundle: &Bundle, item: ItemIndex) -> Option<Reason> {
     let num_popular = bundle.vocabulary().len().div_ceil(POPULAR_DIVISOR);
-    let is_chosen = bundle.vocabulary().popularity.get(item.row()).is_some_and(|count| *count > 0);
+    let is_chosen = bundle.vocabulary().popularity(item) > 0;
     (item.row() < num_popular && is_chosen).then_some(Reason::Popular)
 }

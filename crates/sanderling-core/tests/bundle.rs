@@ -32,7 +32,7 @@ fn a_good_bundle_opens_and_resolves_ids() {
     for (row, id) in vocabulary().item_ids.iter().enumerate() {
         let item = ItemIndex(row as u32);
         assert_eq!(bundle.item_index(id), Some(item));
-        assert_eq!(bundle.item_id(item), Some(id));
+        assert_eq!(bundle.item_id(item), Some(id.as_str()));
     }
     assert_eq!(bundle.item_index(&ItemId::from("unknown")), None);
     assert_eq!(bundle.item_id(ItemIndex(6)), None);
@@ -154,7 +154,7 @@ fn parts_that_disagree_are_refused() {
     short.popularity.pop();
     short.prices.pop();
     short.published_at.pop();
-    assert_eq!(open(&|f| f.vocabulary = short.encode()), Code::VocabularyInvalid);
+    assert_eq!(open(&|f| f.vocabulary = short.encode().unwrap()), Code::VocabularyInvalid);
     let mut spec = FeatureSpec::standard();
     spec.features[0].decay = 0.5;
     assert_eq!(open(&|f| f.features = spec.encode()), Code::IncompatibleFeatures);

@@ -7,7 +7,7 @@ mod support;
 use proptest::prelude::*;
 use sanderling_core::{Candidate, FeatureEncoder, ItemBits, ItemTable, SessionItem, SessionView};
 use sanderling_types::{Feature, FeatureKind, FeatureSpec, ItemIndex, Source};
-use support::{DAY, DIM, NOW, vectors, vocabulary};
+use support::{DAY, DIM, NOW, packed_vocabulary, vectors};
 
 /// Features go through logarithms of which the expected values are written with five digits.
 const HAND_COMPUTED: f32 = 1e-5;
@@ -23,7 +23,7 @@ fn session(items: &[u32]) -> SessionView {
 }
 
 fn encode(items: &[u32], candidates: &[Candidate], now: i64) -> Vec<f32> {
-    let encoder = FeatureEncoder::new(&FeatureSpec::standard(), vocabulary().into()).unwrap();
+    let encoder = FeatureEncoder::new(&FeatureSpec::standard(), packed_vocabulary().into()).unwrap();
     let table = ItemTable::quantise(&vectors(), DIM, ItemBits::Eight).unwrap();
     encoder.encode(&session(items), candidates, &table, now)
 }
@@ -88,7 +88,7 @@ fn decay_belongs_to_its_column() {
     let feature =
         |name: &str, decay| Feature { name: name.to_owned(), kind: FeatureKind::CategoryAffinity, decay };
     let spec = FeatureSpec { format_version: 1, features: vec![feature("flat", 1.0), feature("steep", 0.5)] };
-    let encoder = FeatureEncoder::new(&spec, vocabulary().into()).unwrap();
+    let encoder = FeatureEncoder::new(&spec, packed_vocabulary().into()).unwrap();
     let table = ItemTable::quantise(&vectors(), DIM, ItemBits::Eight).unwrap();
     // Two hats, then a shoe.
     let features = encoder.encode(&session(&[3, 4, 0]), &[candidate(1, 0.0)], &table, NOW);

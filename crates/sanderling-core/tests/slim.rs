@@ -245,7 +245,7 @@ fn a_remembered_session_gives_the_same_list() {
     let (engine, other) = (engine(), engine());
     let max_len = engine.bundle().manifest().limits.max_session_len as usize;
     let num_items = engine.bundle().vocabulary().len();
-    let item = |at: usize| engine.bundle().item_id(ItemIndex((at * 7 % num_items) as u32)).unwrap().clone();
+    let item = |at: usize| engine.bundle().item_id(ItemIndex((at * 7 % num_items) as u32)).unwrap().into();
     let request = |items: Vec<usize>| Request {
         session: items
             .into_iter()

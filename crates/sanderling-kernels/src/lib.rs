@@ -7,10 +7,14 @@
 #![deny(clippy::disallowed_methods)]
 
 mod attention;
+pub mod columns;
+#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+mod digits;
 mod linear;
 mod math;
 mod rounded;
 mod scan;
+mod self_test;
 mod simd;
 mod top;
 mod trees;
@@ -20,5 +24,13 @@ pub use linear::Linear;
 pub use math::{activate, add_scaled, dot, exp};
 pub use rounded::{RoundedLinear, RoundedRows};
 pub use scan::{Packing, Query, dequantise, has_least, integer_dot};
+pub use self_test::self_test;
 pub use top::Top;
 pub use trees::{TreeNode, add_leaves};
+
+/// The largest whole number that queries and rows are rounded to: 14 bits with the sign.
+pub(crate) const LARGEST: i32 = 8191;
+
+/// What is added to a number before it is split into digits; nothing where it is not split.
+pub(crate) const DIGITS_OFFSET: i32 =
+    if cfg!(all(target_feature = "simd128", feature = "relaxed")) { LARGEST + 1 } else { 0 };

@@ -37,7 +37,7 @@ pub fn add_items(files: &BundleFiles, items: &[Item]) -> Result<Added> {
     let bundle = Bundle::open(files.clone(), None)?;
     let old = bundle.manifest();
     let content = read_content(files, old)?;
-    let mut vocabulary = bundle.vocabulary().clone();
+    let mut vocabulary = bundle.vocabulary().unpack();
     let mut vectors = Vec::new();
     let (mut added, mut known, mut unplaced) = (Vec::new(), Vec::new(), Vec::new());
     let mut ids: BTreeSet<ItemId> = vocabulary.item_ids.iter().cloned().collect();
@@ -66,7 +66,7 @@ pub fn add_items(files: &BundleFiles, items: &[Item]) -> Result<Added> {
     let mut files = files.clone();
     files.remove(Manifest::SIGNATURE_FILE_NAME);
     replace(&mut files, &mut manifest, FileRole::Items, table.encode());
-    replace(&mut files, &mut manifest, FileRole::Vocabulary, vocabulary.encode());
+    replace(&mut files, &mut manifest, FileRole::Vocabulary, vocabulary.encode()?);
     if manifest.files.contains_key(&FileRole::Neighbours) {
         let mut neighbours = NeighbourTable::decode(part(&files, old, FileRole::Neighbours)?)?;
         neighbours.append_empty(added.len())?;

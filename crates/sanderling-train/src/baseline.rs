@@ -108,7 +108,7 @@ pub fn measure(engine: &Engine, split: &Split, window_seconds: u32) -> Baseline 
             (field.shares, field.num_devices) = (None, 0);
         }
     }
-    for mut field in fixed_fields(engine.bundle().vocabulary()) {
+    for mut field in fixed_fields(&engine.bundle().vocabulary().unpack()) {
         if field.name == CATEGORY_FIELD && !seen.categories.is_empty() {
             field.num_devices = num_users(&seen.categories);
             field.shares = Some(shares(&seen.categories, field.bins.num_bins()));

@@ -76,8 +76,10 @@ impl Contents {
 }
 
 /// Names, hashes and lists the contents; the manifest is among the files.
-#[must_use]
-pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
+///
+/// # Errors
+/// As [`Vocabulary::encode`].
+pub fn assemble(contents: &Contents, facts: &Facts) -> Result<(BundleFiles, Manifest)> {
     let mut files = BundleFiles::new();
     let mut entries = BTreeMap::new();
     let contents_by_role = [
@@ -90,7 +92,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
         (FileRole::Neighbours, contents.neighbours.clone()),
         (FileRole::Ranker, Some(contents.ranker.onnx.clone())),
         (FileRole::Trees, contents.ranker.trees.clone()),
-        (FileRole::Vocabulary, Some(contents.vocabulary.encode())),
+        (FileRole::Vocabulary, Some(contents.vocabulary.encode()?)),
     ];
     for (role, bytes) in contents_by_role {
         let Some(bytes) = bytes else { continue };
@@ -119,7 +121,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> (BundleFiles, Manifest) {
         version: facts.version,
     };
     files.insert(Manifest::FILE_NAME, manifest.encode());
-    (files, manifest)
+    Ok((files, manifest))
 }
 
 /// Files that a bundle folder may hold.
@@ -135,7 +137,7 @@ const FILE_NAMES: [&str; 12] = [
     "neighbours.bin",
     "ranker.onnx",
     "trees.bin",
-    "vocabulary.json",
+    "vocabulary.bin",
 ];
 
 /// Writes a bundle folder, which appears complete or not at all.

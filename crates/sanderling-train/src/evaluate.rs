@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use sanderling_core::Engine;
-use sanderling_types::{Context, ItemId, Request, Rules, SessionInteraction, TimeKind};
+use sanderling_types::{Context, Request, Rules, SessionInteraction, TimeKind};
 
 use crate::baselines::{self, Baseline};
 use crate::metrics::{self, CaseResult, LIST_LEN, Metrics};
@@ -61,10 +61,10 @@ pub fn beside_baselines(engine: &Engine, split: &Split) -> Evaluation {
 /// the split is its own.
 fn to_catalogue<'a>(engine: &'a Engine, split: &'a Split, results: &mut [CaseResult]) -> &'a [u32] {
     let ids = split.vocabulary.item_ids.iter().zip(0u32..);
-    let rows: BTreeMap<&ItemId, u32> = ids.collect();
+    let rows: BTreeMap<&str, u32> = ids.map(|(id, row)| (id.as_str(), row)).collect();
     let of = engine.bundle().vocabulary();
-    let Some(rows) = of.item_ids.iter().map(|id| rows.get(id).copied()).collect::<Option<Vec<u32>>>() else {
-        return &of.popularity;
+    let Some(rows) = of.item_ids().map(|id| rows.get(id).copied()).collect::<Option<Vec<u32>>>() else {
+        return of.popularities();
     };
     for row in results.iter_mut().flat_map(|result| &mut result.list) {
         *row = rows[*row as usize];

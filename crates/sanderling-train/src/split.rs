@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sanderling_types::{
-    Code, Error, FORMAT_VERSION, Item, ItemId, Result, Sha256Hash, SplitPart, TimeKind, Vocabulary,
-};
+use sanderling_types::{Code, Error, Item, ItemId, Result, Sha256Hash, SplitPart, TimeKind, Vocabulary};
 use serde::{Deserialize, Serialize};
 
 use crate::candidates::Candidates;
@@ -454,7 +452,6 @@ fn build_vocabulary(logs: &[UserLog], dataset: &Dataset) -> Result<Vocabulary> {
     let has_price = facts.iter().flatten().any(|item| item.price.is_some());
     let has_age = facts.iter().flatten().any(|item| item.published_at.is_some());
     Ok(Vocabulary {
-        format_version: FORMAT_VERSION,
         item_ids: ranked.iter().map(|(id, _)| (*id).into()).collect(),
         item_categories: facts.iter().map(|item| item.map_or_else(Vec::new, categories_of)).collect(),
         categories,

@@ -257,15 +257,19 @@ impl Packer {
     }
 
     /// Length of the bundle, with [`LATER_BYTES`] for what later steps write.
-    pub(crate) fn estimated_bytes(&self) -> u64 {
-        bundle::assemble(&self.contents, &self.facts).1.bundle_bytes() + LATER_BYTES
+    ///
+    /// # Errors
+    /// As [`bundle::assemble`].
+    pub(crate) fn estimated_bytes(&self) -> Result<u64> {
+        let (_, manifest) = bundle::assemble(&self.contents, &self.facts)?;
+        Ok(manifest.bundle_bytes() + LATER_BYTES)
     }
 
     /// Length of the files that packing works on.
     pub(crate) fn large_bytes(&self) -> u64 {
         let Contents { encoder, items, neighbours, vocabulary, .. } = &self.contents;
         let models: usize = [encoder, items, neighbours].into_iter().flatten().map(Vec::len).sum();
-        (models + vocabulary.encode().len()) as u64
+        (models + vocabulary.encoded_len()) as u64
     }
 
     /// Replaces the catalogue by its first `num_items` items.
@@ -330,7 +334,7 @@ impl Packer {
 
     /// The bundle as it is now, opened and loaded the way a device does it.
     pub(crate) fn engine(&self) -> Result<Engine> {
-        let (files, _) = bundle::assemble(&self.contents, &self.facts);
+        let (files, _) = bundle::assemble(&self.contents, &self.facts)?;
         Engine::new(Bundle::open(files, None)?, &FullRuntime)
     }
 
@@ -339,7 +343,7 @@ impl Packer {
         let lists = lists::candidate_lists(&engine, split, &lists::ranker_cases(&engine, split));
         leaks::check_lists(&lists, &self.contents.features)?;
         // The estimate has the ranker as it is, which this one replaces.
-        let others = self.estimated_bytes().saturating_sub(self.contents.ranker.device_bytes());
+        let others = self.estimated_bytes()?.saturating_sub(self.contents.ranker.device_bytes());
         let max_bytes = recipe.max_bundle_bytes.map(|max| max.saturating_sub(others));
         let (ranker, report) =
             choice::choose(&lists, &self.contents.features, &recipe.ranker, max_bytes, recipe.seed);
@@ -374,7 +378,7 @@ impl Packer {
         let Story { curve, ranker, settings, choice } = story;
         self.facts.metrics = evaluation.metrics.clone();
         self.contents.card = card::card(&self.facts, &settings, &evaluation, choice.as_ref(), &ranker);
-        let (files, manifest) = bundle::assemble(&self.contents, &self.facts);
+        let (files, manifest) = bundle::assemble(&self.contents, &self.facts)?;
         if let Some(max) = recipe.max_bundle_bytes.filter(|max| manifest.bundle_bytes() > *max) {
             return Err(Error::new(Code::BudgetExceeded, "the bundle is over its budget")
                 .expected(format!("at most {max} bytes"))

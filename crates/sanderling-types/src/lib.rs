@@ -45,7 +45,7 @@ pub use recommend::{
     Boost, Context, Fault, FaultCode, Filter, Pin, Reason, Recommendation, Request, Response, Rules, Source,
 };
 pub use report::{Observation, Report, ReportReceipt, ReportStatus};
-pub use vocabulary::{ItemRows, Vocabulary};
+pub use vocabulary::{Vocabulary, VocabularyLayout};
 
 /// Version of every format in this crate; each format page in `docs/formats/` states its promise.
 pub const FORMAT_VERSION: u32 = 1;

@@ -59,7 +59,7 @@ impl FileRole {
             FileRole::Neighbours => "neighbours.bin",
             FileRole::Ranker => "ranker.onnx",
             FileRole::Trees => "trees.bin",
-            FileRole::Vocabulary => "vocabulary.json",
+            FileRole::Vocabulary => "vocabulary.bin",
         }
     }
 }

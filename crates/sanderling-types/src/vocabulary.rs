@@ -1,49 +1,26 @@
-//! The vocabulary: the map between outside ids and dense rows, with what the features need.
+//! The vocabulary: what a bundle knows of its items, as columns to build and change.
 
-use serde::{Deserialize, Serialize};
+use crate::{Code, Error, ItemId, Result};
 
-use crate::{Code, Error, ItemId, ItemIndex, Result, Versioned, decode_json};
+/// The fixed parts of `vocabulary.bin`, see `docs/formats/vocabulary.md`.
+#[derive(Debug, Clone, Copy)]
+pub struct VocabularyLayout;
 
-/// Rows by their item ids: the hash of an id in the high half, its row in the low half, ascending by hash, then by id.
-/// Eight bytes an item; looking an id up compares texts only where hashes are equal.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ItemRows(Vec<u64>);
-
-impl ItemRows {
-    /// Of ids in the order of their rows.
-    #[must_use]
-    pub fn new(ids: &[ItemId]) -> Self {
-        let mut keys: Vec<u64> = (0u64..).zip(ids).map(|(row, id)| Self::hash(id) << 32 | row).collect();
-        keys.sort_unstable();
-        let id = |key: &u64| &ids[*key as u32 as usize];
-        for same_hash in keys.chunk_by_mut(|a, b| *a >> 32 == *b >> 32).filter(|keys| keys.len() > 1) {
-            same_hash.sort_unstable_by(|a, b| id(a).cmp(id(b)).then(a.cmp(b)));
-        }
-        Self(keys)
-    }
-
-    /// FNV-1a (Fowler, Noll and Vo), 32 bits. Ids that were made to collide cost a binary search.
-    fn hash(id: &ItemId) -> u64 {
-        let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        u64::from(id.as_str().as_bytes().iter().fold(0x811c_9dc5, fold))
-    }
-
-    /// The row of an id among the `ids` that this was made of.
-    #[must_use]
-    pub fn find(&self, ids: &[ItemId], id: &ItemId) -> Option<ItemIndex> {
-        let hash = Self::hash(id);
-        let row = |key: &u64| *key as u32 as usize;
-        let order = |key: &u64| (*key >> 32).cmp(&hash).then_with(|| ids[row(key)].cmp(id));
-        self.0.binary_search_by(order).ok().map(|at| ItemIndex(self.0[at] as u32))
-    }
-
-    /// A row whose id an earlier row has.
-    fn repeated(&self, ids: &[ItemId]) -> Option<usize> {
-        let row = |key: u64| key as u32 as usize;
-        let is_repeat =
-            |pair: &&[u64]| pair[0] >> 32 == pair[1] >> 32 && ids[row(pair[0])] == ids[row(pair[1])];
-        self.0.windows(2).find(is_repeat).map(|pair| row(pair[1]))
-    }
+impl VocabularyLayout {
+    /// Length of what stands before the columns.
+    pub const HEADER_BYTES: usize = 28;
+    /// The first bytes.
+    pub const MAGIC: &[u8; 4] = b"SNDV";
+    /// The format version.
+    pub const VERSION: u16 = 1;
+    /// Flag of a file with prices.
+    pub const HAS_PRICES: u16 = 1;
+    /// Flag of a file with times of publication.
+    pub const HAS_PUBLISHED_AT: u16 = 2;
+    /// Stands for a price that is not known.
+    pub const NO_PRICE: f32 = -1.0;
+    /// Stands for a time that is not known.
+    pub const NO_TIME: i64 = i64::MIN;
 }
 
 /// Columns of item facts, row `i` belonging to `ItemIndex(i)`.
@@ -51,11 +28,8 @@ impl ItemRows {
 /// Rows are in the order of the fallback list, so a prefix of them is that list and a tie between equal
 /// scores is broken towards the earlier row. That is descending training popularity, unless the
 /// recommender lets popularity fade with time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Vocabulary {
-    /// [`crate::FORMAT_VERSION`].
-    pub format_version: u32,
     /// Outside ids, unique.
     pub item_ids: Vec<ItemId>,
     /// Distinct category names.
@@ -70,16 +44,7 @@ pub struct Vocabulary {
     pub published_at: Vec<Option<i64>>,
 }
 
-impl Versioned for Vocabulary {
-    fn format_version(&self) -> u32 {
-        self.format_version
-    }
-}
-
 impl Vocabulary {
-    /// Largest accepted encoding.
-    pub const MAX_BYTES: usize = 256 * 1024 * 1024;
-
     /// Number of items.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -92,35 +57,61 @@ impl Vocabulary {
         self.item_ids.is_empty()
     }
 
-    /// Decodes and checks `vocabulary.json`.
+    /// The bytes of `vocabulary.bin`, see `docs/formats/vocabulary.md`.
     ///
     /// # Errors
-    /// [`Code::VocabularyInvalid`] when columns differ in length, an id repeats, a category index
-    /// is out of range or a price is not a finite number ≥ 0.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        Self::decode_with_rows(bytes).map(|(vocabulary, _)| vocabulary)
+    /// [`Code::VocabularyInvalid`] for columns that the format cannot hold: of different lengths, a name or an item's
+    /// categories longer than 65,535, more items or text than 32 bits count. What a reader
+    /// refuses beyond that is not looked at.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let len = self.len();
+        let optional = |column: usize| column == 0 || column == len;
+        if self.item_categories.len() != len
+            || self.popularity.len() != len
+            || !optional(self.prices.len())
+            || !optional(self.published_at.len())
+        {
+            return Err(invalid("a vocabulary has columns of different lengths"));
+        }
+        let ids = || self.item_ids.iter().map(ItemId::as_str);
+        let names = || self.categories.iter().map(String::as_str);
+        let links = || self.item_categories.iter().map(Vec::len);
+        let mut out = Vec::new();
+        out.extend(VocabularyLayout::MAGIC);
+        out.extend(VocabularyLayout::VERSION.to_le_bytes());
+        let has = |column: usize, bit: u16| if column > 0 { bit } else { 0 };
+        let flags = has(self.prices.len(), VocabularyLayout::HAS_PRICES)
+            | has(self.published_at.len(), VocabularyLayout::HAS_PUBLISHED_AT);
+        out.extend(flags.to_le_bytes());
+        let text_len = |texts: &mut dyn Iterator<Item = &str>| texts.map(str::len).sum::<usize>();
+        let counts =
+            [len, self.categories.len(), links().sum(), text_len(&mut ids()), text_len(&mut names())];
+        for count in counts {
+            out.extend(u32::try_from(count).map_err(|_| too_long("vocabulary", count))?.to_le_bytes());
+        }
+        out.extend(self.popularity.iter().flat_map(|count| count.to_le_bytes()));
+        let prices = self.prices.iter().map(|price| price.unwrap_or(VocabularyLayout::NO_PRICE));
+        out.extend(prices.flat_map(f32::to_le_bytes));
+        let times = self.published_at.iter().map(|time| time.unwrap_or(VocabularyLayout::NO_TIME));
+        out.extend(times.flat_map(i64::to_le_bytes));
+        let lengths = ids().map(str::len).chain(links()).chain(names().map(str::len));
+        for length in lengths {
+            out.extend(u16::try_from(length).map_err(|_| too_long("column", length))?.to_le_bytes());
+        }
+        out.extend(self.item_categories.iter().flatten().flat_map(|category| category.to_le_bytes()));
+        out.extend(ids().chain(names()).flat_map(str::bytes));
+        Ok(out)
     }
 
-    /// The same with the rows by their ids, which the check of ids makes anyway.
-    ///
-    /// # Errors
-    /// As [`Vocabulary::decode`].
-    pub fn decode_with_rows(bytes: &[u8]) -> Result<(Self, ItemRows)> {
-        let vocabulary: Self =
-            decode_json(bytes, Self::MAX_BYTES, "vocabulary.json", Code::VocabularyInvalid)?;
-        let rows = ItemRows::new(&vocabulary.item_ids);
-        vocabulary.check(&rows)?;
-        Ok((vocabulary, rows))
-    }
-
-    /// Canonical bytes.
-    ///
-    /// # Panics
-    /// Never: the columns hold only JSON-encodable values.
+    /// Length of [`Vocabulary::encode`]'s bytes.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        // Unwrap safety: strings and finite numbers always encode.
-        serde_json::to_vec(self).expect("vocabulary encodes")
+    pub fn encoded_len(&self) -> usize {
+        let links: usize = self.item_categories.iter().map(Vec::len).sum();
+        let ids: usize = self.item_ids.iter().map(|id| id.as_str().len()).sum();
+        let names: usize = self.categories.iter().map(String::len).sum();
+        let columns = 4 * self.popularity.len() + 4 * self.prices.len() + 8 * self.published_at.len();
+        let lengths = 2 * (2 * self.len() + self.categories.len());
+        VocabularyLayout::HEADER_BYTES + columns + lengths + 2 * links + ids + names
     }
 
     /// The facts of some rows, in the given order, and the categories that they use.
@@ -141,7 +132,6 @@ impl Vocabulary {
             *category = used.partition_point(|known| known < category) as u16;
         }
         Self {
-            format_version: self.format_version,
             item_ids: picked(&self.item_ids, rows),
             categories: used.iter().map(|&at| self.categories[usize::from(at)].clone()).collect(),
             item_categories,
@@ -150,35 +140,14 @@ impl Vocabulary {
             published_at: picked(&self.published_at, facts(self.published_at.len())),
         }
     }
+}
 
-    fn check(&self, rows: &ItemRows) -> Result<()> {
-        let invalid = |message: String| Err(Error::new(Code::VocabularyInvalid, message));
-        let len = self.len();
-        let optional = |column: usize| column == 0 || column == len;
-        if self.item_categories.len() != len
-            || self.popularity.len() != len
-            || !optional(self.prices.len())
-            || !optional(self.published_at.len())
-        {
-            return invalid("vocabulary.json has columns of different lengths".to_owned());
-        }
-        if let Some(row) = rows.repeated(&self.item_ids) {
-            return invalid(format!("vocabulary.json names item {:?} twice", self.item_ids[row]));
-        }
-        let num_categories = self.categories.len();
-        for (row, categories) in self.item_categories.iter().enumerate() {
-            let ascending = categories.windows(2).all(|pair| pair[0] < pair[1]);
-            if !ascending || categories.iter().any(|&category| usize::from(category) >= num_categories) {
-                return invalid(format!("vocabulary.json row {row} has bad category indices"));
-            }
-        }
-        if self.prices.iter().flatten().any(|price| !price.is_finite() || *price < 0.0) {
-            return invalid(
-                "vocabulary.json has a price that is not a finite number of at least 0".to_owned(),
-            );
-        }
-        Ok(())
-    }
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Code::VocabularyInvalid, message)
+}
+
+fn too_long(what: &str, found: usize) -> Error {
+    invalid(format!("a {what} is longer than the format of a vocabulary can hold")).found(found)
 }
 
 #[cfg(test)]
@@ -186,26 +155,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_one_hash_are_told_apart_and_repeats_are_found() {
-        // Two pairs that FNV-1a hashes alike.
-        let ids: Vec<ItemId> =
-            ["costarring", "a", "liquid", "declinate", "macallums"].map(ItemId::from).to_vec();
-        assert_eq!(ItemRows::hash(&ids[0]), ItemRows::hash(&ids[2]));
-        assert_eq!(ItemRows::hash(&ids[3]), ItemRows::hash(&ids[4]));
-        let rows = ItemRows::new(&ids);
-        for (row, id) in (0..).zip(&ids) {
-            assert_eq!(rows.find(&ids, id), Some(ItemIndex(row)));
-        }
-        assert_eq!(rows.find(&ids, &"b".into()), None);
-        assert_eq!(rows.repeated(&ids), None);
-        let repeated: Vec<ItemId> = ids.iter().cloned().chain(["liquid".into()]).collect();
-        assert_eq!(ItemRows::new(&repeated).repeated(&repeated), Some(5));
-    }
-
-    #[test]
     fn a_subset_keeps_the_facts_of_its_rows_and_names_no_unused_category() {
         let all = Vocabulary {
-            format_version: crate::FORMAT_VERSION,
             item_ids: ["a", "b", "c"].map(ItemId::from).to_vec(),
             categories: ["x", "y", "z"].map(str::to_owned).to_vec(),
             item_categories: vec![vec![0, 2], vec![1], vec![2]],
@@ -214,7 +165,7 @@ mod tests {
             published_at: Vec::new(),
         };
         let subset = all.subset(&[0, 2]);
-        assert_eq!(Vocabulary::decode(&subset.encode()).expect("is valid"), subset);
+        assert_eq!(subset.encode().expect("fits").len(), subset.encoded_len());
         assert_eq!(subset.item_ids, ["a", "c"].map(ItemId::from));
         assert_eq!(subset.categories, ["x", "z"]);
         assert_eq!(subset.item_categories, [vec![0, 1], vec![1]]);

@@ -121,7 +121,7 @@ impl WasmEngine {
     #[must_use]
     #[wasm_bindgen(js_name = itemId)]
     pub fn item_id(&self, row: u32) -> Option<String> {
-        self.engine.bundle().item_id(ItemIndex(row)).map(|id| id.as_str().to_owned())
+        self.engine.bundle().item_id(ItemIndex(row)).map(str::to_owned)
     }
 
     /// Encoder and scan alone: the rows of the best `limit` items for a session of rows, oldest first, and their

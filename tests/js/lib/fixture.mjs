@@ -1,6 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-
 import { readBundle, testBundle } from './bundle.mjs';
 import { importPacked } from './node.mjs';
 import { installPacked } from './packed.mjs';
@@ -11,10 +8,10 @@ export async function openFixture() {
   const project = await installPacked();
   const sanderling = await importPacked(project);
   const files = await readBundle(bundle);
-  const { item_ids: itemIds } = JSON.parse(await readFile(join(bundle, 'vocabulary.json'), 'utf8'));
   // One engine for all tests of a file: loading a model takes longer than most tests.
   const first = await sanderling.Recommender.load({ files, consent: 'none' });
   const { engine } = first;
+  const itemIds = Array.from({ length: engine.len() }, (_, row) => engine.itemId(row));
   // `storage: undefined` leaves the choice to the package.
   const load = (options = {}) => sanderling.Recommender.load({ engine, storage: new sanderling.MemoryStorage(), autoSend: false, ...options });
   // For several recommenders at a time: an engine serves one.

@@ -1,21 +1,14 @@
 /** The list for the worst case, an engine that fails: what is popular, without the engine. */
 
 import type { Engine, WireManifest, WireRecommendation, WireRequest } from './engine.js';
-
-/** What the list needs of `vocabulary.json`; its rows are in the order of the fallback list. */
-interface Vocabulary {
-  item_ids: string[];
-  categories: string[];
-  item_categories: number[][];
-  prices: (number | null)[];
-}
+import { decodeVocabulary, type Vocabulary } from './vocabulary.js';
 
 /** The vocabularies of open engines, as bytes: most pages never need one decoded. */
 const vocabularies = new WeakMap<Engine, Uint8Array>();
 
 /** Keeps the popularity list of an engine that was just opened from `files`, which it has verified. */
 export function rememberPopular(engine: Engine, files: Readonly<Record<string, Uint8Array>>): void {
-  const vocabulary = files['vocabulary.json'];
+  const vocabulary = files['vocabulary.bin'];
   if (vocabulary !== undefined) vocabularies.set(engine, vocabulary.slice());
 }
 
@@ -23,7 +16,7 @@ export function rememberPopular(engine: Engine, files: Readonly<Record<string, U
 export function popularList(engine: Engine, manifest: WireManifest, request: WireRequest): WireRecommendation[] {
   const bytes = vocabularies.get(engine);
   if (bytes === undefined) return [];
-  const vocabulary = JSON.parse(new TextDecoder().decode(bytes)) as Vocabulary;
+  const vocabulary = decodeVocabulary(bytes);
   const { rules } = request;
   const limit = Math.min(request.limit, manifest.limits.max_limit);
   const cap = rules.category_cap ?? manifest.policy?.category_cap ?? Infinity;
@@ -34,13 +27,13 @@ export function popularList(engine: Engine, manifest: WireManifest, request: Wir
   const only = rules.only?.length ? new Set(rules.only) : undefined;
   const matches = matcher(vocabulary, rules.filter ?? {});
   const numListed = new Map<number, number>();
-  const pinned = pinsOf(rules, new Set(vocabulary.item_ids));
+  const pinned = pinsOf(rules, new Set(vocabulary.itemIds));
   for (const { itemId } of pinned) excluded.add(itemId);
   const listed: string[] = [];
-  for (const [row, itemId] of vocabulary.item_ids.entries()) {
+  for (const [row, itemId] of vocabulary.itemIds.entries()) {
     if (listed.length >= limit) break;
     if (excluded.has(itemId) || only?.has(itemId) === false || !matches(row)) continue;
-    const category = vocabulary.item_categories[row]?.[0];
+    const category = vocabulary.itemCategories[row]?.[0];
     if (category !== undefined) {
       const before = numListed.get(category) ?? 0;
       if (before >= cap) continue;
@@ -79,7 +72,7 @@ function matcher(vocabulary: Vocabulary, filter: NonNullable<WireRequest['rules'
   const { categories = [], min_price: min = -Infinity, max_price: max = Infinity } = filter;
   const hasPriceBound = filter.min_price !== undefined || filter.max_price !== undefined;
   return (row) => {
-    const names = (vocabulary.item_categories[row] ?? []).map((category) => vocabulary.categories[category] ?? '');
+    const names = (vocabulary.itemCategories[row] ?? []).map((category) => vocabulary.categories[category] ?? '');
     if (categories.length > 0 && !names.some((name) => categories.includes(name))) return false;
     const price = vocabulary.prices[row] ?? null;
     return !hasPriceBound || (price !== null && price >= min && price <= max);

@@ -25,7 +25,7 @@ pub(crate) struct Golden {
 pub(crate) fn run(args: &Golden, output: &Output) -> Result<Verdict> {
     let engine = super::load_engine(&args.bundle, None)?;
     let bundle = engine.bundle();
-    let cases: Vec<GoldenCase> = samples(bundle.manifest(), bundle.vocabulary(), bundle.baseline())
+    let cases: Vec<GoldenCase> = samples(bundle.manifest(), &bundle.vocabulary().unpack(), bundle.baseline())
         .into_iter()
         .map(|expectation| {
             let expected = super::run_operation(&engine, &expectation.operation);

@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Verify, output: &Output) -> Result<Verdict> {
     let key = args.public_key.as_deref().map(read_key).transpose()?.map(PublicKey);
     let engine = super::load_engine(&args.bundle, key.as_ref())?;
     let bundle = engine.bundle();
-    let cases = samples(bundle.manifest(), bundle.vocabulary(), bundle.baseline());
+    let cases = samples(bundle.manifest(), &bundle.vocabulary().unpack(), bundle.baseline());
     let native: Vec<Value> =
         cases.iter().map(|case| super::run_operation(&engine, &case.operation)).collect();
     let differences = match args.runtime {

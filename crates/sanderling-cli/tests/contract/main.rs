@@ -104,7 +104,7 @@ fn a_damaged_bundle_is_refused_with_the_code_of_the_damage() {
     let damages: [(&str, Damage, &str); 5] = [
         ("items.bin", |bytes| *bytes.last_mut().unwrap() ^= 1, "hash_mismatch"),
         ("encoder.onnx", |bytes| bytes[20] ^= 0x80, "hash_mismatch"),
-        ("vocabulary.json", |bytes| bytes.truncate(bytes.len() - 1), "file_truncated"),
+        ("vocabulary.bin", |bytes| bytes.truncate(bytes.len() - 1), "file_truncated"),
         ("manifest.json", |bytes| bytes.truncate(100), "manifest_invalid"),
         (
             "manifest.json",

@@ -304,7 +304,7 @@ impl ItemTable {
     /// Euclidean norm of the item vector; 0 for an item out of range.
     #[must_use]
     pub fn norm(&self, item: ItemIndex) -> f32 {
-        self.row(item).map_or(0.0, |row| self.norm_of(row) * self.scale(item.row()))
+        self.row(item).map_or(0.0, |row| self.direction_of(row).norm * self.scale(item.row()))
     }
 
     /// Dot product of `query` `[dim]` with an item vector; 0 for an item out of range. The query is rounded first,
@@ -318,9 +318,17 @@ impl ItemTable {
     /// zeros or out of range.
     #[must_use]
     pub fn cosine(&self, a: ItemIndex, b: ItemIndex) -> f32 {
-        let (Some(row_a), Some(row_b)) = (self.row(a), self.row(b)) else { return 0.0 };
-        // The scales of both rows cancel out.
-        cosine(self.integer_dot(row_a, row_b), self.norm_of(row_a), self.norm_of(row_b))
+        self.direction(a).cosine(self.direction(b))
+    }
+
+    /// What cosines with an item are made of, for many of them; none of an item out of range is other than 0.
+    pub(crate) fn direction(&self, item: ItemIndex) -> Direction<'_> {
+        self.direction_of(self.row(item).unwrap_or_default())
+    }
+
+    fn direction_of<'a>(&self, row: &'a [u8]) -> Direction<'a> {
+        let packing = self.bits.packing();
+        Direction { row, packing, norm: (integer_dot(row, row, packing) as f32).sqrt() }
     }
 
     /// The query as [`ItemTable::score`] takes it.
@@ -343,16 +351,6 @@ impl ItemTable {
         self.rows().get(start..start.checked_add(self.row_bytes())?)
     }
 
-    /// Dot product of two packed rows of integers.
-    fn integer_dot(&self, a: &[u8], b: &[u8]) -> i32 {
-        integer_dot(a, b, self.bits.packing())
-    }
-
-    /// Euclidean norm of a row of integers.
-    fn norm_of(&self, row: &[u8]) -> f32 {
-        (self.integer_dot(row, row) as f32).sqrt()
-    }
-
     /// Calls `visit` with the dot products of a query and the item vectors, in ascending order and blocks: the
     /// first item of a block, and the score of each.
     pub(crate) fn for_each_block(&self, query: &Query, mut visit: impl FnMut(ItemIndex, &[f32])) {
@@ -366,10 +364,29 @@ impl ItemTable {
 
     /// Calls `visit` with the cosine of `item` and every item vector, in ascending order.
     pub(crate) fn for_each_cosine(&self, item: ItemIndex, mut visit: impl FnMut(ItemIndex, f32)) {
-        let Some(of) = self.row(item) else { return };
-        let norm_of = self.norm_of(of);
+        let Some(of) = self.row(item).map(|row| self.direction_of(row)) else { return };
         for (at, row) in self.rows().chunks_exact(self.row_bytes()).enumerate() {
-            visit(ItemIndex(at as u32), cosine(self.integer_dot(of, row), norm_of, self.norm_of(row)));
+            visit(ItemIndex(at as u32), of.cosine(self.direction_of(row)));
+        }
+    }
+}
+
+/// Where an item vector points: its packed row and the Euclidean norm of that. The scale of a row does not matter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Direction<'a> {
+    row: &'a [u8],
+    packing: Packing,
+    norm: f32,
+}
+
+impl Direction<'_> {
+    /// -1 to 1; 0 where one of the two is all zeros.
+    pub(crate) fn cosine(self, other: Direction<'_>) -> f32 {
+        let norms = self.norm * other.norm;
+        if norms > 0.0 {
+            (integer_dot(self.row, other.row, self.packing) as f32 / norms).clamp(-1.0, 1.0)
+        } else {
+            0.0
         }
     }
 }
@@ -428,11 +445,6 @@ fn check_nibbles(bytes: &[u8], dim: usize) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-fn cosine(dot: i32, norm_a: f32, norm_b: f32) -> f32 {
-    let norms = norm_a * norm_b;
-    if norms > 0.0 { (dot as f32 / norms).clamp(-1.0, 1.0) } else { 0.0 }
 }
 
 fn invalid(message: impl Into<String>) -> Error {

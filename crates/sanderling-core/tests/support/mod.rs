@@ -7,7 +7,8 @@ pub mod onnx;
 use std::collections::BTreeMap;
 
 use sanderling_core::{
-    Bundle, BundleFiles, Combination, Engine, ItemBits, ItemTable, NeighbourTable, Runtime, Scorer,
+    Bundle, BundleFiles, Combination, Engine, ItemBits, ItemTable, NeighbourTable, PackedVocabulary, Runtime,
+    Scorer,
 };
 use sanderling_types::{
     Baseline, BaselineField, Code, Error, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, FileEntry,
@@ -42,9 +43,12 @@ pub fn neighbours() -> NeighbourTable {
     NeighbourTable::quantise(&rows, Combination { max_sources: 5, decay: 0.5 }).unwrap()
 }
 
+pub fn packed_vocabulary() -> PackedVocabulary {
+    PackedVocabulary::decode(&vocabulary().encode().unwrap()).unwrap()
+}
+
 pub fn vocabulary() -> Vocabulary {
     Vocabulary {
-        format_version: FORMAT_VERSION,
         item_ids: ["boot", "clog", "pump", "beret", "cap", "gift"].map(ItemId::from).to_vec(),
         categories: vec!["shoes".to_owned(), "hats".to_owned()],
         item_categories: vec![vec![0], vec![0], vec![0, 1], vec![1], vec![1], vec![]],
@@ -102,7 +106,7 @@ impl Fixture {
         Self {
             items: Some(ItemTable::quantise(&vectors(), DIM, ItemBits::Eight).unwrap().encode()),
             neighbours: None,
-            vocabulary: vocabulary().encode(),
+            vocabulary: vocabulary().encode().unwrap(),
             features: spec.encode(),
             baseline: baseline().encode(),
             encoder: Some(onnx::last_row_encoder(DIM)),

@@ -113,7 +113,7 @@ fn top(scores: &[f32], k: usize) -> Vec<u32> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use sanderling_types::{FORMAT_VERSION, TimeKind, Vocabulary};
+    use sanderling_types::{TimeKind, Vocabulary};
 
     use super::*;
     use crate::candidates::Candidates;
@@ -127,7 +127,6 @@ pub(crate) mod tests {
         Split {
             kind: SplitKind::LeaveOneOut,
             vocabulary: Vocabulary {
-                format_version: FORMAT_VERSION,
                 item_ids: (0..num_items).map(|row| format!("i{row}").into()).collect(),
                 item_categories: vec![Vec::new(); num_items],
                 categories: Vec::new(),

@@ -97,7 +97,7 @@ fn saved_by_neighbours(table: &NeighbourTable) -> u64 {
 
 /// Packs item vectors to 4 bits and prunes the catalogue, as far as `max_bytes` asks for it.
 fn fit_budget(packer: &mut Packer, split: &Split, model: &Model, max_bytes: u64) -> Result<()> {
-    while packer.estimated_bytes() > max_bytes {
+    while packer.estimated_bytes()? > max_bytes {
         let four_bits = four_bits(packer, split, model)?;
         let pruned = match &four_bits {
             Some(four_bits) if loses_little(packer, four_bits, split)? => None,
@@ -159,7 +159,7 @@ fn pruned(packer: &Packer, split: &Split, max_bytes: u64) -> Result<Option<Packe
         after.keep_first(kept)?;
         Ok(after)
     };
-    let fits = |kept: usize| Ok::<_, Error>(first(kept)?.estimated_bytes() + STEP_BYTES <= max_bytes);
+    let fits = |kept: usize| Ok::<_, Error>(first(kept)?.estimated_bytes()? + STEP_BYTES <= max_bytes);
     if num_items <= MIN_ITEMS || !fits(MIN_ITEMS)? {
         return Ok(None);
     }

@@ -97,11 +97,11 @@ fn kinds(packer: &Packer) -> Vec<PackingKind> {
 fn what_costs_least_is_taken_until_the_budget_is_met() {
     let (split, model, start) = world();
     assert_eq!(kinds(&start), [PackingKind::Int8Items, PackingKind::Int8Encoder]);
-    let all = start.estimated_bytes();
+    let all = start.estimated_bytes().expect("fits");
     for budget in [all, all - 1, all - 600, all - 1000, all - 1500] {
         let mut packer = start.clone();
         fit_budget(&mut packer, &split, &model, budget).expect("packs");
-        assert!(packer.estimated_bytes() <= budget, "{:?}", kinds(&packer));
+        assert!(packer.estimated_bytes().expect("fits") <= budget, "{:?}", kinds(&packer));
         let quantisation = &packer.facts.quantisation;
         assert_eq!(quantisation.ndcg10_packed, quantisation.steps.last().expect("steps").ndcg10);
         assert_eq!(quantisation.ndcg10_packed, packer.ndcg10(&split).expect("runs"), "of the engine");
@@ -128,7 +128,7 @@ fn four_bits_without_a_loss_that_shows_spare_the_catalogue() {
     let zeros = Model { vectors: model.vectors.clone().map(zeros), ..model.clone() };
     let by_popularity = in_eight_bits(&split, &zeros);
     for (start, expected) in [(by_chance, PackingKind::Int4Items), (by_popularity, PackingKind::Prune)] {
-        let budget = start.estimated_bytes() - 2000;
+        let budget = start.estimated_bytes().expect("fits") - 2000;
         let four_bits = four_bits(&start, &split, &model).expect("packs").expect("has vectors");
         let pruned = pruned(&start, &split, budget).expect("packs").expect("can be pruned");
         let values = [&start, &four_bits, &pruned].map(|packer| packer.facts.quantisation.ndcg10_packed);
@@ -142,7 +142,7 @@ fn four_bits_without_a_loss_that_shows_spare_the_catalogue() {
 #[test]
 fn pruning_states_what_left_and_counts_it_as_missed() {
     let (split, _, start) = world();
-    let budget = start.estimated_bytes() - 1200;
+    let budget = start.estimated_bytes().expect("fits") - 1200;
     let packer = pruned(&start, &split, budget).expect("packs").expect("can be pruned");
     let kept = packer.contents.vocabulary.len();
     let step = packer.facts.quantisation.steps.last().expect("a step");
@@ -158,7 +158,10 @@ fn pruning_states_what_left_and_counts_it_as_missed() {
     // Not many more would have fitted.
     let mut more = start.clone();
     more.keep_first(kept + 4).expect("keeps");
-    assert!(packer.estimated_bytes() <= budget && budget < more.estimated_bytes() + STEP_BYTES);
+    assert!(
+        packer.estimated_bytes().expect("fits") <= budget
+            && budget < more.estimated_bytes().expect("fits") + STEP_BYTES
+    );
 }
 
 #[test]
@@ -174,10 +177,10 @@ fn neighbours_are_packed_and_pruned_alone_and_beside_an_encoder() {
     for (model, expected) in [beside, alone].iter().zip(expected) {
         let start = in_eight_bits(&split, model);
         assert_eq!(kinds(&start), expected);
-        let budget = start.estimated_bytes() - 3000;
+        let budget = start.estimated_bytes().expect("fits") - 3000;
         let mut packer = start.clone();
         fit_budget(&mut packer, &split, model, budget).expect("packs");
-        assert!(packer.estimated_bytes() <= budget, "{:?}", kinds(&packer));
+        assert!(packer.estimated_bytes().expect("fits") <= budget, "{:?}", kinds(&packer));
         let taken = &kinds(&packer)[expected.len()..];
         assert!(taken.contains(&PackingKind::Prune) && taken.len() <= 2, "{taken:?}");
         let engine = packer.engine().expect("opens");

@@ -161,7 +161,7 @@ fn attempt(job: &mut Job<'_>, model: &Model) -> Result<Tried> {
     let mut packer = pack::pack(job.split, job.recipe, job.lineage, model)?;
     let answers = packer.cross_fitted_answers(job.split, job.recipe)?;
     let results: Vec<&CaseResult> = answers.iter().collect();
-    let bundle_bytes = packer.estimated_bytes();
+    let bundle_bytes = packer.estimated_bytes()?;
     let contender = Contender {
         name: model.name.clone(),
         validation_ndcg10: metrics::ndcg10_and_hr10(&results, job.recipe.seed).0,

@@ -147,7 +147,7 @@ fn choose_size(
     let most = recipe.retrieval.max_neighbours;
     let sizes = [8, 4, 2, 1].map(|part| most.div_ceil(part));
     let room = recipe.max_bundle_bytes.map(|max| {
-        max.saturating_sub(split.vocabulary.encode().len() as u64 + crate::train::SMALL_FILES_BYTES)
+        max.saturating_sub(split.vocabulary.encoded_len() as u64 + crate::train::SMALL_FILES_BYTES)
     });
     let mut tried = Vec::new();
     for size in sizes {
@@ -262,7 +262,7 @@ mod tests {
                 .expect("a table")
                 .num_weights()
         };
-        let fixed = split.vocabulary.encode().len() as u64 + crate::train::SMALL_FILES_BYTES;
+        let fixed = split.vocabulary.encoded_len() as u64 + crate::train::SMALL_FILES_BYTES;
         assert!(of(Some(fixed + 40)) <= of(None));
     }
 }

@@ -106,7 +106,7 @@ pub fn tune(
     // No trial varies what content depends on.
     let catalogue = Catalogue::new(dataset, &split, recipe);
     let plan = plan(num_trials, recipe.fit_options(&split).max_epochs);
-    let header = Header::new(hash_of(&split, &catalogue), recipe.hash(), num_trials);
+    let header = Header::new(hash_of(&split, &catalogue)?, recipe.hash(), num_trials);
     let states = log.with_added_extension("states");
     let mut run = Run {
         trials: draw_trials(recipe, &split, num_trials),
@@ -136,11 +136,11 @@ fn without_test(mut split: Split) -> Split {
 }
 
 /// Hash of everything that trials depend on beside the recipe.
-fn hash_of(split: &Split, catalogue: &Catalogue) -> Sha256Hash {
+fn hash_of(split: &Split, catalogue: &Catalogue) -> Result<Sha256Hash> {
     let mut hash = Sha256::new();
     // Unwrap safety: numbers always encode.
     hash.update(serde_json::to_vec(&catalogue.content).expect("content encodes"));
-    hash.update(split.vocabulary.encode());
+    hash.update(split.vocabulary.encode()?);
     for (sequence, train_len) in split.sequences.iter().zip(&split.train_len) {
         hash.update(train_len.to_le_bytes());
         hash.update((sequence.len() as u64).to_le_bytes());
@@ -150,13 +150,13 @@ fn hash_of(split: &Split, catalogue: &Catalogue) -> Sha256Hash {
             hash.update(event.timestamp.to_le_bytes());
         }
     }
-    Sha256Hash::of(&hash.finalize())
+    Ok(Sha256Hash::of(&hash.finalize()))
 }
 
 fn draw_trials(recipe: &Recipe, split: &Split, num_trials: usize) -> Vec<ModelRecipe> {
     let mut rng = ChaCha20Rng::seed_from_u64(recipe.seed);
     let session_len = recipe.fit_options(split).shape.max_len;
-    let vocabulary_bytes = split.vocabulary.encode().len();
+    let vocabulary_bytes = split.vocabulary.encoded_len();
     let mut draw = || {
         let mut model = space::draw(&mut rng, &recipe.model, session_len);
         for _ in 1..MAX_DRAWS {
@@ -293,7 +293,7 @@ impl Run<'_> {
                 let packer = pack::pack(&self.split, &recipe, &Lineage::default(), &model)?;
                 checkpoint::remove(&state_path)?;
                 let ndcg10 = packer.facts.quantisation.ndcg10_packed;
-                Ok(Some(record(fitted.curve.len(), ndcg10, Some(packer.estimated_bytes()))))
+                Ok(Some(record(fitted.curve.len(), ndcg10, Some(packer.estimated_bytes()?))))
             }
         }
     }

@@ -148,7 +148,7 @@ fn drawn_trials_fit_the_byte_budget_and_depend_on_the_seed_alone() {
     assert_eq!(trials[0], tight.model);
     let bytes = |model: &ModelRecipe| {
         let shape = Recipe { model: model.clone(), ..tight.clone() }.fit_options(&split).shape;
-        least_bytes(&shape, split.vocabulary.len(), split.vocabulary.encode().len())
+        least_bytes(&shape, split.vocabulary.len(), split.vocabulary.encoded_len())
     };
     assert!(trials.iter().all(|model| bytes(model) <= 60_000));
     assert!(
