@@ -50,7 +50,9 @@ async function prepare() {
   const page = join(out, 'page');
   await mkdir(join(page, 'wasm'), { recursive: true });
   await esbuild.build({ ...common, minify: true, platform: 'browser', entryPoints: [here('../../www/pkg/dist/browser-slim.js')], outfile: join(page, 'dist/sanderling.mjs') });
-  await cp(here('../../www/pkg/wasm/sanderling_wasm_bg.wasm'), join(page, 'wasm/sanderling_wasm_bg.wasm'));
+  for (const variant of ['relaxed', 'wasm', 'scalar']) {
+    await cp(here(`../../www/pkg/wasm/sanderling_${variant}_bg.wasm`), join(page, `wasm/sanderling_${variant}_bg.wasm`));
+  }
   await rm(join(out, 'sanderling'), { force: true });
   await symlink(here('../../www/pkg'), join(out, 'sanderling'));
 }

@@ -2,20 +2,26 @@
 
 use crate::math::{largest_magnitude, sum_of};
 use crate::simd::widest;
+use crate::{DIGITS_OFFSET, LARGEST};
+
+#[cfg(not(all(target_feature = "simd128", feature = "relaxed")))]
+use pairs::{DEPTH, products, store};
+#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+use quads::{DEPTH, products, store};
 
 /// Columns that are computed together: two vectors of four in wasm.
 const PANEL: usize = 8;
 /// Rows that are computed together, so that a loaded weight is used as often.
 const TILE: usize = 4;
 
-/// Rows rounded to whole numbers, about 32,767 of them to the largest element of a row: a hundredth of what rounding a
+/// Rows rounded to whole numbers, 8,191 of them to the largest element of a row: a sixtieth of what rounding a
 /// matrix to 8 bits costs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoundedRows {
-    /// Elements of a row, with a zero behind an odd number of them.
+    /// Elements of a row, with zeros behind them up to a multiple of [`DEPTH`].
     width: usize,
-    /// `[rows, width]`.
-    integers: Vec<i16>,
+    /// `[rows, width]` numbers of two bytes, as [`store`] puts them.
+    integers: Vec<[u8; 2]>,
     /// `[rows]`.
     scales: Vec<f32>,
 }
@@ -27,9 +33,9 @@ impl RoundedRows {
     /// When `width` is 0.
     #[must_use]
     pub fn new(x: &[f32], width: usize) -> Self {
-        let padded = width.next_multiple_of(2);
+        let padded = width.next_multiple_of(DEPTH);
         let rows = x.len() / width;
-        let mut out = Self { width: padded, integers: vec![0; rows * padded], scales: vec![0.0; rows] };
+        let mut out = Self { width: padded, integers: vec![[0; 2]; rows * padded], scales: vec![0.0; rows] };
         widest(
             #[inline(always)]
             || out.round(x, width),
@@ -40,7 +46,8 @@ impl RoundedRows {
     #[inline(always)]
     fn round(&mut self, x: &[f32], width: usize) {
         // The sum of all products stays under 2^31.
-        let most = (i32::MAX / (128 * self.width as i32)).min(i32::from(i16::MAX)) as f32;
+        let most = (i32::MAX / (128 * self.width as i32)).min(LARGEST) as f32;
+        let mut whole_row = vec![0i16; self.width];
         let rows =
             x.chunks_exact(width).zip(self.integers.chunks_exact_mut(self.width)).zip(&mut self.scales);
         for ((row, integers), scale) in rows {
@@ -49,9 +56,10 @@ impl RoundedRows {
             let finite = sum_of(row, |x| x * 0.0);
             *scale = if largest < 1e-30 { 0.0 } else { largest / most } + finite;
             let factor = if largest < 1e-30 { 0.0 } else { most / largest };
-            for (integer, x) in integers.iter_mut().zip(row) {
+            for (integer, x) in whole_row.iter_mut().zip(row) {
                 *integer = whole(x * factor);
             }
+            store(&whole_row, integers);
         }
     }
 
@@ -59,8 +67,8 @@ impl RoundedRows {
         self.scales.len()
     }
 
-    fn row(&self, row: usize) -> &[[i16; 2]] {
-        self.integers[row * self.width..][..self.width].as_chunks().0
+    fn row(&self, row: usize) -> &[[u8; 2]] {
+        &self.integers[row * self.width..][..self.width]
     }
 }
 
@@ -77,9 +85,11 @@ fn whole(x: f32) -> i16 {
 pub struct RoundedLinear {
     inputs: usize,
     outputs: usize,
-    /// `[panels, pairs of inputs]`: for each of eight columns the weights of two inputs, zeros behind the last column
+    /// `[panels, inputs / DEPTH]`: for each of eight columns the weights of [`DEPTH`] inputs, zeros behind the last column
     /// and the last input.
-    weight: Vec<[i8; 2 * PANEL]>,
+    weight: Vec<[i8; DEPTH * PANEL]>,
+    /// `[panels, 8]`: what the products of each column are too large by.
+    excess: Vec<[i32; PANEL]>,
     /// `[panels, 8]`.
     scales: Vec<[f32; PANEL]>,
     /// `[panels, 8]`.
@@ -97,20 +107,25 @@ impl RoundedLinear {
             true => integers[input * outputs + output],
             false => 0,
         };
-        let pair = |panel: usize, pair: usize| {
-            std::array::from_fn(|place| at(2 * pair + place % 2, panel * PANEL + place / 2))
+        let part = |panel: usize, part: usize| {
+            std::array::from_fn(|place| at(DEPTH * part + place % DEPTH, panel * PANEL + place / DEPTH))
+        };
+        let excess = |panel: usize| {
+            let sum = |lane: usize| (0..inputs).map(|input| i32::from(at(input, panel * PANEL + lane))).sum();
+            std::array::from_fn(|lane| DIGITS_OFFSET.wrapping_mul(sum(lane)))
         };
         let columns = |values: &[f32], panel: usize| {
             std::array::from_fn(|lane| values.get(panel * PANEL + lane).copied().unwrap_or(0.0))
         };
-        let pair = &pair;
+        let part = &part;
         Self {
             inputs,
             outputs,
             weight: panels
                 .clone()
-                .flat_map(|panel| (0..inputs.div_ceil(2)).map(move |at| pair(panel, at)))
+                .flat_map(|panel| (0..inputs.div_ceil(DEPTH)).map(move |at| part(panel, at)))
                 .collect(),
+            excess: panels.clone().map(excess).collect(),
             scales: panels.clone().map(|panel| columns(scales, panel)).collect(),
             bias: panels.map(|panel| columns(bias, panel)).collect(),
         }
@@ -149,16 +164,21 @@ impl RoundedLinear {
     /// `ROWS` rows from `first` on.
     #[inline(always)]
     fn tile<const ROWS: usize>(&self, x: &RoundedRows, first: usize, out: &mut [f32]) {
-        let pairs = self.inputs.div_ceil(2);
-        let rows: [&[[i16; 2]]; ROWS] = std::array::from_fn(|row| &x.row(first + row)[..pairs]);
+        let parts = self.inputs.div_ceil(DEPTH);
+        let rows: [&[[u8; 2]]; ROWS] = std::array::from_fn(|row| &x.row(first + row)[..DEPTH * parts]);
         let scales: [f32; ROWS] = std::array::from_fn(|row| x.scales[first + row]);
-        let columns = self.scales.iter().zip(&self.bias);
-        for (panel, (weights, (factors, bias))) in self.weight.chunks_exact(pairs).zip(columns).enumerate() {
+        let columns = self.scales.iter().zip(&self.bias).zip(&self.excess);
+        for (panel, (weights, ((factors, bias), excess))) in
+            self.weight.chunks_exact(parts).zip(columns).enumerate()
+        {
             let sums = products(rows, weights);
             let from = panel * PANEL;
             let width = PANEL.min(self.outputs - from);
             for row in 0..ROWS {
-                let value = |lane: usize| sums[row][lane] as f32 * (scales[row] * factors[lane]) + bias[lane];
+                let value = |lane: usize| {
+                    sums[row][lane].wrapping_sub(excess[lane]) as f32 * (scales[row] * factors[lane])
+                        + bias[lane]
+                };
                 let out = &mut out[(first + row) * self.outputs + from..][..width];
                 match out.as_mut_array::<PANEL>() {
                     Some(out) => *out = std::array::from_fn(value),
@@ -169,66 +189,139 @@ impl RoundedLinear {
     }
 }
 
-/// Products of rows with the columns of a panel, each as long as the panel.
-#[cfg(not(target_feature = "simd128"))]
-#[inline(always)]
-fn products<const ROWS: usize>(
-    rows: [&[[i16; 2]]; ROWS],
-    weights: &[[i8; 2 * PANEL]],
-) -> [[i32; PANEL]; ROWS] {
-    let mut sums = [[0i32; PANEL]; ROWS];
-    for (pair, weights) in weights.iter().enumerate() {
-        let weights = weights.map(i32::from);
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let [a, b] = row[pair].map(i32::from);
-            for lane in 0..PANEL {
-                let products =
-                    a.wrapping_mul(weights[2 * lane]).wrapping_add(b.wrapping_mul(weights[2 * lane + 1]));
-                sums[lane] = sums[lane].wrapping_add(products);
+/// Two inputs at a time, of 16 bits each.
+#[cfg(not(all(target_feature = "simd128", feature = "relaxed")))]
+mod pairs {
+    use super::PANEL;
+
+    pub(super) const DEPTH: usize = 2;
+
+    /// Little-endian, as wasm and every platform that we build for have them.
+    #[inline(always)]
+    pub(super) fn store(integers: &[i16], out: &mut [[u8; 2]]) {
+        out.iter_mut().zip(integers).for_each(|(out, integer)| *out = integer.to_le_bytes());
+    }
+
+    /// Products of rows with the columns of a panel, each as long as the panel.
+    #[cfg(not(target_feature = "simd128"))]
+    #[inline(always)]
+    pub(super) fn products<const ROWS: usize>(
+        rows: [&[[u8; 2]]; ROWS],
+        weights: &[[i8; DEPTH * PANEL]],
+    ) -> [[i32; PANEL]; ROWS] {
+        let mut sums = [[0i32; PANEL]; ROWS];
+        for (pair, weights) in weights.iter().enumerate() {
+            let weights = weights.map(i32::from);
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                let [a, b] = [row[2 * pair], row[2 * pair + 1]].map(|x| i32::from(i16::from_le_bytes(x)));
+                for lane in 0..PANEL {
+                    let products =
+                        a.wrapping_mul(weights[2 * lane]).wrapping_add(b.wrapping_mul(weights[2 * lane + 1]));
+                    sums[lane] = sums[lane].wrapping_add(products);
+                }
             }
         }
+        sums
     }
-    sums
+
+    /// The compiler does not find `i32x4.dot_i16x8_s` by itself.
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    pub(super) fn products<const ROWS: usize>(
+        rows: [&[[u8; 2]]; ROWS],
+        weights: &[[i8; DEPTH * PANEL]],
+    ) -> [[i32; PANEL]; ROWS] {
+        use core::arch::wasm32::{
+            i16x8_load_extend_i8x8, i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128, v128_load32_splat,
+        };
+
+        let rows = rows.map(|row| row[..DEPTH * weights.len()].as_ptr().cast::<u32>());
+        let mut sums = [[i32x4_splat(0); 2]; ROWS];
+        let mut add = |pair: usize, weights: &[i8; DEPTH * PANEL]| {
+            let weights = weights.as_ptr();
+            // SAFETY: sixteen bytes are twice eight, and no load needs alignment.
+            let (low, high) =
+                unsafe { (i16x8_load_extend_i8x8(weights), i16x8_load_extend_i8x8(weights.add(8))) };
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: every row was found to have `weights.len()` pairs.
+                let value = unsafe { v128_load32_splat(row.add(pair)) };
+                sums[0] = i32x4_add(sums[0], i32x4_dot_i16x8(value, low));
+                sums[1] = i32x4_add(sums[1], i32x4_dot_i16x8(value, high));
+            }
+        };
+        // Four at a time, so that addresses are computed once for all of them.
+        let (fours, rest) = weights.as_chunks::<4>();
+        for (four, weights) in fours.iter().enumerate() {
+            add(4 * four, &weights[0]);
+            add(4 * four + 1, &weights[1]);
+            add(4 * four + 2, &weights[2]);
+            add(4 * four + 3, &weights[3]);
+        }
+        for (at, weights) in rest.iter().enumerate() {
+            add(4 * fours.len() + at, weights);
+        }
+        // SAFETY: two vectors are eight numbers, and any bits are numbers.
+        sums.map(|sums| unsafe { core::mem::transmute::<[v128; 2], [i32; PANEL]>(sums) })
+    }
 }
 
-/// The compiler does not find `i32x4.dot_i16x8_s` by itself.
-#[cfg(target_feature = "simd128")]
-#[inline(always)]
-fn products<const ROWS: usize>(
-    rows: [&[[i16; 2]]; ROWS],
-    weights: &[[i8; 2 * PANEL]],
-) -> [[i32; PANEL]; ROWS] {
+/// Four inputs at a time, in two digits of 7 bits: the same sums with instructions that multiply bytes.
+#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+mod quads {
     use core::arch::wasm32::{
-        i16x8_load_extend_i8x8, i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128, v128_load32_splat,
+        i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_shl, i32x4_splat, v128, v128_load, v128_load32_splat,
     };
 
-    let rows = rows.map(|row| row[..weights.len()].as_ptr());
-    let mut sums = [[i32x4_splat(0); 2]; ROWS];
-    let mut add = |pair: usize, weights: &[i8; 2 * PANEL]| {
-        let weights = weights.as_ptr();
-        // SAFETY: sixteen bytes are twice eight, and no load needs alignment.
-        let (low, high) =
-            unsafe { (i16x8_load_extend_i8x8(weights), i16x8_load_extend_i8x8(weights.add(8))) };
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            // SAFETY: every row was found to have `weights.len()` pairs.
-            let value = unsafe { v128_load32_splat(row.add(pair).cast()) };
-            sums[0] = i32x4_add(sums[0], i32x4_dot_i16x8(value, low));
-            sums[1] = i32x4_add(sums[1], i32x4_dot_i16x8(value, high));
+    use super::PANEL;
+    use crate::digits;
+
+    pub(super) const DEPTH: usize = 4;
+
+    /// The high digits of four numbers, then their low ones.
+    #[inline(always)]
+    pub(super) fn store(integers: &[i16], out: &mut [[u8; 2]]) {
+        let (high, low) = out.as_flattened_mut().split_at_mut(integers.len());
+        digits::split(integers, high, low);
+    }
+
+    #[inline(always)]
+    pub(super) fn products<const ROWS: usize>(
+        rows: [&[[u8; 2]]; ROWS],
+        weights: &[[i8; DEPTH * PANEL]],
+    ) -> [[i32; PANEL]; ROWS] {
+        // SAFETY: this build runs only where relaxed SIMD does.
+        unsafe { relaxed_products(rows, weights) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "relaxed-simd")]
+    fn relaxed_products<const ROWS: usize>(
+        rows: [&[[u8; 2]]; ROWS],
+        weights: &[[i8; DEPTH * PANEL]],
+    ) -> [[i32; PANEL]; ROWS] {
+        let quads = weights.len();
+        let rows = rows.map(|row| row[..DEPTH * quads].as_ptr().cast::<u32>());
+        let mut sums = [[i32x4_splat(0); 2]; ROWS];
+        // All high digits first, so that eight sums are enough.
+        for digit in 0..2 {
+            for (quad, weights) in weights.iter().enumerate() {
+                let weights = weights.as_ptr().cast::<v128>();
+                // SAFETY: 32 bytes are two vectors, and no load needs alignment.
+                let (low, high) = unsafe { (v128_load(weights), v128_load(weights.add(1))) };
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    // SAFETY: every row was found to have twice as many quads of digits.
+                    let value = unsafe { v128_load32_splat(row.add(digit * quads + quad)) };
+                    sums[0] = i32x4_relaxed_dot_i8x16_i7x16_add(low, value, sums[0]);
+                    sums[1] = i32x4_relaxed_dot_i8x16_i7x16_add(high, value, sums[1]);
+                }
+            }
+            if digit == 0 {
+                sums = sums.map(|sums| sums.map(|sum| i32x4_shl(sum, digits::BITS)));
+            }
         }
-    };
-    // Four at a time, so that addresses are computed once for all of them.
-    let (fours, rest) = weights.as_chunks::<4>();
-    for (four, weights) in fours.iter().enumerate() {
-        add(4 * four, &weights[0]);
-        add(4 * four + 1, &weights[1]);
-        add(4 * four + 2, &weights[2]);
-        add(4 * four + 3, &weights[3]);
+        // SAFETY: two vectors are eight numbers, and any bits are numbers.
+        sums.map(|sums| unsafe { core::mem::transmute::<[v128; 2], [i32; PANEL]>(sums) })
     }
-    for (at, weights) in rest.iter().enumerate() {
-        add(4 * fours.len() + at, weights);
-    }
-    // SAFETY: two vectors are eight numbers, and any bits are numbers.
-    sums.map(|sums| unsafe { core::mem::transmute::<[v128; 2], [i32; PANEL]>(sums) })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Products of a query with packed rows, in whole numbers: exact, so every order of summing gives the same.
 
+use crate::LARGEST;
 use crate::simd::widest;
 
 /// Elements that are multiplied together.
@@ -14,7 +15,7 @@ pub enum Packing {
     Nibbles,
 }
 
-/// A query rounded to whole numbers, about 32,767 of them to the largest element: a hundredth of what rounding an
+/// A query rounded to whole numbers, 8,191 of them to the largest element: a sixtieth of what rounding an
 /// item vector to 8 bits costs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
@@ -22,6 +23,9 @@ pub struct Query {
     scale: f32,
     /// `[dim]`; for rows of 4 bits first those of the low halves, then those of the high halves.
     integers: Vec<i16>,
+    /// The same in two digits, high ones first.
+    #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+    digits: [Vec<u8>; 2],
     /// How many are for the low halves.
     num_low: usize,
 }
@@ -32,8 +36,8 @@ impl Query {
     #[must_use]
     pub fn new(query: &[f32], packing: Packing) -> Self {
         let largest = query.iter().fold(0.0f32, |most, x| if x.abs() > most { x.abs() } else { most });
-        // The sum of all products stays under 2^31.
-        let most = (i32::MAX / (127 * query.len().max(1) as i32)).min(i32::from(i16::MAX)) as f32;
+        // The sum of all products stays under 2^31 for up to 2,064 elements.
+        let most = LARGEST as f32;
         let finite = query.iter().all(|x| x.is_finite());
         let scale = if finite { largest / most } else { f32::NAN };
         let whole = |x: &f32| {
@@ -46,7 +50,14 @@ impl Query {
                 low.chain(query.iter().skip(1).step_by(2)).map(whole).collect()
             }
         };
-        Self { packing, scale, integers, num_low: query.len().div_ceil(2) }
+        Self {
+            packing,
+            scale,
+            #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+            digits: relaxed::digits(&integers),
+            integers,
+            num_low: query.len().div_ceil(2),
+        }
     }
 
     /// The score of a row by its sum and its scale.
@@ -74,12 +85,16 @@ impl Query {
         widest(
             #[inline(always)]
             || match self.packing {
+                #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+                Packing::Bytes => relaxed::sums8(&self.integers, &self.digits, rows, sums),
+                #[cfg(not(all(target_feature = "simd128", feature = "relaxed")))]
                 Packing::Bytes => self.sums8(rows, sums),
                 Packing::Nibbles => self.sums4(rows, sums),
             },
         );
     }
 
+    #[cfg(not(all(target_feature = "simd128", feature = "relaxed")))]
     #[inline(always)]
     fn sums8(&self, rows: &[u8], sums: &mut [i32]) {
         let dim = self.integers.len();
@@ -228,7 +243,9 @@ fn dot_of_nibbles(a: &[u8], b: &[u8]) -> i32 {
 }
 
 #[cfg(target_feature = "simd128")]
-use wasm::{dot_of_bytes, dot4, dot8, dot8_of_four};
+use wasm::{dot_of_bytes, dot4};
+#[cfg(all(target_feature = "simd128", not(feature = "relaxed")))]
+use wasm::{dot8, dot8_of_four};
 
 /// The compiler does not find `i32x4.dot_i16x8_s` by itself.
 #[cfg(target_feature = "simd128")]
@@ -274,7 +291,7 @@ mod wasm {
     }
 
     #[inline(always)]
-    fn total(sum: v128) -> i32 {
+    pub(super) fn total(sum: v128) -> i32 {
         let sum = i32x4_add(sum, i32x4_shuffle::<2, 3, 0, 1>(sum, sum));
         i32x4_extract_lane::<0>(sum).wrapping_add(i32x4_extract_lane::<1>(sum))
     }
@@ -292,6 +309,7 @@ mod wasm {
         total(sum).wrapping_add(rest)
     }
 
+    #[cfg(not(feature = "relaxed"))]
     #[inline(always)]
     pub(super) fn dot8(query: &[i16], row: &[u8]) -> i32 {
         let (query, query_rest) = query.as_chunks::<LANES>();
@@ -301,6 +319,7 @@ mod wasm {
         total(sum).wrapping_add(rest8(query_rest, row_rest))
     }
 
+    #[cfg(not(feature = "relaxed"))]
     #[inline(always)]
     pub(super) fn dot8_of_four(query: &[[i16; LANES]], rows: &[u8]) -> [i32; 4] {
         let chunks = &rows.as_chunks::<LANES>().0[..4 * query.len()];
@@ -337,6 +356,81 @@ mod wasm {
     }
 }
 
+/// The query in digits of 7 bits, and rows multiplied as they are.
+#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+mod relaxed {
+    use core::arch::wasm32::{
+        i8x16_splat, i32x4_add, i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_shl, i32x4_splat, i32x4_sub, v128,
+        v128_load,
+    };
+
+    use super::wasm::total;
+    use super::{LANES, rest8};
+    use crate::digits::{self, BITS};
+
+    pub(super) fn digits(integers: &[i16]) -> [Vec<u8>; 2] {
+        let [mut high, mut low] = [vec![0; integers.len()], vec![0; integers.len()]];
+        digits::split(integers, &mut high, &mut low);
+        [high, low]
+    }
+
+    #[inline(always)]
+    pub(super) fn sums8(integers: &[i16], digits: &[Vec<u8>; 2], rows: &[u8], sums: &mut [i32]) {
+        // SAFETY: this build runs only where relaxed SIMD does.
+        unsafe { relaxed_sums8(integers, digits, rows, sums) }
+    }
+
+    #[target_feature(enable = "relaxed-simd")]
+    fn relaxed_sums8(integers: &[i16], [high, low]: &[Vec<u8>; 2], rows: &[u8], sums: &mut [i32]) {
+        let dim = integers.len();
+        let whole = dim / LANES * LANES;
+        let (high, low) = (high.as_chunks().0, low.as_chunks().0);
+        let rest = |row: &[u8]| rest8(&integers[whole..], &row[whole..]);
+        let (twos, one) = sums.as_chunks_mut::<2>();
+        let mut pairs = rows.chunks_exact(2 * dim);
+        for (sums, rows) in twos.iter_mut().zip(&mut pairs) {
+            let (a, b) = rows.split_at(dim);
+            let products = products([a.as_chunks().0, b.as_chunks().0], high, low);
+            *sums = [products[0].wrapping_add(rest(a)), products[1].wrapping_add(rest(b))];
+        }
+        for (sum, row) in one.iter_mut().zip(pairs.remainder().chunks_exact(dim)) {
+            let [product] = products([row.as_chunks().0], high, low);
+            *sum = product.wrapping_add(rest(row));
+        }
+    }
+
+    /// Sums over whole lanes. Digits stand for numbers that are 8,192 = 64 · 128 too large.
+    #[inline]
+    #[target_feature(enable = "relaxed-simd")]
+    fn products<const ROWS: usize>(
+        rows: [&[[u8; LANES]]; ROWS],
+        high: &[[u8; LANES]],
+        low: &[[u8; LANES]],
+    ) -> [i32; ROWS] {
+        let rows = rows.map(|row| row[..high.len()].as_ptr());
+        let mut sums = [[i32x4_splat(0); 3]; ROWS];
+        let excess = i8x16_splat(1 << (BITS - 1));
+        for (at, (high, low)) in high.iter().zip(low).enumerate() {
+            // SAFETY: sixteen bytes are one vector, and no load needs alignment.
+            let (high, low) = unsafe { (load(high), load(low)) };
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: every row was found to have as many chunks as the query.
+                let row = unsafe { load(row.add(at)) };
+                sums[0] = i32x4_relaxed_dot_i8x16_i7x16_add(row, high, sums[0]);
+                sums[1] = i32x4_relaxed_dot_i8x16_i7x16_add(row, low, sums[1]);
+                sums[2] = i32x4_relaxed_dot_i8x16_i7x16_add(row, excess, sums[2]);
+            }
+        }
+        sums.map(|[high, low, excess]| total(i32x4_add(i32x4_shl(i32x4_sub(high, excess), BITS), low)))
+    }
+
+    #[inline(always)]
+    unsafe fn load(at: *const [u8; LANES]) -> v128 {
+        // SAFETY: the caller knows that there are sixteen bytes.
+        unsafe { v128_load(at.cast()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,7 +457,7 @@ mod tests {
                 let dim = numbers(&rows[0], packing).len();
                 // Whole numbers whose largest is what a query is rounded to stay as they are.
                 let query: Vec<f32> =
-                    (0..dim).map(|i| if i == 0 { 32_767.0 } else { (i * 91 % 3000) as f32 }).collect();
+                    (0..dim).map(|i| if i == 0 { 8191.0 } else { (i * 91 % 3000) as f32 }).collect();
                 let prepared = Query::new(&query, packing);
                 let mut sums = vec![0; rows.len()];
                 prepared.sums(&rows.concat(), &mut sums);

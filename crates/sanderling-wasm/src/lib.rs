@@ -12,3 +12,10 @@ mod entropy;
 mod error;
 
 pub use engine::WasmEngine;
+
+/// Whether this build's vector instructions do what they should on this machine: 1 if so. Not a function of the bindings, so that a
+/// loader can ask it in an instance without a host.
+#[unsafe(no_mangle)]
+pub extern "C" fn kernels_work() -> u32 {
+    u32::from(sanderling_kernels::self_test())
+}

@@ -2,10 +2,9 @@
  * The entry for browsers, workers and bundlers: the slim runtime, and the full one for a bundle that needs it.
  * Importing it does nothing: no fetch, no storage, no globals are touched before `load`.
  */
-import * as slim from '../wasm/sanderling_wasm.js';
-
 import { recommenderOn } from './load.js';
 import { browser } from './platforms/browser.js';
+import { slimInBrowsers } from './slim-in-browsers.js';
 import type { RecommenderBase } from './recommender.js';
 import { WorkerRecommender, type WorkerLoadOptions } from './worker-client.js';
 
@@ -14,7 +13,7 @@ export * from './index.js';
 /** Recommends on the device; see {@link RecommenderBase}. */
 export const Recommender = Object.assign(
   recommenderOn(browser({
-    slim: { bindings: () => slim, wasm: () => new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url) },
+    slim: slimInBrowsers,
     full: { bindings: () => import('../wasm/sanderling_full.js'), wasm: () => new URL('../wasm/sanderling_full_bg.wasm', import.meta.url) },
   })),
   {

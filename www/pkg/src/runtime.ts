@@ -1,6 +1,7 @@
 import type { EngineConstructor } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import type { Fetch, WasmSource } from './types.js';
+import { chooseVariant, type Variant } from './variants.js';
 
 /** The bindings that belong to a compiled engine. */
 export interface Bindings {
@@ -13,6 +14,9 @@ export interface Bindings {
 /** One of the two compiled engines, and where it is when the caller brings none. */
 export interface Runtime {
   bindings: () => Bindings | Promise<Bindings>;
+  /** Builds to prefer, best first; all have the same bindings. */
+  variants?: readonly Variant[];
+  /** The build that runs everywhere. */
   wasm: () => WasmSource | Promise<WasmSource>;
 }
 
@@ -95,8 +99,12 @@ export function instanceOf(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): P
 }
 
 async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
-  const [bindings, source] = await Promise.all([runtime.bindings(), wasm ?? runtime.wasm()]);
-  const module_or_path = typeof source === 'string' || source instanceof URL ? await request(fetch, source) : source;
+  const answered = async (source: WasmSource) => (typeof source === 'string' || source instanceof URL ? request(fetch, source) : source);
+  const chosen = async () => {
+    const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], async (source) => toModule(await answered(source))));
+    return variant || answered(wasm ?? (await runtime.wasm()));
+  };
+  const [bindings, module_or_path] = await Promise.all([runtime.bindings(), chosen()]);
   try {
     await bindings.default({ module_or_path });
   } catch (thrown) {
@@ -105,6 +113,14 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
     throw error;
   }
   return new Instance(bindings);
+}
+
+/** Compiles while it arrives, where the server says what it is. */
+async function toModule(source: Exclude<WasmSource, string | URL>): Promise<WebAssembly.Module> {
+  if (source instanceof WebAssembly.Module) return source;
+  if (!(source instanceof Response)) return WebAssembly.compile(source);
+  const streams = typeof WebAssembly.compileStreaming === 'function' && /^application\/wasm\b/.test(source.headers.get('content-type') ?? '');
+  return streams ? WebAssembly.compileStreaming(source) : WebAssembly.compile(await source.arrayBuffer());
 }
 
 async function request(fetch: Fetch, source: string | URL): Promise<Response> {

@@ -1,15 +1,14 @@
 /** The script of the worker that `Recommender.inWorker` starts: one recommender, called by messages. */
-import * as slim from '../wasm/sanderling_wasm.js';
-
 import { toRecommenderError } from './errors.js';
 import { recommenderOn } from './load.js';
 import { browser } from './platforms/browser.js';
+import { slimInBrowsers } from './slim-in-browsers.js';
 import type { RecommenderBase } from './recommender.js';
 import type { LoadOptions } from './types.js';
 import { METHODS, type Answer, type Call, type Loaded } from './worker-protocol.js';
 
 const Recommender = recommenderOn(browser({
-  slim: { bindings: () => slim, wasm: () => new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url) },
+  slim: slimInBrowsers,
   full: { bindings: () => import('../wasm/sanderling_full.js'), wasm: () => new URL('../wasm/sanderling_full_bg.wasm', import.meta.url) },
 }));
 

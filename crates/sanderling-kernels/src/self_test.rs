@@ -1,0 +1,52 @@
+//! Known results: browsers have shipped vector instructions that were valid and wrong.
+
+use crate::{Packing, Query, RoundedLinear, integer_dot};
+
+/// Not a multiple of any vector's width, so that rests are tested too.
+const DIM: usize = 37;
+const ROWS: usize = 5;
+
+/// Whether the kernels whose instructions differ between builds give what plain arithmetic does. Takes microseconds.
+#[must_use]
+pub fn self_test() -> bool {
+    // Numbers of -127 to 127; and, with 8,191 for the largest, ones that rounding leaves as they are.
+    let integers: Vec<i8> =
+        (0..ROWS * DIM).map(|at| ((at * 37 + 11) % 255) as u8 as i8).map(|x| x.max(-127)).collect();
+    let query: Vec<f32> =
+        (0..DIM).map(|at| if at == 3 { -8191.0 } else { (at * 431 % 8191) as f32 - 4000.0 }).collect();
+    scans(&query, &integers) && multiplies(&query, &integers)
+}
+
+/// Rows of one product of whole numbers each.
+fn sum<'a>(query: &[f32], row: impl Iterator<Item = &'a i8>) -> i32 {
+    query.iter().zip(row).map(|(q, x)| *q as i32 * i32::from(*x)).sum()
+}
+
+fn scans(query: &[f32], integers: &[i8]) -> bool {
+    let bytes: Vec<u8> = integers.iter().map(|x| *x as u8).collect();
+    let mut found = [0; ROWS];
+    Query::new(query, Packing::Bytes).sums(&bytes, &mut found);
+    let rows = || bytes.chunks_exact(DIM).zip(integers.chunks_exact(DIM));
+    let scanned = rows().zip(found).all(|((_, row), found)| sum(query, row.iter()) == found);
+    let squares = |row: &[i8]| -> i32 { row.iter().map(|x| i32::from(*x) * i32::from(*x)).sum() };
+    scanned && rows().all(|(bytes, row)| integer_dot(bytes, bytes, Packing::Bytes) == squares(row))
+}
+
+/// As weights `[37, 5]`; the sums are under 2^24, which f32 holds.
+fn multiplies(query: &[f32], integers: &[i8]) -> bool {
+    let small: Vec<i8> = integers.iter().map(|x| x / 4).collect();
+    let linear = RoundedLinear::new(&small, &[1.0; ROWS], &[0.0; ROWS]);
+    // Five rows: four that are computed together, and one.
+    let found = linear.run(&query.repeat(5));
+    let column = |column: usize| sum(query, small[column..].iter().step_by(ROWS)) as f32;
+    let expected: Vec<f32> = (0..ROWS).map(column).collect();
+    found.chunks_exact(ROWS).all(|found| found == expected)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_kernels_of_this_build_work() {
+        assert!(super::self_test());
+    }
+}
