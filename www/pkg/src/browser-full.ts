@@ -1,6 +1,8 @@
 /**
- * The entry `sanderling/full` for browsers: the full runtime from the start.
+ * The entry `sanderling/full` for browsers: the full runtime from the start, also in service workers, where nothing can be
+ * imported later.
  */
+import * as full from '../wasm/sanderling_full.js';
 
 import { recommenderOn } from './load.js';
 import { browser } from './platforms/browser.js';
@@ -10,6 +12,6 @@ export * from './index.js';
 
 /** Recommends on the device; see {@link RecommenderBase}. */
 export const Recommender = recommenderOn(browser({
-  full: { bindings: () => import('../wasm/sanderling_full.js'), wasm: () => new URL('../wasm/sanderling_full_bg.wasm', import.meta.url) },
+  full: { bindings: () => full, wasm: () => new URL('../wasm/sanderling_full_bg.wasm', import.meta.url) },
 }));
 export type Recommender = RecommenderBase;

@@ -3,13 +3,16 @@
  */
 
 import { recommenderOn } from './load.js';
-import { node, read } from './platforms/node.js';
+import { node, readEngine } from './platforms/node.js';
 import type { RecommenderBase } from './recommender.js';
 
 export * from './index.js';
 
 /** Recommends on the device; see {@link RecommenderBase}. */
 export const Recommender = recommenderOn(node({
-  full: { bindings: () => import('../wasm/sanderling_full.js'), wasm: () => read(new URL('../wasm/sanderling_full_bg.wasm', import.meta.url)) },
+  full: {
+    bindings: () => import('../wasm/sanderling_full.js'),
+    wasm: () => readEngine(new URL('../wasm/sanderling_full_bg.wasm', import.meta.url), 'sanderling_full_bg.wasm', import.meta.url),
+  },
 }));
 export type Recommender = RecommenderBase;

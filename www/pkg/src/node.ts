@@ -4,19 +4,24 @@
 import * as slim from '../wasm/sanderling_wasm.js';
 
 import { recommenderOn } from './load.js';
-import { node, read } from './platforms/node.js';
+import { node, readEngine } from './platforms/node.js';
 import type { RecommenderBase } from './recommender.js';
 import { RELAXED_SIMD } from './variants.js';
 
 export * from './index.js';
 
+const engine = (url: URL, name: string) => readEngine(url, name, import.meta.url);
+
 /** Recommends on the device; see {@link RecommenderBase}. */
 export const Recommender = recommenderOn(node({
   slim: {
     bindings: () => slim,
-    variants: [{ probe: RELAXED_SIMD, wasm: () => read(new URL('../wasm/sanderling_relaxed_bg.wasm', import.meta.url)) }],
-    wasm: () => read(new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url)),
+    variants: [{ probe: RELAXED_SIMD, wasm: () => engine(new URL('../wasm/sanderling_relaxed_bg.wasm', import.meta.url), 'sanderling_relaxed_bg.wasm') }],
+    wasm: () => engine(new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url), 'sanderling_wasm_bg.wasm'),
   },
-  full: { bindings: () => import('../wasm/sanderling_full.js'), wasm: () => read(new URL('../wasm/sanderling_full_bg.wasm', import.meta.url)) },
+  full: {
+    bindings: () => import('../wasm/sanderling_full.js'),
+    wasm: () => engine(new URL('../wasm/sanderling_full_bg.wasm', import.meta.url), 'sanderling_full_bg.wasm'),
+  },
 }));
 export type Recommender = RecommenderBase;

@@ -21,8 +21,15 @@ export function node(runtimes: Runtimes): Platform {
   };
 }
 
-/** The bytes of a file. */
-export async function read(url: URL): Promise<Uint8Array<ArrayBuffer>> {
+/**
+ * The bytes of a compiled engine at `url`. Bundlers of servers, as that of Next.js, may put the address of a page's asset there, at
+ * which is no file; the package's own file `name` is then where it was when the module at `importer` was bundled.
+ */
+export function readEngine(url: URL, name: string, importer: string): Promise<Uint8Array<ArrayBuffer>> {
+  return read(url.protocol === 'file:' ? url : new URL(`../wasm/${name}`, importer));
+}
+
+async function read(url: URL): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await readFile(url));
 }
 
