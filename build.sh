@@ -30,23 +30,23 @@ help() {
   cat <<'TEXT'
 ./build.sh STEP [ARGUMENTS]
 
-  setup    find or install the tools: wasm toolchain, npm packages, Chromium
+  setup    find or install the tools: wasm toolchain, npm packages, Chromium, Firefox
   wasm     build sanderling-wasm into www/pkg/wasm and sanderling-edge into build/sanderling-edge.wasm
   npm      compile the npm package and pack it into build/sanderling-<version>.tgz
   demo     run the whole loop on a generated world and show the shop; --once: do not stay up
-  test     lint, then every test: native, wasmtime, Node, Chromium, workerd
+  test     lint, then every test: native, wasmtime, Node, Deno, Bun, Chromium, Firefox where it is found, workerd
   lint     rustfmt, clippy, rustdoc, shellcheck, cargo-deny
   bench    sizes of the downloads and latency in a browser; bench quality: what bundles reach on the data of
            SANDERLING_DATA; bench training: against PyTorch and numpy (SANDERLING_PEER_PYTHON);
            bench pipeline: time and memory of reading many interactions; bench runtime: against ONNX Runtime and tfjs;
            bench serve: `sanderling serve` against the engine in a loop
   all      setup, wasm, npm, test, bench
-  clean    remove what the steps made in this clone, except www/node_modules; --cache: also the folder
+  clean    remove what the steps made in this clone, except node_modules; --cache: also the folder
            of compiled dependencies and tools that all clones share, if build.sh made it
 
 Environment: SANDERLING_CACHE (where compiled dependencies live), CARGO_TARGET_DIR (where native builds
-go), SANDERLING_DATA (data folders for tests), SANDERLING_CHROMIUM (a browser to use instead of the one
-that is found).
+go), SANDERLING_DATA (data folders for tests), SANDERLING_CHROMIUM and SANDERLING_FIREFOX (browsers to use
+instead of those that are found).
 TEXT
 }
 
@@ -88,7 +88,7 @@ claim_target() { # target folder, file descriptor that holds the lock until this
       flock -x "$fd"
     fi
     [[ ! -f $owner ]] || note "$target was built by another clone: the workspace's own crates are built again"
-    find crates tests Cargo.toml Cargo.lock -name target -prune -o -type f -exec touch {} +
+    find crates tests Cargo.toml Cargo.lock \( -name target -o -name node_modules \) -prune -o -type f -exec touch {} +
     printf '%s\n' "$ROOT" >"$owner"
     if have flock; then flock -s "$fd"; fi
   done
@@ -224,6 +224,18 @@ find_chromium() {
   return 1
 }
 
+find_firefox() {
+  local name
+  for name in "${SANDERLING_FIREFOX:-}" firefox-esr firefox; do
+    if [[ -n $name ]] && have "$name"; then
+      SANDERLING_FIREFOX=$(command -v "$name")
+      export SANDERLING_FIREFOX
+      return
+    fi
+  done
+  return 1
+}
+
 # ---- steps ----
 
 step_setup() {
@@ -238,18 +250,23 @@ step_setup() {
   else
     note "browser: none; \`demo\` measures in Node instead, \`test\` needs one"
   fi
-  node_packages
+  if find_firefox || { apt_install firefox-esr && find_firefox; }; then
+    note "second browser: $SANDERLING_FIREFOX"
+  else
+    note "second browser: none; \`test\` leaves Firefox out"
+  fi
+  node_packages www
 }
 
-node_packages() {
-  local hash
-  hash=$(hash_of www/package.json www/package-lock.json)
-  if is_current node_packages "$hash" www/node_modules; then
-    note "npm packages: up to date"
+node_packages() { # folder
+  local folder=$1 name=npm-${1//\//-} hash
+  hash=$(hash_of "$folder/package.json" "$folder/package-lock.json")
+  if is_current "$name" "$hash" "$folder/node_modules"; then
+    note "npm packages of $folder: up to date"
   else
-    note "npm packages: installing"
-    (cd www && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
-    set_current node_packages "$hash"
+    note "npm packages of $folder: installing"
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    set_current "$name" "$hash"
   fi
 }
 
@@ -405,11 +422,15 @@ deny() {
 step_test() {
   step_npm
   find_chromium || die "the tests need Chromium: install it, or name one in SANDERLING_CHROMIUM"
+  # Bundlers, runtimes and linters of others: only the tests need them.
+  node_packages tests/js/bundlers
+  local runtimes=native,wasmtime,node,deno,bun,chromium,workerd
+  if find_firefox; then runtimes+=,firefox; else note "SKIPPED: Firefox is not installed"; fi
   step_lint
   say "cargo test"
   # The default members: with the whole workspace, features differ from `demo` and dependencies build twice.
   # shellcheck disable=SC2086
-  SANDERLING_RUNTIMES=native,wasmtime,node,chromium,workerd cargo test $LOCKED --no-fail-fast
+  SANDERLING_RUNTIMES=$runtimes cargo test $LOCKED --no-fail-fast
   check_onnx
   say "node --test"
   (cd www && npm run --silent check && npm test --silent)

@@ -102,14 +102,16 @@ test('a person can use the demo shop', { skip: findBrowser() === undefined && 'n
   assert.equal(session.bench.num_calls, 240);
 });
 
-test('the lock file names no registry', async () => {
-  const lock = JSON.parse(await readFile(join(REPO, 'www/package-lock.json'), 'utf8'));
-  for (const [name, { resolved, integrity }] of Object.entries(lock.packages)) {
-    if (name === '') continue;
-    assert.equal(resolved, undefined, name);
-    assert.match(integrity, /^sha512-/, name);
-  }
-});
+for (const lockFile of ['www/package-lock.json', 'tests/js/bundlers/package-lock.json']) {
+  test(`${lockFile} names no registry`, async () => {
+    const lock = JSON.parse(await readFile(join(REPO, lockFile), 'utf8'));
+    for (const [name, { resolved, integrity }] of Object.entries(lock.packages)) {
+      if (name === '') continue;
+      assert.equal(resolved, undefined, name);
+      assert.match(integrity, /^sha512-/, name);
+    }
+  });
+}
 
 /** What the page shows for a bundle's items, where no catalogue is at hand. */
 function catalogueOf(files) {
