@@ -6,15 +6,26 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 
 import { findBrowser } from '../../www/tools/browser.mjs';
+import { bunCommand, openBun } from './lib/bun.mjs';
 import { signBundle } from './lib/bundle.mjs';
 import { openChromium, openPage } from './lib/chromium.mjs';
+import { denoCommand, openDeno } from './lib/deno.mjs';
+import { findFirefox, openFirefox } from './lib/firefox.mjs';
 import { openFixture } from './lib/fixture.mjs';
 import { openNode } from './lib/node.mjs';
 import { REPO, toolPath } from './lib/paths.mjs';
+import { runModule } from './lib/program.mjs';
 import { openWorkerd } from './lib/workerd.mjs';
 
 const run = promisify(execFile);
 const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
+const OTHERS = [
+  ['Deno', openDeno, false],
+  ['Bun', openBun, false],
+  ['workerd', openWorkerd, false],
+  ['Chromium', openChromium, noBrowser],
+  ['Firefox', openFirefox, findFirefox() === undefined && 'no Firefox is installed'],
+];
 
 let fixture;
 let signed;
@@ -67,20 +78,30 @@ const itemsOf = ([recommended]) => recommended.ok.response.recommendations.map((
 
 test('Node runs the packed package', async () => checkOutcomes(await outcomesIn(openNode)));
 
-test('workerd runs the packed package, with the same lists', async () => {
-  const outcomes = await outcomesIn(openWorkerd);
-  checkOutcomes(outcomes);
-  assert.deepEqual(itemsOf(outcomes), itemsOf(await outcomesIn(openNode)));
-});
+for (const [name, open, skip] of OTHERS) {
+  test(`${name} runs the packed package, with the same lists`, { skip }, async () => {
+    const outcomes = await outcomesIn(open);
+    checkOutcomes(outcomes);
+    assert.deepEqual(itemsOf(outcomes), itemsOf(await outcomesIn(openNode)));
+  });
+}
 
-test('Chromium runs the packed package, with the same lists', { skip: noBrowser }, async () => {
-  const outcomes = await outcomesIn(openChromium);
-  checkOutcomes(outcomes);
-  assert.deepEqual(itemsOf(outcomes), itemsOf(await outcomesIn(openNode)));
-});
+for (const [name, command] of [['Deno', denoCommand], ['Bun', bunCommand]]) {
+  test(`${name} loads a bundle from its folder, as Node does`, async () => {
+    const list = (recommender) => recommender.recommend({ limit: 5, now: 1_700_000_100 }).recommendations.map(({ itemId }) => itemId);
+    const script = `
+      import { Recommender } from 'sanderling';
+      import { Recommender as Full } from 'sanderling/full';
+      const list = ${list};
+      for (const { load } of [Recommender, Full]) console.log(JSON.stringify(list(await load(${JSON.stringify(fixture.bundle)}))));
+    `;
+    const expected = JSON.stringify(list(await fixture.load()));
+    assert.deepEqual((await runModule(command(), fixture.project, script)).trim().split('\n'), [expected, expected]);
+  });
+}
 
-for (const [name, open, skip] of [['Node', openNode], ['workerd', openWorkerd], ['Chromium', openChromium, noBrowser]]) {
-  test(`${name} takes a bundle that the key signed, and no other`, { skip: skip ?? false }, async () => {
+for (const [name, open, skip] of [['Node', openNode, false], ...OTHERS]) {
+  test(`${name} takes a bundle that the key signed, and no other`, { skip }, async () => {
     const { folder, publicKey } = signed;
     const otherKey = `${publicKey.startsWith('0') ? '1' : '0'}${publicKey.slice(1)}`;
     const version = { file: 'manifest.json', replace: ['"name":"shop"', '"name":"shoq"'] };

@@ -1,15 +1,20 @@
 // Runs operations through the packed npm package in one runtime:
-// `node run-operations.mjs --runtime node|chromium|workerd --bundle DIR --operations FILE.json`.
+// `node run-operations.mjs --runtime node|deno|bun|chromium|firefox|workerd --bundle DIR --operations FILE.json`.
 // Prints the outcomes as one JSON array on stdout; exits 1 when the runtime itself fails.
 import { readFile } from 'node:fs/promises';
 
 import { readFlags } from '../../www/tools/flags.mjs';
+import { openBun } from './lib/bun.mjs';
 import { openChromium } from './lib/chromium.mjs';
+import { openDeno } from './lib/deno.mjs';
+import { openFirefox } from './lib/firefox.mjs';
 import { openNode } from './lib/node.mjs';
 import { installPacked } from './lib/packed.mjs';
 import { openWorkerd } from './lib/workerd.mjs';
 
-const RUNTIMES = { node: openNode, chromium: openChromium, workerd: openWorkerd };
+const RUNTIMES = {
+  node: openNode, deno: openDeno, bun: openBun, chromium: openChromium, firefox: openFirefox, workerd: openWorkerd,
+};
 
 const required = { required: true };
 const { runtime, bundle, operations } = readFlags({ runtime: required, bundle: required, operations: required });

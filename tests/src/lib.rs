@@ -1,7 +1,7 @@
 //! Cross-crate and cross-runtime conformance: golden vectors, bad vectors, the whole loop.
 //!
 //! Tests ask for [`runtimes`]: the native engine always, and whatever `SANDERLING_RUNTIMES` names
-//! (`wasmtime,node,chromium,workerd`), which `./build.sh test` sets after building them. A named
+//! (`wasmtime,node,deno,bun,chromium,firefox,workerd`), which `./build.sh test` sets after building them. A named
 //! runtime that cannot be used fails the test; nothing is skipped quietly.
 
 pub mod fuzz;
@@ -38,7 +38,9 @@ pub fn runtimes(bundle: &Path) -> Vec<Box<dyn Runtime>> {
     let others = others.map(|name| -> Box<dyn Runtime> {
         match name {
             "wasmtime" => Box::new(wasmtime::Wasmtime::new(bundle)),
-            "node" | "chromium" | "workerd" => Box::new(script::Script::new(name, bundle)),
+            "node" | "deno" | "bun" | "chromium" | "firefox" | "workerd" => {
+                Box::new(script::Script::new(name, bundle))
+            }
             other => panic!("SANDERLING_RUNTIMES names {other:?}, which is not known"),
         }
     });

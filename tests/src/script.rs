@@ -1,4 +1,4 @@
-//! Runtimes that a Node script drives: the packed npm package in Node, Chromium and workerd.
+//! Runtimes that a Node script drives: the packed npm package in Node, Deno, Bun, Chromium, Firefox and workerd.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

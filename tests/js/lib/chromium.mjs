@@ -9,8 +9,8 @@ import { serve } from '../../../www/tools/serve.mjs';
 const EXECUTE = fileURLToPath(new URL('execute.mjs', import.meta.url));
 const PAGE = '<!doctype html><meta charset="utf-8"><title>conformance</title><link rel="icon" href="data:,">';
 
-/** Opens a page in a real browser that has the installed package beside it. */
-export async function openPage({ project, bundle, launchOptions = {} }) {
+/** Serves an empty page that has the installed package beside it. */
+export async function servePage({ project, bundle }) {
   const root = await mkdtemp(join(tmpdir(), 'sanderling-page-'));
   await mkdir(join(root, 'bundle'));
   await cp(join(project, 'node_modules', 'sanderling'), join(root, 'sanderling'), { recursive: true });
@@ -18,14 +18,22 @@ export async function openPage({ project, bundle, launchOptions = {} }) {
   await cp(EXECUTE, join(root, 'execute.mjs'));
   await writeFile(join(root, 'index.html'), PAGE);
   const server = await serve({ root });
+  const close = async () => {
+    await server.close();
+    await rm(root, { recursive: true, force: true });
+  };
+  return { url: `${server.url}/`, root, close };
+}
+
+/** Opens that page in a real browser. */
+export async function openPage({ project, bundle, launchOptions = {} }) {
+  const { url, root, close: closeServer } = await servePage({ project, bundle });
   const browser = await launch(launchOptions);
   const page = browser.context.pages()[0] ?? (await browser.context.newPage());
-  const url = `${server.url}/`;
   await page.goto(url);
   const close = async () => {
     await browser.close();
-    await server.close();
-    await rm(root, { recursive: true, force: true });
+    await closeServer();
   };
   return { page, context: browser.context, url, root, close };
 }
@@ -39,7 +47,7 @@ export async function openChromium(options) {
 }
 
 /** Runs in the page: what it closes over must come through its argument. */
-async function runInPage({ names, operations }) {
+export async function runInPage({ names, operations }) {
   const sanderling = await import(new URL('sanderling/dist/browser.js', location.href));
   const { execute } = await import(new URL('execute.mjs', location.href));
   const contents = names.map(async (name) => [name, new Uint8Array(await (await fetch(`bundle/${name}`)).arrayBuffer())]);
