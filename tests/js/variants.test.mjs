@@ -1,0 +1,106 @@
+// The builds of the slim runtime give the same results, and a page takes the best one that works on its machine.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { findBrowser } from '../../www/tools/browser.mjs';
+import { chooseVariant, RELAXED_SIMD, SIMD128 } from '../../www/pkg/dist/variants.js';
+import { openPage } from './lib/chromium.mjs';
+import { openFixture } from './lib/fixture.mjs';
+
+const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
+const BUILDS = ['relaxed', 'wasm', 'scalar'];
+
+let fixture;
+
+before(async () => {
+  fixture = await openFixture();
+});
+
+after(() => fixture.engine.free());
+
+/** A module whose self-test answers `answer`. */
+function build(answer) {
+  const name = [...new TextEncoder().encode('kernels_work')];
+  return new WebAssembly.Module(Uint8Array.of(
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 127, 3, 2, 1, 0, 7, name.length + 4, 1, name.length, ...name, 0, 0, 10, 6, 1, 4, 0, 65, answer, 11,
+  ));
+}
+
+test('the first build that is valid, can be had and passes its self-test is taken', async () => {
+  const [working, wrong] = [build(1), build(0)];
+  const asked = [];
+  const variant = (name, probe, found) => ({ probe, wasm: () => (asked.push(name), found) });
+  const compile = async (source) => {
+    if (source === 'missing') throw new Error('404');
+    return source;
+  };
+  const invalid = Uint8Array.of(0, 97, 115, 109, 9, 0, 0, 0);
+  const all = [
+    variant('invalid', invalid, working), variant('missing', SIMD128, 'missing'), variant('wrong', SIMD128, wrong), variant('working', SIMD128, working),
+    variant('later', SIMD128, build(1)),
+  ];
+  assert.equal(await chooseVariant(all, compile), working);
+  assert.deepEqual(asked, ['missing', 'wrong', 'working'], 'what is not valid here is not even fetched');
+  assert.equal(await chooseVariant(all.slice(0, 3), compile), undefined);
+});
+
+/** Lists of every build in one page, and what it fetched when it was free to choose. */
+async function inPage(page, names) {
+  return page.evaluate(async ({ names, itemIds }) => {
+    const lists = {};
+    for (const name of names) {
+      // One module, and so one instance, for each.
+      const { Recommender } = await import(new URL(`sanderling/dist/browser.js?${name}`, location.href));
+      const wasm = name === 'chosen' ? undefined : new URL(`sanderling/wasm/sanderling_${name}_bg.wasm`, location.href);
+      const recommender = await Recommender.load({ baseUrl: 'bundle/', consent: 'none', wasm });
+      const session = itemIds.map((itemId, step) => ({ itemId, kind: 'view', timestamp: 1_700_000_000 + step }));
+      lists[name] = recommender.recommend({ session, limit: 20, now: 1_700_000_100, rules: { diversity: 0.3 } });
+      recommender.free();
+    }
+    return lists;
+  }, { names, itemIds: fixture.itemIds.slice(0, 7) });
+}
+
+test('all builds give the same bits', { skip: noBrowser }, async () => {
+  const lists = {};
+  for (const name of BUILDS) {
+    const { page, close } = await openPage(fixture);
+    try {
+      Object.assign(lists, await inPage(page, [name]));
+    } finally {
+      await close();
+    }
+  }
+  assert.equal(lists.wasm.recommendations.length, 20);
+  for (const name of BUILDS) assert.deepEqual(lists[name], lists.wasm, name);
+});
+
+for (const [missing, taken] of [[[], 'relaxed'], [['relaxed'], 'wasm'], [['relaxed', 'wasm'], 'scalar']]) {
+  test(`a page that cannot have ${missing.join(' and ') || 'anything less'} takes ${taken}`, { skip: noBrowser }, async () => {
+    const { page, close } = await openPage(fixture);
+    try {
+      for (const name of missing) await page.route(`**/sanderling_${name}_bg.wasm`, (route) => route.fulfill({ status: 503 }));
+      const fetched = [];
+      page.on('response', (response) => {
+        const name = /sanderling_(\w+)_bg\.wasm$/.exec(new URL(response.url()).pathname)?.[1];
+        if (name !== undefined && response.ok()) fetched.push(name);
+      });
+      const { chosen } = await inPage(page, ['chosen']);
+      assert.equal(chosen.recommendations.length, 20);
+      assert.deepEqual(chosen.faults, []);
+      assert.deepEqual(fetched, [taken]);
+    } finally {
+      await close();
+    }
+  });
+}
+
+test('the probes are valid modules where their instructions are', { skip: noBrowser }, async () => {
+  const { page, close } = await openPage(fixture);
+  try {
+    const valid = await page.evaluate((probes) => probes.map((probe) => WebAssembly.validate(Uint8Array.from(probe))), [RELAXED_SIMD, SIMD128].map((probe) => [...probe]));
+    assert.deepEqual(valid, [true, true]);
+  } finally {
+    await close();
+  }
+});
