@@ -193,6 +193,15 @@ for (const where of flags.where.split(',')) {
   });
 }
 served.close();
+const workerd = JSON.parse((await run(process.execPath, [here('runtime/in-workerd.mjs'), join(out, '50000/full')])).stdout);
+say('\n### workerd: the template of www/edge-worker, 50,000 items, until the first list\n\n| what | CPU, ms | process, MiB |\n|---|---:|---:|');
+for (const [what, { millis, mib }] of [['a worker that does nothing', workerd.empty], ['the template', workerd.template]]) say(`| ${what} | ${millis.toFixed(0)} | ${mib.toFixed(0)} |`);
+floors.push(() => {
+  const millis = workerd.template.millis - workerd.empty.millis;
+  const mib = workerd.template.mib - workerd.empty.mib;
+  judgeValue('workerd, start to first list, CPU', 'a worker that does nothing', `+${millis.toFixed(0)} ms`, 'at most +200', millis <= 200);
+  judgeValue('workerd, memory', 'a worker that does nothing', `+${mib.toFixed(0)} MiB`, 'at most +64', mib <= 64);
+});
 say('\n### Floors: how many times faster, and others\n\n| what | than | ratio of medians | floor | |\n|---|---|---:|---:|---|');
 floors.forEach((floor) => floor());
 const download = await Promise.all(['page/dist/sanderling.mjs', 'page/wasm/sanderling_wasm_bg.wasm'].map(async (name) => compressed(await readFile(join(out, name)))));

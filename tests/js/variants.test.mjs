@@ -95,6 +95,45 @@ for (const [missing, taken] of [[[], 'relaxed'], [['relaxed'], 'wasm'], [['relax
   });
 }
 
+test('a server that adds a parameter to the media type costs nothing', { skip: noBrowser }, async () => {
+  const { page, close } = await openPage(fixture);
+  try {
+    const fetched = [];
+    await page.route('**/*_bg.wasm', async (route) => {
+      fetched.push(/sanderling_(\w+)_bg/.exec(route.request().url())[1]);
+      const response = await route.fetch();
+      await route.fulfill({ response, headers: { ...response.headers(), 'content-type': 'application/wasm; charset=utf-8' } });
+    });
+    assert.deepEqual((await inPage(page, ['chosen'])).chosen.faults, []);
+    assert.deepEqual(fetched, ['relaxed']);
+  } finally {
+    await close();
+  }
+});
+
+test('a page that may not run wasm is told so, and fetches one build at most', { skip: noBrowser }, async () => {
+  const { page, url, close } = await openPage(fixture);
+  try {
+    await page.route(url, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, headers: { ...response.headers(), 'content-security-policy': "script-src 'self'" } });
+    });
+    await page.goto(url);
+    let numFetched = 0;
+    page.on('request', (request) => { numFetched += Number(request.url().endsWith('_bg.wasm')); });
+    // Scripts of the test itself are evaluated outside of the page's policy.
+    const error = await page.evaluate(async () => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      return Recommender.load({ baseUrl: 'bundle/', consent: 'none' }).then(() => 'it ran', ({ code, details }) => ({ code, hint: details.hint }));
+    });
+    assert.equal(error.code, 'internal');
+    assert.match(error.hint, /wasm-unsafe-eval/);
+    assert.equal(numFetched, 1);
+  } finally {
+    await close();
+  }
+});
+
 test('the probes are valid modules where their instructions are', { skip: noBrowser }, async () => {
   const { page, close } = await openPage(fixture);
   try {

@@ -15,7 +15,7 @@ import sys
 import numpy
 import onnxruntime
 
-TOLERANCE = 1e-4
+TOLERANCE = 3e-4  # what rounding activations to 14 bits makes of the largest element
 
 
 def read_items(path):

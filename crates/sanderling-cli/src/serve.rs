@@ -25,11 +25,13 @@ use crate::wasm_host::Pool;
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// What a client that was refused should wait.
 const RETRY_AFTER_SECONDS: u16 = 1;
+/// What requests count as whose client went away before the answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug)]
 struct Shared {
-    pool: Pool,
+    pool: Arc<Pool>,
     requests: Family<Outcome, Counter>,
     seconds: Histogram,
 }
@@ -43,7 +45,7 @@ struct Outcome {
 ///
 /// | Request | Answer |
 /// |---|---|
-/// | `POST /recommend` | what the component answers: a [`sanderling_types::Response`] or a problem document; 503 with `Retry-After` when too many wait, 504 when one takes too long |
+/// | `POST /recommend` | what the component answers: a [`sanderling_types::Response`] or a problem document; 503 with `Retry-After` when too many wait, 504 when one takes too long or too much memory |
 /// | `GET /healthz` | `{"status","version","bundle_sha256"}` while the process serves |
 /// | `GET /metrics` | requests by status, a histogram of their seconds, instances that were replaced, in the OpenMetrics text format |
 ///
@@ -56,7 +58,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let shared = Arc::new(Shared {
-        pool,
+        pool: Arc::new(pool),
         requests: Family::default(),
         // A quarter of a millisecond to about four seconds.
         seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
@@ -90,17 +92,30 @@ fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn recommend(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let start = Instant::now();
+    let mut counted = Counted { shared: &shared, start: Instant::now(), status: CLIENT_CLOSED_REQUEST };
     let answer = match body {
         Ok(body) => ask(&shared.pool, body).await,
         Err(rejection) => problem(rejection.status(), &broken_body(&rejection)),
     };
-    shared.seconds.observe(start.elapsed().as_secs_f64());
-    shared.requests.get_or_create(&Outcome { status: answer.status().as_u16() }).inc();
+    counted.status = answer.status().as_u16();
     answer
 }
 
-async fn ask(pool: &Pool, body: Bytes) -> Response {
+/// Counts a request when it ends, however it ends.
+struct Counted<'a> {
+    shared: &'a Shared,
+    start: Instant,
+    status: u16,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.shared.seconds.observe(self.start.elapsed().as_secs_f64());
+        self.shared.requests.get_or_create(&Outcome { status: self.status }).inc();
+    }
+}
+
+async fn ask(pool: &Arc<Pool>, body: Bytes) -> Response {
     match pool.recommend(body).await {
         Ok(answer) => {
             let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);

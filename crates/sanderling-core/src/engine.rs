@@ -7,7 +7,6 @@ use sanderling_types::{
 
 use crate::deadline::Deadline;
 use crate::features::FeatureEncoder;
-use crate::items::Direction;
 use crate::memory::check_output;
 use crate::observe::{Observed, Observer};
 use crate::order::score_descending;
@@ -432,11 +431,10 @@ impl Engine {
         let mut cap = policy::CategoryCap::new(self.bundle.vocabulary(), cap);
         let diversity = rules.diversity.unwrap_or(0.0);
         let table = self.bundle.items();
-        let compared = if diversity > 0.0 && !table.is_empty() { &items[..] } else { &[] };
-        let directions: Vec<Direction<'_>> = compared.iter().map(|item| table.direction(*item)).collect();
-        let alike = |a: usize, b: usize| match (directions.get(a), directions.get(b)) {
-            (Some(a), Some(b)) => a.cosine(*b),
-            _ => self.share_category(items[a], items[b]),
+        let directions = (diversity > 0.0 && !table.is_empty()).then(|| table.directions(&items));
+        let alike = |at: usize| match &directions {
+            Some(directions) => directions.cosines(at),
+            None => items.iter().map(|other| self.share_category(items[at], *other)).collect(),
         };
         let mut kept =
             policy::diversify(&ordered, &scores, diversity, limit, alike, |at| cap.admits(items[at]));

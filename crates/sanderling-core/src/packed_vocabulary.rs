@@ -238,7 +238,9 @@ impl Header {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize
         };
         if &header[..4] != Layout::MAGIC {
-            return Err(invalid("vocabulary.bin has the wrong first bytes").expected("SNDV"));
+            return Err(invalid("vocabulary.bin has the wrong first bytes")
+                .expected("SNDV")
+                .hint("a bundle of before this format has to be exported again"));
         }
         if u16_at(4) != Layout::VERSION {
             return Err(Error::new(

@@ -219,15 +219,15 @@ pub fn place<T>(listed: Vec<T>, pinned: Vec<(usize, T)>, limit: usize) -> Vec<T>
 /// Fills at most `limit` places by maximal marginal relevance (Carbonell and Goldstein 1998): each place goes to
 /// the candidate with the most `(1 - diversity) · relevance - diversity · similarity`, of equals to the earlier one, if
 /// it is admitted; else it is left out. Relevance is the score between the least (0) and the most (1) of all; similarity
-/// is the largest of `similarity`, a number up to 1, to the items that are placed already. `ordered` has positions of
-/// `scores`, best first; gives positions of `scores`.
+/// is the largest of `similarities`, numbers up to 1 of a position with each of `scores`, to the items that are placed
+/// already. `ordered` has positions of `scores`, best first; gives positions of `scores`.
 #[must_use]
 pub fn diversify(
     ordered: &[usize],
     scores: &[f32],
     diversity: f32,
     limit: usize,
-    similarity: impl Fn(usize, usize) -> f32,
+    similarities: impl Fn(usize) -> Vec<f32>,
     mut admits: impl FnMut(usize) -> bool,
 ) -> Vec<usize> {
     let diversity = if diversity.is_nan() { 0.0 } else { diversity.clamp(0.0, 1.0) };
@@ -262,8 +262,9 @@ pub fn diversify(
         if !admits(chosen) {
             continue;
         }
+        let similarities = similarities(chosen);
         for one in &mut free {
-            one.nearest = one.nearest.max(similarity(one.at, chosen));
+            one.nearest = one.nearest.max(similarities[one.at]);
             one.worth = one.relevance - diversity * one.nearest;
         }
         placed.push(chosen);

@@ -40,7 +40,7 @@ fn retrieved((row, score): (u32, f32)) -> Candidate {
 impl ItemTable {
     /// The best `k` kept items by dot product with `query` `[dim]`, in the order of
     /// [`by_score`]; fewer when fewer are kept. The query is rounded to whole numbers, of which its largest
-    /// element becomes 32,767 (less from 516 dimensions on), so that sums are exact.
+    /// element becomes 8,191, so that sums are exact.
     #[must_use]
     pub fn top_k(&self, query: &[f32], k: usize, mask: &Mask) -> Vec<Candidate> {
         let mut top = Top::new(k, self.len());

@@ -73,7 +73,10 @@ fn boosts_add_up_for_named_items_and_categories() {
 fn diversity_places_by_marginal_relevance() {
     // Two of a kind lead, one of another kind follows.
     let (ordered, scores) = ([2, 0, 1, 3], [0.9, 0.5, 1.0, 0.0]);
-    let alike = |a: usize, b: usize| if (a == 2 || a == 0) == (b == 2 || b == 0) { 1.0 } else { 0.0 };
+    let is_first_kind = |at: usize| at == 2 || at == 0;
+    let alike = |a: usize| -> Vec<f32> {
+        (0..4).map(|b| if is_first_kind(a) == is_first_kind(b) { 1.0 } else { 0.0 }).collect()
+    };
     let placed =
         |diversity: f32, limit: usize| diversify(&ordered, &scores, diversity, limit, alike, |_| true);
     assert_eq!(placed(0.0, 4), ordered);

@@ -83,7 +83,7 @@ fn slim(onnx: &[u8], role: FileRole, shapes: &Shapes) -> Box<dyn Scorer> {
     SlimRuntime.scorer(onnx, role, shapes).expect("is slim")
 }
 
-/// Both runtimes on the same input; slim rounds activations to 16 bits.
+/// Both runtimes on the same input; slim rounds activations to 14 bits.
 #[track_caller]
 fn check_parity(onnx: &[u8], role: FileRole, shapes: &Shapes, input: &[f32], shape: &[usize]) {
     let found = slim(onnx, role, shapes).run(input, shape).expect("slim runs");

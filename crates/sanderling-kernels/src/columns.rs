@@ -25,6 +25,24 @@ pub fn i64s(column: &[[u8; 8]]) -> Vec<i64> {
     column.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
 }
 
+/// Numbers of 8 bits.
+#[must_use]
+pub fn i8s(column: &[u8]) -> Vec<i8> {
+    column.iter().map(|byte| *byte as i8).collect()
+}
+
+/// The column that [`i8s`] reads.
+#[must_use]
+pub fn bytes_of_i8s(values: &[i8]) -> Vec<u8> {
+    values.iter().map(|value| *value as u8).collect()
+}
+
+/// The column that [`f32s`] reads.
+#[must_use]
+pub fn bytes_of_f32s(values: &[f32]) -> Vec<u8> {
+    values.iter().map(|value| value.to_le_bytes()).collect::<Vec<_>>().into_flattened()
+}
+
 /// Running sums: where each of so many begins, and where the last one ends. A sum that would not fit stays at the largest number.
 #[must_use]
 pub fn bounds(lengths: &[[u8; 2]]) -> Vec<u32> {

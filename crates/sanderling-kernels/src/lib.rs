@@ -23,7 +23,7 @@ pub use attention::{Attention, normalise};
 pub use linear::Linear;
 pub use math::{activate, add_scaled, dot, exp};
 pub use rounded::{RoundedLinear, RoundedRows};
-pub use scan::{Packing, Query, dequantise, has_least, integer_dot};
+pub use scan::{Packing, Query, cosine, cosines, dequantise, has_least, integer_dot, row_sums};
 pub use self_test::self_test;
 pub use top::Top;
 pub use trees::{TreeNode, add_leaves};

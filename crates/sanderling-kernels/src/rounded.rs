@@ -45,8 +45,8 @@ impl RoundedRows {
 
     #[inline(always)]
     fn round(&mut self, x: &[f32], width: usize) {
-        // The sum of all products stays under 2^31.
-        let most = (i32::MAX / (128 * self.width as i32)).min(LARGEST) as f32;
+        // The sum of all products stays under 2^31. The same for every padding.
+        let most = (i32::MAX / (128 * width as i32)).min(LARGEST) as f32;
         let mut whole_row = vec![0i16; self.width];
         let rows =
             x.chunks_exact(width).zip(self.integers.chunks_exact_mut(self.width)).zip(&mut self.scales);

@@ -43,20 +43,37 @@ impl Query {
         let whole = |x: &f32| {
             if scale >= f32::MIN_POSITIVE { (x / scale).round().clamp(-most, most) as i16 } else { 0 }
         };
-        let integers: Vec<i16> = match packing {
+        let integers = match packing {
             Packing::Bytes => query.iter().map(whole).collect(),
             Packing::Nibbles => {
                 let low = query.iter().step_by(2);
                 low.chain(query.iter().skip(1).step_by(2)).map(whole).collect()
             }
         };
+        Self::of_integers(integers, packing, scale, query.len().div_ceil(2))
+    }
+
+    /// A packed row, whose sums with other rows are dot products of rows.
+    #[must_use]
+    pub fn of_row(row: &[u8], packing: Packing) -> Self {
+        let integers = match packing {
+            Packing::Bytes => row.iter().map(|byte| i16::from(*byte as i8)).collect(),
+            Packing::Nibbles => {
+                let low = row.iter().map(|byte| i16::from(((byte << 4) as i8) >> 4));
+                low.chain(row.iter().map(|byte| i16::from(*byte as i8 >> 4))).collect()
+            }
+        };
+        Self::of_integers(integers, packing, 1.0, row.len())
+    }
+
+    fn of_integers(integers: Vec<i16>, packing: Packing, scale: f32, num_low: usize) -> Self {
         Self {
             packing,
             scale,
             #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
             digits: relaxed::digits(&integers),
             integers,
-            num_low: query.len().div_ceil(2),
+            num_low,
         }
     }
 
@@ -66,14 +83,15 @@ impl Query {
         sum as f32 * self.scale * scale
     }
 
-    /// Scores of `rows`, one behind the other, with their `scales`, f32 in little-endian bytes, one a row.
-    pub fn scores(&self, rows: &[u8], scales: &[[u8; 4]], scores: &mut [f32]) {
+    /// Scores of `rows`, one behind the other, with their `scales`, f32 in little-endian bytes, one a row, and their [`row_sums`].
+    pub fn scores(&self, rows: &[u8], scales: &[[u8; 4]], row_sums: &[i32], scores: &mut [f32]) {
         const BLOCK: usize = 64;
         let row_bytes = rows.len() / scales.len().max(1);
         let mut sums = [0i32; BLOCK];
         let blocks = rows.chunks(BLOCK * row_bytes.max(1)).zip(scales.chunks(BLOCK));
-        for ((rows, scales), scores) in blocks.zip(scores.chunks_mut(BLOCK)) {
-            self.sums(rows, &mut sums[..scales.len()]);
+        for (block, ((rows, scales), scores)) in blocks.zip(scores.chunks_mut(BLOCK)).enumerate() {
+            let row_sums = row_sums.get(block * BLOCK..).unwrap_or_default();
+            self.sums_of_known(rows, row_sums, &mut sums[..scales.len()]);
             for ((score, sum), scale) in scores.iter_mut().zip(&sums).zip(scales) {
                 *score = self.score(*sum, f32::from_le_bytes(*scale));
             }
@@ -82,11 +100,17 @@ impl Query {
 
     /// Sums of products with `rows`, one behind the other, as many as `sums` has room for.
     pub fn sums(&self, rows: &[u8], sums: &mut [i32]) {
+        let row_bytes = rows.len() / sums.len().max(1);
+        self.sums_of_known(rows, &row_sums(rows, row_bytes, self.packing), sums);
+    }
+
+    #[cfg_attr(not(all(target_feature = "simd128", feature = "relaxed")), expect(unused_variables))]
+    fn sums_of_known(&self, rows: &[u8], row_sums: &[i32], sums: &mut [i32]) {
         widest(
             #[inline(always)]
             || match self.packing {
                 #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
-                Packing::Bytes => relaxed::sums8(&self.integers, &self.digits, rows, sums),
+                Packing::Bytes => relaxed::sums8(&self.integers, &self.digits, rows, row_sums, sums),
                 #[cfg(not(all(target_feature = "simd128", feature = "relaxed")))]
                 Packing::Bytes => self.sums8(rows, sums),
                 Packing::Nibbles => self.sums4(rows, sums),
@@ -118,6 +142,17 @@ impl Query {
             *sum = dot4(low, high, row);
         }
     }
+}
+
+/// What [`Query::scores`] wants to know of rows in this build, once for all queries: the sums of their elements, or nothing.
+#[cfg_attr(not(all(target_feature = "simd128", feature = "relaxed")), expect(unused_variables))]
+#[must_use]
+pub fn row_sums(rows: &[u8], row_bytes: usize, packing: Packing) -> Vec<i32> {
+    #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+    if packing == Packing::Bytes && row_bytes > 0 {
+        return relaxed::row_sums(rows, row_bytes);
+    }
+    Vec::new()
 }
 
 /// Exact: `Query::new` keeps the sums in range. Wrapping, so that it vectorises with overflow checks too.
@@ -227,6 +262,19 @@ pub fn integer_dot(a: &[u8], b: &[u8], packing: Packing) -> i32 {
     )
 }
 
+/// Cosines of a row with others: of dot products and the norms of both; 0 where one of the two is all zeros.
+#[must_use]
+pub fn cosines(dots: &[i32], norms: &[f32], norm: f32) -> Vec<f32> {
+    dots.iter().zip(norms).map(|(dot, other)| cosine(*dot, norm * other)).collect()
+}
+
+/// The cosine of a dot product and the product of both norms; 0 where that is 0.
+#[must_use]
+#[inline]
+pub fn cosine(dot: i32, norms: f32) -> f32 {
+    if norms > 0.0 { (dot as f32 / norms).clamp(-1.0, 1.0) } else { 0.0 }
+}
+
 #[cfg(not(target_feature = "simd128"))]
 #[inline(always)]
 fn dot_of_bytes(a: &[u8], b: &[u8]) -> i32 {
@@ -256,7 +304,9 @@ mod wasm {
         v128_store,
     };
 
-    use super::{LANES, add_product, rest4, rest8};
+    #[cfg(not(feature = "relaxed"))]
+    use super::rest8;
+    use super::{LANES, add_product, rest4};
 
     /// Sixteen integers of 16 bits.
     type Pair = [v128; 2];
@@ -332,7 +382,12 @@ mod wasm {
                 *sum = multiply(*sum, q, extended(chunk));
             }
         }
-        let [a, b, c, d] = sums;
+        totals(sums)
+    }
+
+    /// The sums of the parts of four vectors.
+    #[inline(always)]
+    pub(super) fn totals([a, b, c, d]: [v128; 4]) -> [i32; 4] {
         let ab = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
         let cd = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
         let sums = i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd));
@@ -356,16 +411,17 @@ mod wasm {
     }
 }
 
-/// The query in digits of 7 bits, and rows multiplied as they are.
+/// The query in digits of 7 bits, and rows multiplied as they are. Digits stand for numbers that are too large by the same for all, so the
+/// sums of rows, which are known, take away what products are too large by.
 #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
 mod relaxed {
     use core::arch::wasm32::{
-        i8x16_splat, i32x4_add, i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_shl, i32x4_splat, i32x4_sub, v128,
-        v128_load,
+        i8x16_splat, i32x4_add, i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_shl, i32x4_splat, v128, v128_load,
     };
 
-    use super::wasm::total;
+    use super::wasm::{total, totals};
     use super::{LANES, rest8};
+    use crate::DIGITS_OFFSET;
     use crate::digits::{self, BITS};
 
     pub(super) fn digits(integers: &[i16]) -> [Vec<u8>; 2] {
@@ -374,42 +430,72 @@ mod relaxed {
         [high, low]
     }
 
-    #[inline(always)]
-    pub(super) fn sums8(integers: &[i16], digits: &[Vec<u8>; 2], rows: &[u8], sums: &mut [i32]) {
+    /// Sums of the whole lanes of rows; the rest is multiplied without digits.
+    pub(super) fn row_sums(rows: &[u8], row_bytes: usize) -> Vec<i32> {
         // SAFETY: this build runs only where relaxed SIMD does.
-        unsafe { relaxed_sums8(integers, digits, rows, sums) }
+        rows.chunks_exact(row_bytes).map(|row| unsafe { row_sum(row.as_chunks().0) }).collect()
     }
 
     #[target_feature(enable = "relaxed-simd")]
-    fn relaxed_sums8(integers: &[i16], [high, low]: &[Vec<u8>; 2], rows: &[u8], sums: &mut [i32]) {
+    fn row_sum(row: &[[u8; LANES]]) -> i32 {
+        let add = |sum, lanes: &[u8; LANES]| {
+            // SAFETY: sixteen bytes are one vector, and no load needs alignment.
+            i32x4_relaxed_dot_i8x16_i7x16_add(unsafe { load(lanes) }, i8x16_splat(1), sum)
+        };
+        total(row.iter().fold(i32x4_splat(0), add))
+    }
+
+    #[inline(always)]
+    pub(super) fn sums8(
+        integers: &[i16],
+        digits: &[Vec<u8>; 2],
+        rows: &[u8],
+        row_sums: &[i32],
+        sums: &mut [i32],
+    ) {
+        // SAFETY: this build runs only where relaxed SIMD does.
+        unsafe { relaxed_sums8(integers, digits, rows, row_sums, sums) }
+    }
+
+    #[target_feature(enable = "relaxed-simd")]
+    fn relaxed_sums8(
+        integers: &[i16],
+        [high, low]: &[Vec<u8>; 2],
+        rows: &[u8],
+        row_sums: &[i32],
+        sums: &mut [i32],
+    ) {
         let dim = integers.len();
         let whole = dim / LANES * LANES;
         let (high, low) = (high.as_chunks().0, low.as_chunks().0);
-        let rest = |row: &[u8]| rest8(&integers[whole..], &row[whole..]);
-        let (twos, one) = sums.as_chunks_mut::<2>();
-        let mut pairs = rows.chunks_exact(2 * dim);
-        for (sums, rows) in twos.iter_mut().zip(&mut pairs) {
-            let (a, b) = rows.split_at(dim);
-            let products = products([a.as_chunks().0, b.as_chunks().0], high, low);
-            *sums = [products[0].wrapping_add(rest(a)), products[1].wrapping_add(rest(b))];
+        let lanes_of = |row: usize| rows[row * dim..][..dim].as_chunks().0;
+        let num_in_fours = sums.len() / 4 * 4;
+        for first in (0..num_in_fours).step_by(4) {
+            let products = products([0, 1, 2, 3].map(|row| lanes_of(first + row)), high, low);
+            sums[first..first + 4].copy_from_slice(&totals(products));
         }
-        for (sum, row) in one.iter_mut().zip(pairs.remainder().chunks_exact(dim)) {
-            let [product] = products([row.as_chunks().0], high, low);
-            *sum = product.wrapping_add(rest(row));
+        for row in num_in_fours..sums.len() {
+            let [product] = products([lanes_of(row)], high, low);
+            sums[row] = total(product);
+        }
+        for ((sum, row_sum), row) in sums.iter_mut().zip(row_sums).zip(rows.chunks_exact(dim)) {
+            *sum = sum.wrapping_sub(DIGITS_OFFSET.wrapping_mul(*row_sum));
+            if whole < dim {
+                *sum = sum.wrapping_add(rest8(&integers[whole..], &row[whole..]));
+            }
         }
     }
 
-    /// Sums over whole lanes. Digits stand for numbers that are 8,192 = 64 · 128 too large.
+    /// Sums over whole lanes, in four parts.
     #[inline]
     #[target_feature(enable = "relaxed-simd")]
     fn products<const ROWS: usize>(
         rows: [&[[u8; LANES]]; ROWS],
         high: &[[u8; LANES]],
         low: &[[u8; LANES]],
-    ) -> [i32; ROWS] {
+    ) -> [v128; ROWS] {
         let rows = rows.map(|row| row[..high.len()].as_ptr());
-        let mut sums = [[i32x4_splat(0); 3]; ROWS];
-        let excess = i8x16_splat(1 << (BITS - 1));
+        let mut sums = [[i32x4_splat(0); 2]; ROWS];
         for (at, (high, low)) in high.iter().zip(low).enumerate() {
             // SAFETY: sixteen bytes are one vector, and no load needs alignment.
             let (high, low) = unsafe { (load(high), load(low)) };
@@ -418,10 +504,9 @@ mod relaxed {
                 let row = unsafe { load(row.add(at)) };
                 sums[0] = i32x4_relaxed_dot_i8x16_i7x16_add(row, high, sums[0]);
                 sums[1] = i32x4_relaxed_dot_i8x16_i7x16_add(row, low, sums[1]);
-                sums[2] = i32x4_relaxed_dot_i8x16_i7x16_add(row, excess, sums[2]);
             }
         }
-        sums.map(|[high, low, excess]| total(i32x4_add(i32x4_shl(i32x4_sub(high, excess), BITS), low)))
+        sums.map(|[high, low]| i32x4_add(i32x4_shl(high, BITS), low))
     }
 
     #[inline(always)]
@@ -468,6 +553,9 @@ mod tests {
                     let other = numbers(&rows[0], packing);
                     let expected: i32 = other.iter().zip(&found).map(|(a, b)| a * b).sum();
                     assert_eq!(integer_dot(&rows[0], row, packing), expected);
+                    let mut sum = [0];
+                    Query::of_row(&rows[0], packing).sums(row, &mut sum);
+                    assert_eq!(sum, [expected]);
                 }
             }
         }

@@ -61,16 +61,20 @@ impl Top {
     /// Offers the scores of the rows from `first` on. A row counts when its bit in `allowed` is set, the lowest bit of
     /// the first word for row 0.
     pub fn offer(&mut self, first: u32, scores: &[f32], allowed: &[u64]) {
-        // Most blocks have nothing that would be kept.
-        let floor = self.floor();
-        if !floor.is_nan() && !any_above(scores, floor) {
-            return;
-        }
-        for (row, score) in (first..).zip(scores) {
-            if *score <= self.floor() {
+        // Most parts have nothing that would be kept.
+        const PART: usize = 16;
+        let mut floor = self.floor();
+        for (part, scores) in scores.chunks(PART).enumerate() {
+            if !floor.is_nan() && !any_above(scores, floor) {
                 continue;
             }
-            self.offer_one(row, *score, allowed);
+            for (row, score) in (first + (part * PART) as u32..).zip(scores) {
+                if *score <= floor {
+                    continue;
+                }
+                self.offer_one(row, *score, allowed);
+                floor = self.floor();
+            }
         }
     }
 

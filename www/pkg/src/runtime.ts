@@ -119,7 +119,8 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
 async function toModule(source: Exclude<WasmSource, string | URL>): Promise<WebAssembly.Module> {
   if (source instanceof WebAssembly.Module) return source;
   if (!(source instanceof Response)) return WebAssembly.compile(source);
-  const streams = typeof WebAssembly.compileStreaming === 'function' && /^application\/wasm\b/.test(source.headers.get('content-type') ?? '');
+  // A parameter behind the type makes streaming fail.
+  const streams = typeof WebAssembly.compileStreaming === 'function' && source.headers.get('content-type')?.trim().toLowerCase() === 'application/wasm';
   return streams ? WebAssembly.compileStreaming(source) : WebAssembly.compile(await source.arrayBuffer());
 }
 

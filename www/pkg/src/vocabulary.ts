@@ -28,7 +28,8 @@ export function decodeVocabulary(bytes: Uint8Array): Vocabulary {
   if (flags & HAS_PUBLISHED_AT) at += 8 * numItems;
   const [idLengths, numLinksOf, nameLengths, links] = [halves(numItems), halves(numItems), halves(numCategories), halves(numLinks)];
   const texts = (lengths: number[], start: number): string[] => {
-    const decoder = new TextDecoder();
+    // An id may begin with what would otherwise be taken for a byte order mark.
+    const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
     let end = start;
     return lengths.map((length) => decoder.decode(bytes.subarray(end, (end += length))));
   };

@@ -50,7 +50,8 @@ impl Prepared {
             }
             Metering::Time => {
                 config.epoch_interruption(true);
-                config.cache(Some(Cache::new(CacheConfig::new())?));
+                // Where nothing can be kept, the component is compiled at every start.
+                config.cache(Cache::new(CacheConfig::new()).ok());
             }
         }
         let engine = Engine::new(&config)?;
@@ -183,7 +184,7 @@ impl Instance {
         let mut store = Store::new(prepared.0.engine(), state);
         store.limiter(|state| &mut state.memory);
         let started = match allow(&mut store, budget) {
-            Ok(()) => prepared.0.instantiate_async(&mut store).await,
+            Ok(()) => within(budget, prepared.0.instantiate_async(&mut store)).await,
             Err(error) => Err(error),
         };
         match started {
@@ -198,7 +199,7 @@ impl Instance {
 
     /// Sends one request with `budget` to spend and waits for the whole answer.
     pub(super) async fn send(&mut self, request: http::Request<Bytes>, budget: Budget) -> Result<Answer> {
-        match self.exchange(request, budget).await {
+        match within(budget, self.exchange(request, budget)).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(Error::new(Code::Internal, "the component returned without an answer")),
             Err(error) => Err(classify(&self.store, budget, &error)),
@@ -252,6 +253,17 @@ async fn collect(answer: Result<http::Response<HyperOutgoingBody>, ErrorCode>) -
         content_type: head.headers.get(http::header::CONTENT_TYPE).cloned(),
         body: body.collect().await?.to_bytes(),
     })
+}
+
+/// Ends a call metered by time also where it waits instead of working. What it worked on must not be used again.
+async fn within<T>(budget: Budget, call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    match budget {
+        Budget::Fuel(_) => call.await,
+        Budget::Time(time) => match tokio::time::timeout(time + TICK, call).await {
+            Ok(result) => result,
+            Err(_) => Err(OutOfTime.into()),
+        },
+    }
 }
 
 /// Gives the next call what it may use.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sanderling_core::PublicKey;
 use sanderling_types::{Code, Error, Result};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::instance::{Answer, Budget, Instance, Metering, Prepared};
 use super::{PackedBundle, bundle_hash, post, prepare, read_component};
@@ -38,8 +38,8 @@ pub struct Pool {
     bundle_sha256: String,
     limits: PoolLimits,
     free: Mutex<Vec<Instance>>,
-    instances: Semaphore,
-    places: Semaphore,
+    instances: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     num_started: AtomicU64,
 }
 
@@ -89,8 +89,8 @@ impl Pool {
             bundle_sha256: String::new(),
             limits,
             free: Mutex::default(),
-            instances: Semaphore::new(limits.instances),
-            places: Semaphore::new(limits.instances + limits.waiting),
+            instances: Arc::new(Semaphore::new(limits.instances)),
+            places: Arc::new(Semaphore::new(limits.instances + limits.waiting)),
             num_started: AtomicU64::new(0),
         };
         for _ in 0..limits.instances {
@@ -118,10 +118,21 @@ impl Pool {
     /// # Errors
     /// [`Code::Overloaded`] when as many requests wait already as may; [`Code::LimitExceeded`] when the time or the memory of
     /// a call is used up; [`Code::Internal`] when the component traps.
-    pub async fn recommend(&self, body: Bytes) -> Result<Answer> {
-        let _place = self.place()?;
-        let closed = |_| Error::new(Code::Internal, "the pool is closed");
-        let _permit = self.instances.acquire().await.map_err(closed)?;
+    pub async fn recommend(self: &Arc<Self>, body: Bytes) -> Result<Answer> {
+        let failed = |error| Error::new(Code::Internal, "the call was given up").found(error);
+        let place = self.place()?;
+        let instance =
+            Arc::clone(&self.instances).acquire_owned().await.map_err(|error| failed(error.to_string()))?;
+        // A task of its own: whoever asked may go away in the middle, and the instance must come back from the call.
+        let pool = Arc::clone(self);
+        let call = tokio::spawn(async move {
+            let _held = (place, instance);
+            pool.call(body).await
+        });
+        call.await.map_err(|error| failed(error.to_string()))?
+    }
+
+    async fn call(&self, body: Bytes) -> Result<Answer> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut instance = match free {
             Some(instance) => instance,
@@ -133,8 +144,8 @@ impl Pool {
         Ok(answer)
     }
 
-    fn place(&self) -> Result<SemaphorePermit<'_>> {
-        self.places.try_acquire().map_err(|_| {
+    fn place(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             Error::new(Code::Overloaded, "every instance is at work and the queue is full")
                 .expected(format!("at most {} waiting", self.limits.waiting))
                 .hint("try again after the time in Retry-After, or give the server more instances")

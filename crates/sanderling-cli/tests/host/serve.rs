@@ -173,6 +173,26 @@ fn an_instance_without_time_is_replaced_and_the_server_goes_on() {
 }
 
 #[test]
+fn a_client_that_goes_away_costs_no_instance() {
+    use std::io::Write;
+
+    let Some((server, _)) = Server::start(PoolLimits { instances: 1, ..LIMITS }) else { return };
+    let long = long_request();
+    for _ in 0..5 {
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        write!(stream, "POST /recommend HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", long.len())
+            .unwrap();
+        stream.write_all(&long).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        drop(stream);
+        assert_eq!(server.send("POST", "/recommend", b"{}").status, 200);
+    }
+    let metrics = server.send("GET", "/metrics", b"").body;
+    assert!(metrics.contains("sanderling_instances_replaced_total 0"), "{metrics}");
+    assert!(metrics.contains("sanderling_request_seconds_count 10"), "every request is counted: {metrics}");
+}
+
+#[test]
 fn requests_beyond_the_queue_are_told_to_come_back() {
     let Some((server, _)) = Server::start(PoolLimits { instances: 1, waiting: 0, ..LIMITS }) else { return };
     let address = server.address;

@@ -1,6 +1,6 @@
 //! The item table: int8 or int4 item vectors, used both as encoder input and for scoring.
 
-use sanderling_kernels::{Packing, Query, dequantise, has_least, integer_dot};
+use sanderling_kernels::{Packing, Query, cosine, cosines, dequantise, has_least, integer_dot, row_sums};
 use sanderling_types::{Code, Error, ItemIndex, Result};
 
 const MAGIC: &[u8; 4] = b"SNDI";
@@ -67,6 +67,8 @@ pub struct ItemTable {
     num_items: usize,
     /// Header, scales, packed rows.
     encoded: Vec<u8>,
+    /// What scans want to know of rows, see [`row_sums`].
+    row_sums: Vec<i32>,
 }
 
 impl ItemTable {
@@ -164,7 +166,7 @@ impl ItemTable {
         encoded.extend((dim as u32).to_le_bytes());
         encoded.extend(scales);
         encoded.extend(rows);
-        Self { dim, bits, num_items, encoded }
+        Self { row_sums: row_sums(rows, bits.row_bytes(dim), bits.packing()), dim, bits, num_items, encoded }
     }
 
     fn row_bytes(&self) -> usize {
@@ -229,7 +231,7 @@ impl ItemTable {
         if bytes.len() != expected {
             return Err(wrong_length(expected, bytes.len()));
         }
-        let table = Self { dim, bits, num_items, encoded };
+        let mut table = Self { dim, bits, num_items, encoded, row_sums: Vec::new() };
         check_scales(table.scales().iter().map(|scale| f32::from_le_bytes(*scale)))?;
         match bits {
             ItemBits::Eight if has_least(table.rows(), bits.packing()) => {
@@ -238,6 +240,7 @@ impl ItemTable {
             ItemBits::Eight => {}
             ItemBits::Four => check_nibbles(table.rows(), dim)?,
         }
+        table.row_sums = row_sums(table.rows(), table.row_bytes(), bits.packing());
         Ok(table)
     }
 
@@ -326,6 +329,18 @@ impl ItemTable {
         self.direction_of(self.row(item).unwrap_or_default())
     }
 
+    /// The directions of some items, side by side; one out of range has zeros.
+    pub(crate) fn directions(&self, items: &[ItemIndex]) -> Directions {
+        let zeros = vec![0; self.row_bytes()];
+        let rows: Vec<&[u8]> = items.iter().map(|item| self.row(*item).unwrap_or(&zeros)).collect();
+        Directions {
+            row_bytes: self.row_bytes(),
+            packing: self.bits.packing(),
+            norms: rows.iter().map(|row| self.direction_of(row).norm).collect(),
+            rows: rows.concat(),
+        }
+    }
+
     fn direction_of<'a>(&self, row: &'a [u8]) -> Direction<'a> {
         let packing = self.bits.packing();
         Direction { row, packing, norm: (integer_dot(row, row, packing) as f32).sqrt() }
@@ -357,7 +372,8 @@ impl ItemTable {
         let mut scores = [0.0; BLOCK];
         let blocks = self.rows().chunks(BLOCK * self.row_bytes());
         for (block, (rows, scales)) in blocks.zip(self.scales().chunks(BLOCK)).enumerate() {
-            query.scores(rows, scales, &mut scores[..scales.len()]);
+            let row_sums = self.row_sums.get(block * BLOCK..).unwrap_or_default();
+            query.scores(rows, scales, row_sums, &mut scores[..scales.len()]);
             visit(ItemIndex((block * BLOCK) as u32), &scores[..scales.len()]);
         }
     }
@@ -382,12 +398,26 @@ pub(crate) struct Direction<'a> {
 impl Direction<'_> {
     /// -1 to 1; 0 where one of the two is all zeros.
     pub(crate) fn cosine(self, other: Direction<'_>) -> f32 {
-        let norms = self.norm * other.norm;
-        if norms > 0.0 {
-            (integer_dot(self.row, other.row, self.packing) as f32 / norms).clamp(-1.0, 1.0)
-        } else {
-            0.0
-        }
+        cosine(integer_dot(self.row, other.row, self.packing), self.norm * other.norm)
+    }
+}
+
+/// Directions of which each is compared with all.
+#[derive(Debug, Clone)]
+pub(crate) struct Directions {
+    row_bytes: usize,
+    packing: Packing,
+    rows: Vec<u8>,
+    norms: Vec<f32>,
+}
+
+impl Directions {
+    /// Cosines of one with all, in their order, as [`Direction::cosine`] gives them.
+    pub(crate) fn cosines(&self, of: usize) -> Vec<f32> {
+        let row = &self.rows[of * self.row_bytes..][..self.row_bytes];
+        let mut sums = vec![0; self.norms.len()];
+        Query::of_row(row, self.packing).sums(&self.rows, &mut sums);
+        cosines(&sums, &self.norms, self.norms[of])
     }
 }
 

@@ -1,5 +1,7 @@
 //! A small builder for ONNX graphs: every method adds a node and names its output.
 
+use sanderling_kernels::columns;
+
 use super::Int8Matrix;
 use super::message::Message;
 
@@ -100,7 +102,7 @@ impl Builder {
     /// A float constant, row-major.
     pub(super) fn floats(&mut self, name: &str, dims: &[usize], data: &[f32]) -> Value {
         debug_assert_eq!(dims.iter().product::<usize>(), data.len());
-        self.constant(name, dims, FLOAT, || data.iter().flat_map(|v| v.to_le_bytes()).collect())
+        self.constant(name, dims, FLOAT, || columns::bytes_of_f32s(data))
     }
 
     /// A vector of integers.
@@ -110,7 +112,7 @@ impl Builder {
 
     /// A matrix, of which the runtime computes the floats while it loads.
     pub(super) fn int8_matrix(&mut self, name: &str, matrix: &Int8Matrix) -> Value {
-        let bytes = || matrix.integers.iter().map(|&v| v as u8).collect();
+        let bytes = || columns::bytes_of_i8s(&matrix.integers);
         let bytes = self.constant(name, &[matrix.rows, matrix.cols], INT8, bytes);
         let scales = self.floats(&format!("{name}_scale"), &[1, matrix.cols], &matrix.scales);
         let whole = self.node("Cast", &[&bytes], vec![Attribute::int("to", FLOAT)]);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use sanderling_kernels::columns;
+
 use super::builder::{FLOAT, INT8, INT64};
 use super::message::{Fields, Value};
 use super::{Int8Matrix, MAX_SIDE};
@@ -68,7 +70,7 @@ impl<'a> Constants<'a> {
     pub(super) fn floats(&self, name: &str) -> Option<(&[usize], Vec<f32>)> {
         let tensor = self.tensor(name, FLOAT, 4)?;
         let (values, _) = tensor.raw.as_chunks::<4>();
-        Some((&tensor.dims, values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+        Some((&tensor.dims, columns::f32s(values)))
     }
 
     /// Elements of a tensor of `dims`.
@@ -88,7 +90,7 @@ impl<'a> Constants<'a> {
         Some(Int8Matrix {
             rows,
             cols,
-            integers: tensor.raw.iter().map(|&byte| byte as i8).collect(),
+            integers: columns::i8s(tensor.raw),
             scales: self.floats_of(&format!("{name}_scale"), &[1, cols])?,
         })
     }
