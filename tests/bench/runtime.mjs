@@ -57,7 +57,7 @@ async function prepare() {
   await symlink(here('../../www/pkg'), join(out, 'sanderling'));
 }
 
-const inNode = async (...args) => JSON.parse((await run(process.execPath, [here('runtime/in-node.mjs'), out, ...args], { maxBuffer: 1 << 26 })).stdout);
+const inNode = async (...args) => JSON.parse((await run(process.execPath, ['--expose-gc', here('runtime/in-node.mjs'), out, ...args], { maxBuffer: 1 << 26 })).stdout);
 
 /** Serves the bench, the models and the package with the headers of an isolated page, which has the finest clock. */
 async function serveBench() {
@@ -83,7 +83,7 @@ async function serveBench() {
 }
 
 async function inPage(url, call) {
-  const browser = await launch();
+  const browser = await launch({ args: ['--js-flags=--expose-gc'] });
   try {
     const page = await browser.context.newPage();
     page.on('console', (message) => process.stderr.write(`   ${message.text()}\n`));

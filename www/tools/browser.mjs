@@ -24,15 +24,15 @@ export function findBrowser() {
 
 /**
  * Launches the browser with a fresh profile; resolves to the page's context and a function that
- * ends both. `options` are those of a browser context, such as `viewport`.
+ * ends both. `options` are those of a browser context, such as `viewport`; `args` come behind the usual ones.
  */
-export async function launch(options = {}) {
+export async function launch({ args = [], ...options } = {}) {
   const found = findBrowser();
   if (found === undefined) throw new Error(`no browser found; set SANDERLING_CHROMIUM or install one of ${NAMES.join(', ')}`);
   const profile = await mkdtemp(join(tmpdir(), 'sanderling-browser-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: found.command,
-    args: ARGUMENTS,
+    args: [...ARGUMENTS, ...args],
     ...options,
   });
   const close = async () => {

@@ -71,14 +71,17 @@ export async function cold(env, peerName, caseName) {
   await run(input);
   const millis = performance.now() - started;
   for (let call = 0; call < 30; call += 1) await run(inputs[call % inputs.length]);
-  return { peer: peerName, name: caseName, millis, wasm_bytes: memory() };
+  return { peer: peerName, name: caseName, millis, wasm_bytes: await memory() };
 }
 
-/** Sees every memory that wasm exports or is given from now on. */
+/** Sees every memory that wasm exports or is given from now on, until nobody holds it any more. */
 function watchMemory() {
-  const seen = new Set();
+  const seen = [];
+  const add = (memory) => {
+    if (!seen.some((known) => known.deref() === memory)) seen.push(new WeakRef(memory));
+  };
   const note = (result) => {
-    for (const value of Object.values((result.instance ?? result).exports)) if (value instanceof WebAssembly.Memory) seen.add(value);
+    for (const value of Object.values((result.instance ?? result).exports)) if (value instanceof WebAssembly.Memory) add(value);
     return result;
   };
   for (const name of ['instantiate', 'instantiateStreaming']) {
@@ -89,9 +92,14 @@ function watchMemory() {
   WebAssembly.Memory = new Proxy(Memory, {
     construct(target, args) {
       const memory = new target(...args);
-      seen.add(memory);
+      add(memory);
       return memory;
     },
   });
-  return () => [...seen].reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
+  return async () => {
+    // A reference that was looked at lives until the next task.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    globalThis.gc?.();
+    return seen.reduce((sum, memory) => sum + (memory.deref()?.buffer.byteLength ?? 0), 0);
+  };
 }
