@@ -36,6 +36,16 @@ test('the types resolve to what runs, wherever a module may be imported', async 
   assert.deepEqual(problems.filter(({ resolutionKind }) => !ignored.includes(resolutionKind)), []);
 });
 
+test('browsers can replace an instance of any engine on a page\'s thread', async () => {
+  const folder = join(project, 'node_modules/sanderling/wasm');
+  const engines = (await readdir(folder)).filter((name) => name.endsWith('.wasm'));
+  assert.equal(engines.length, 4);
+  for (const name of engines) {
+    const { length } = await readFile(join(folder, name));
+    assert.ok(length <= 8 << 20, `${name} has ${length} bytes: more than 8 MiB are refused`);
+  }
+});
+
 for (const [entry, wasm] of [['slim', 'sanderling_wasm_bg.wasm'], ['full', 'sanderling_full_bg.wasm']]) {
   test(`a page downloads no more than ${MAX_BYTES[entry]} bytes for sanderling/${entry}`, async () => {
     const { build } = await importTool('esbuild');

@@ -6,7 +6,7 @@ import { chooseVariant, type Variant } from './variants.js';
 /** The bindings that belong to a compiled engine. */
 export interface Bindings {
   default: (options: { module_or_path: unknown }) => Promise<unknown>;
-  /** Puts a new instance in the place of the one that all engines run in. Browsers refuse that for modules of more than 8 MiB. */
+  /** Puts a new instance in the place of the one that all engines run in. Browsers do that for modules of at most 8 MiB. */
   __wbg_reset_state: () => void;
   WasmEngine: unknown;
 }
