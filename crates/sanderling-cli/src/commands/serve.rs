@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Answer requests for recommendations over HTTP with the component that edge hosts run.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling serve bundles/shop --listen 127.0.0.1:8080\n  \
-    curl -d '{\"session\":[{\"item_id\":\"item-12\"}],\"limit\":5}' http://127.0.0.1:8080/recommend\n\n\
+    curl -d '{\"session\":[{\"item_id\":\"item-12\",\"kind\":\"view\",\"timestamp\":1764000000}],\"limit\":5}' http://127.0.0.1:8080/recommend\n\n\
     Prints the address it listens on, then serves POST /recommend, GET /healthz and GET /metrics.\n\
     Stops on SIGINT or SIGTERM after finishing open requests.")]
 pub(crate) struct Serve {
