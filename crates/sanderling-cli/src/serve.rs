@@ -15,6 +15,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use sanderling_collector::{Problem, serve_until};
 use sanderling_types::{Code, Error, Result};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -63,20 +64,7 @@ pub async fn serve(
         // A quarter of a millisecond to about four seconds.
         seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
     });
-    let (stop, mut stopping) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, router(shared)).with_graceful_shutdown(async move {
-        shutdown.await;
-        stop.send_replace(true);
-    });
-    let late = async {
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-        tokio::time::sleep(grace).await;
-    };
-    let served = tokio::select! {
-        served = server.into_future() => served,
-        () = late => Ok(()),
-    };
-    served.map_err(|error| Error::new(Code::Io, "the listener failed").found(&error).source_error(error))
+    serve_until(router(shared), listener, grace, shutdown).await
 }
 
 fn router(shared: Arc<Shared>) -> Router {
@@ -185,16 +173,7 @@ fn broken_body(rejection: &BytesRejection) -> Error {
 
 /// An error as a problem document (RFC 9457).
 fn problem(status: StatusCode, error: &Error) -> Response {
-    let document = json!({
-        "type": "about:blank",
-        "title": error.code().description(),
-        "status": status.as_u16(),
-        "code": error.code().as_str(),
-        "detail": error.message(),
-        "expected": error.expected_value(),
-        "found": error.found_value(),
-        "hint": error.hint_text(),
-    });
+    let document = Problem { status: status.as_u16(), ..Problem::new(error) };
     let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
-    (status, headers(content_type), document.to_string()).into_response()
+    (status, headers(content_type), Json(document)).into_response()
 }

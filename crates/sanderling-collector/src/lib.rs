@@ -38,7 +38,7 @@ pub use bundle::RegisteredBundle;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
 pub use problem::{Problem, http_status};
-pub use server::serve;
+pub use server::{serve, serve_until};
 pub use status::{BundleStatus, Status, WindowStatus};
 pub use store::{Merged, Reader, Store, StoreOptions, register_bundle};
 pub use validate::validate;

@@ -65,6 +65,22 @@ pub async fn serve(
         .layer(cors)
         .with_state(Arc::clone(&shared));
     let housekeeping = tokio::spawn(delete_expired_regularly(Arc::clone(&shared)));
+    let served = serve_until(router, listener, grace, shutdown).await;
+    housekeeping.abort();
+    let _ = housekeeping.await;
+    served
+}
+
+/// Serves until `shutdown` completes, then finishes open requests, for at most `grace`.
+///
+/// # Errors
+/// [`Code::Io`] where the listener fails.
+pub async fn serve_until(
+    router: Router,
+    listener: TcpListener,
+    grace: Duration,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let (stopping, mut stopped) = watch::channel(false);
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         shutdown.await;
@@ -81,8 +97,6 @@ pub async fn serve(
             Ok(())
         }
     };
-    housekeeping.abort();
-    let _ = housekeeping.await;
     served.map_err(|error| Error::new(Code::Io, "the listener failed").found(&error).source_error(error))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sanderling_collector::{Config, RegisteredBundle, Store, StoreOptions, serve};
-use sanderling_types::{Code, Error, Result};
+use sanderling_types::Result;
 use serde_json::json;
 
 use crate::interrupt::stop_signal;
@@ -37,29 +37,16 @@ pub(crate) struct Collect {
 }
 
 pub(crate) fn run(args: &Collect, output: &Output) -> Result<Verdict> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::new(Code::Internal, "the event loop cannot start").source_error(error))?;
     let store = Store::open(&args.store, &StoreOptions::default())?;
     for folder in &args.bundle {
         store.register(&RegisteredBundle::read(folder)?)?;
     }
-    runtime.block_on(listen(args, store, output))?;
+    super::run_async(listen(args, store, output))?;
     Ok(Verdict::Done)
 }
 
 async fn listen(args: &Collect, store: Store, output: &Output) -> Result<()> {
-    let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|error| {
-        Error::new(Code::Io, format!("cannot listen on {}", args.listen))
-            .found(&error)
-            .hint("another program may use the port; choose another with --listen")
-            .source_error(error)
-    })?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| Error::new(Code::Io, "the listening address is not known").source_error(error))?;
-    let url = format!("http://{address}");
+    let (listener, url) = super::listen_on(args.listen).await?;
     output.result(&json!({ "url": url }), &format!("listening on {url}"))?;
     let config = Config {
         allowed_origins: args.allow_origin.clone(),

@@ -19,16 +19,41 @@ pub(crate) mod train;
 pub(crate) mod tune;
 pub(crate) mod verify;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use sanderling_core::{Bundle, Engine, PublicKey, operations};
 use sanderling_tract::FullRuntime;
-use sanderling_types::Result;
+use sanderling_types::{Code, Error, Result};
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 /// Opens a bundle folder and loads its models.
 pub(crate) fn load_engine(dir: &Path, key: Option<&PublicKey>) -> Result<Engine> {
     Engine::new(Bundle::open(sanderling_train::bundle::read(dir)?, key)?, &FullRuntime)
+}
+
+/// Runs `work` on an event loop of its own.
+pub(crate) fn run_async<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Internal, "the event loop cannot start").source_error(error))?;
+    runtime.block_on(work)
+}
+
+/// Listens on an address; also gives its URL, with the port that a port 0 became.
+pub(crate) async fn listen_on(address: SocketAddr) -> Result<(TcpListener, String)> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Error::new(Code::Io, format!("cannot listen on {address}"))
+            .found(&error)
+            .hint("another program may use the port; choose another with --listen")
+            .source_error(error)
+    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Error::new(Code::Io, "the listening address is not known").source_error(error))?;
+    Ok((listener, format!("http://{address}")))
 }
 
 /// Runs a conformance operation.

@@ -10,9 +10,8 @@ use clap::Args;
 use sanderling_cli::serve::serve;
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
 use sanderling_core::PublicKey;
-use sanderling_types::{Code, Error, Result};
+use sanderling_types::Result;
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use super::bundle::read_key;
 use crate::interrupt::stop_signal;
@@ -54,11 +53,7 @@ pub(crate) struct Serve {
 }
 
 pub(crate) fn run(args: &Serve, output: &Output) -> Result<Verdict> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::new(Code::Internal, "the event loop cannot start").source_error(error))?;
-    runtime.block_on(listen(args, output))?;
+    super::run_async(listen(args, output))?;
     Ok(Verdict::Done)
 }
 
@@ -68,15 +63,7 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
         .iter()
         .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
         .collect();
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-        Error::new(Code::Io, format!("cannot listen on {}", args.listen))
-            .found(&error)
-            .hint("another program may use the port; choose another with --listen")
-            .source_error(error)
-    })?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| Error::new(Code::Io, "the listening address is not known").source_error(error))?;
+    let (listener, url) = super::listen_on(args.listen).await?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let limits = PoolLimits {
         instances: args.instances.map_or(cores, NonZeroUsize::get),
@@ -86,7 +73,6 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
         memory_bytes: args.memory_bytes,
     };
     let pool = Pool::start(&args.component, &files, key.as_ref(), limits).await?;
-    let url = format!("http://{address}");
     let json = json!({ "url": url, "bundle_hash": pool.bundle_sha256(), "instances": limits.instances });
     output.result(&json, &format!("listening on {url}; bundle {}", pool.bundle_sha256()))?;
     serve(pool, listener, GRACE, stop_signal()).await
