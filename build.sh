@@ -210,31 +210,23 @@ wasm_toolchain_version() {
   esac
 }
 
-# ---- browser ----
+# ---- browsers ----
 
-find_chromium() {
-  local name
-  for name in "${SANDERLING_CHROMIUM:-}" chromium chromium-browser google-chrome-stable google-chrome; do
+find_browser() { # variable that names one or is set to it, programs...
+  local variable=$1 name
+  shift
+  for name in "${!variable:-}" "$@"; do
     if [[ -n $name ]] && have "$name"; then
-      SANDERLING_CHROMIUM=$(command -v "$name")
-      export SANDERLING_CHROMIUM
+      export "$variable=$(command -v "$name")"
       return
     fi
   done
   return 1
 }
 
-find_firefox() {
-  local name
-  for name in "${SANDERLING_FIREFOX:-}" firefox-esr firefox; do
-    if [[ -n $name ]] && have "$name"; then
-      SANDERLING_FIREFOX=$(command -v "$name")
-      export SANDERLING_FIREFOX
-      return
-    fi
-  done
-  return 1
-}
+find_chromium() { find_browser SANDERLING_CHROMIUM chromium chromium-browser google-chrome-stable google-chrome; }
+
+find_firefox() { find_browser SANDERLING_FIREFOX firefox-esr firefox; }
 
 # ---- steps ----
 
