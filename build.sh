@@ -16,6 +16,7 @@ CACHE_MARKER=.sanderling-cache
 OUT=$ROOT/build
 STAMPS=$OUT/stamps
 WASM_OUT=$ROOT/www/pkg/wasm
+WASM_TEST_OUT=$OUT/wasm-operations
 EDGE_COMPONENT=$OUT/sanderling-edge.wasm
 export SANDERLING_COMPONENT=$EDGE_COMPONENT
 # .ci/run sets this: a build that would change Cargo.lock is then an error.
@@ -188,17 +189,21 @@ require_wasm_toolchain() {
   3. on Debian or Ubuntu, as root: apt-get install $DEBIAN_WASM_PACKAGES"
 }
 
-cargo_wasm() { # cargo arguments... ; flags for the target are in .cargo/config.toml, which RUSTFLAGS would hide
+# Flags for the target are in .cargo/config.toml, which RUSTFLAGS would hide. A trap in wasm tells nobody where it was, so places in
+# sources, with the paths of the machine that builds, are left out: three kilobytes of a page's download. The compiler calls
+# that option unstable.
+WASM_CONFIG='target.wasm32-unknown-unknown.rustflags=["-Zlocation-detail=none"]'
+cargo_wasm() { # cargo arguments...
   case $WASM_TOOLCHAIN in
     sysroot)
-      env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR="$WASM_TARGET_DIR" \
-        cargo "$@" 8>&- 9>&-
+      env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR="$WASM_TARGET_DIR" RUSTC_BOOTSTRAP=1 \
+        cargo "$@" --config "$WASM_CONFIG" 8>&- 9>&-
       ;;
     debian)
       env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER CARGO_TARGET_DIR="$WASM_TARGET_DIR" \
         RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="wasm-ld-$DEBIAN_LLD" \
-        /usr/bin/cargo "$@" -Zbuild-std=std,panic_abort 8>&- 9>&-
+        /usr/bin/cargo "$@" --config "$WASM_CONFIG" -Zbuild-std=std,panic_abort 8>&- 9>&-
       ;;
   esac
 }
@@ -269,7 +274,7 @@ step_wasm() {
   hash=$(hash_of Cargo.toml Cargo.lock .cargo crates/sanderling-{types,sketch,kernels,core,tract,wasm,edge} crates/xtask)
   hash="$hash $(wasm_toolchain_version)"
   if is_current wasm "$hash" "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{relaxed,scalar}_bg.wasm \
-    "$EDGE_COMPONENT"; then
+    "$WASM_TEST_OUT" "$EDGE_COMPONENT"; then
     note "up to date"
   else
     build_wasm
@@ -281,19 +286,12 @@ step_wasm() {
 build_wasm() { # sanderling-wasm with the slim runtime, for three kinds of machine, and with the full one
   local built=$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm
   claim_targets
-  note "cargo build: sanderling-wasm, slim"
-  # shellcheck disable=SC2086 # LOCKED is empty or one flag
-  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm
-  cp "$built/sanderling_wasm.wasm" "$built/slim.wasm"
-  note "cargo build: sanderling-wasm, slim, with relaxed SIMD"
-  # shellcheck disable=SC2086
-  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm --features sanderling-wasm/relaxed
-  cp "$built/sanderling_wasm.wasm" "$built/relaxed.wasm"
-  note "cargo build: sanderling-wasm, slim, without SIMD"
-  # shellcheck disable=SC2086
-  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm \
-    --config 'target.wasm32-unknown-unknown.rustflags=["-Ctarget-feature=-simd128"]'
-  cp "$built/sanderling_wasm.wasm" "$built/scalar.wasm"
+  local variant
+  # The slim runtime for three kinds of machine, and the same with what tests ask of it.
+  for variant in wasm relaxed scalar; do
+    build_slim "$variant" "$built/$variant.wasm"
+    build_slim "$variant" "$built/$variant-operations.wasm" operations
+  done
   note "cargo build: sanderling-wasm, full; sanderling-edge"
   # shellcheck disable=SC2086
   cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm -p sanderling-edge \
@@ -302,22 +300,38 @@ build_wasm() { # sanderling-wasm with the slim runtime, for three kinds of machi
   # shellcheck disable=SC2086
   cargo build $LOCKED -q -p xtask
   note "bindings and component"
-  rm -rf "$WASM_OUT"
-  mkdir -p "$WASM_OUT" "$OUT"
-  "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/slim.wasm" --name sanderling_wasm --out-dir "$WASM_OUT"
+  rm -rf "$WASM_OUT" "$WASM_TEST_OUT"
+  mkdir -p "$WASM_OUT" "$WASM_TEST_OUT" "$OUT"
+  bind_slim "" "$WASM_OUT"
+  bind_slim -operations "$WASM_TEST_OUT"
   "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/sanderling_wasm.wasm" --name sanderling_full --out-dir "$WASM_OUT"
-  local variant
-  for variant in relaxed scalar; do
-    "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/$variant.wasm" --name sanderling_wasm --out-dir "$OUT/$variant"
-    # One script serves all variants of the slim runtime.
-    cmp "$OUT/$variant/sanderling_wasm.js" "$WASM_OUT/sanderling_wasm.js" ||
-      die "the bindings of $variant.wasm are not those of the others"
-    mv "$OUT/$variant/sanderling_wasm_bg.wasm" "$WASM_OUT/sanderling_${variant}_bg.wasm"
-    rm -r "${OUT:?}/$variant"
-  done
   "$CARGO_TARGET_DIR/debug/xtask" component --input "$built/sanderling_edge.wasm" --output "$EDGE_COMPONENT"
   print_sizes "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{relaxed,scalar}_bg.wasm \
     "$EDGE_COMPONENT" >"$OUT/sizes.txt"
+}
+
+build_slim() { # variant, output, feature of sanderling-wasm
+  local features=${3:-} flags=()
+  case $1 in
+    relaxed) features=relaxed${features:+,$features} ;;
+    scalar) flags=(--config 'target.wasm32-unknown-unknown.rustflags=["-Ctarget-feature=-simd128"]') ;;
+  esac
+  note "cargo build: sanderling-wasm, slim, $1${3:+, with $3}"
+  # shellcheck disable=SC2086
+  cargo_wasm build $LOCKED --profile wasm --target wasm32-unknown-unknown -p sanderling-wasm --features "$features" "${flags[@]}"
+  cp "$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm/sanderling_wasm.wasm" "$2"
+}
+
+bind_slim() { # ending of the built files, output folder
+  local built=$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm variant
+  "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/wasm$1.wasm" --name sanderling_wasm --out-dir "$2"
+  for variant in relaxed scalar; do
+    "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/$variant$1.wasm" --name sanderling_wasm --out-dir "$OUT/$variant"
+    # One script serves all variants of the slim runtime.
+    cmp "$OUT/$variant/sanderling_wasm.js" "$2/sanderling_wasm.js" || die "the bindings of $variant.wasm are not those of the others"
+    mv "$OUT/$variant/sanderling_wasm_bg.wasm" "$2/sanderling_${variant}_bg.wasm"
+    rm -r "${OUT:?}/$variant"
+  done
 }
 
 print_sizes() { # files... : bytes raw, gzip -9, brotli -q 11

@@ -1,4 +1,4 @@
-// Runs operations through the packed npm package in one runtime:
+// Runs operations through the packed npm package, with engines that have them, in one runtime:
 // `node run-operations.mjs --runtime node|deno|bun|chromium|firefox|workerd --bundle DIR --operations FILE.json`.
 // Prints the outcomes as one JSON array on stdout; exits 1 when the runtime itself fails.
 import { readFile } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import { openChromium } from './lib/chromium.mjs';
 import { openDeno } from './lib/deno.mjs';
 import { openFirefox } from './lib/firefox.mjs';
 import { openNode } from './lib/node.mjs';
-import { installPacked } from './lib/packed.mjs';
+import { installForOperations } from './lib/packed.mjs';
 import { openWorkerd } from './lib/workerd.mjs';
 
 const RUNTIMES = {
@@ -23,7 +23,7 @@ if (open === undefined) {
   console.error(`--runtime is ${runtime}; expected one of ${Object.keys(RUNTIMES).join(', ')}`);
   process.exit(2);
 }
-const opened = await open({ project: await installPacked(), bundle });
+const opened = await open({ project: await installForOperations(), bundle });
 try {
   const outcomes = await opened.run(JSON.parse(await readFile(operations, 'utf8')));
   process.stdout.write(`${JSON.stringify(outcomes)}\n`);

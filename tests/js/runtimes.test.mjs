@@ -12,6 +12,8 @@ import { findBrowser } from '../../www/tools/browser.mjs';
 import { readBundle } from './lib/bundle.mjs';
 import { openPage } from './lib/chromium.mjs';
 import { openFixture } from './lib/fixture.mjs';
+import { openNode } from './lib/node.mjs';
+import { installForOperations } from './lib/packed.mjs';
 import { BUILD, PROGRAM } from './lib/paths.mjs';
 import { bundleWorker, startWorkerd } from './lib/workerd.mjs';
 
@@ -110,8 +112,10 @@ test('encoder and scan alone give what the engine retrieves, and go on where a s
   const [found, scores] = engine.retrieve(rows, 20);
   assert.equal(found.length, 20);
   assert.ok(scores.every((score, at) => at === 0 || score <= scores[at - 1]));
-  const { ok: { query } } = engine.runOperation({ op: 'encode', item_ids: itemIds.slice(0, 6) });
-  const { ok: { candidates } } = engine.runOperation({ op: 'retrieve', query, k: 20 });
+  const project = await installForOperations();
+  const node = await openNode({ project, bundle: fixture.bundle });
+  const [{ ok: { query } }] = await node.run([{ op: 'encode', item_ids: itemIds.slice(0, 6) }]);
+  const [{ ok: { candidates } }] = await node.run([{ op: 'retrieve', query, k: 20 }]);
   assert.deepEqual([...found].map((row) => engine.itemId(row)), candidates.map(({ item_id: id }) => id));
   engine.retrieve(rows.slice(0, 3), 20);
   assert.deepEqual(engine.retrieve(rows, 20), [found, scores]);

@@ -13,8 +13,15 @@ use crate::{ItemTable, NeighbourTable, PackedVocabulary, TreeEnsemble};
 /// The bytes of a bundle folder by file name, with `manifest.json` and, if signed, `manifest.sig`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BundleFiles {
-    files: BTreeMap<String, Vec<u8>>,
-    digests: BTreeMap<String, Sha256Hash>,
+    /// By ascending name.
+    files: Vec<File>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    name: String,
+    bytes: Vec<u8>,
+    digest: Option<Sha256Hash>,
 }
 
 impl BundleFiles {
@@ -26,47 +33,56 @@ impl BundleFiles {
 
     /// Adds a file, or replaces the one of the same name.
     pub fn insert(&mut self, name: impl Into<String>, bytes: Vec<u8>) {
-        let name = name.into();
-        self.digests.remove(&name);
-        self.files.insert(name, bytes);
+        let file = File { name: name.into(), bytes, digest: None };
+        match self.find(&file.name) {
+            Ok(at) => self.files[at] = file,
+            Err(at) => self.files.insert(at, file),
+        }
     }
 
-    /// Believes the host in what the SHA-256 of these very bytes is, for hosts whose own implementation is faster: a
-    /// browser hashes with instructions that wasm does not have.
-    #[must_use]
-    pub fn with_digests(self, digests: BTreeMap<String, Sha256Hash>) -> Self {
-        Self { digests, ..self }
+    /// Believes the host in what the SHA-256 of the bytes of a file is, for hosts whose own implementation is faster: a
+    /// browser hashes with instructions that wasm does not have. A file that is not there is ignored.
+    pub fn set_digest(&mut self, name: &str, digest: Sha256Hash) {
+        if let Ok(at) = self.find(name) {
+            self.files[at].digest = Some(digest);
+        }
+    }
+
+    fn find(&self, name: &str) -> std::result::Result<usize, usize> {
+        self.files.binary_search_by(|file| file.name.as_str().cmp(name))
     }
 
     fn digest(&self, name: &str, bytes: &[u8]) -> Sha256Hash {
-        self.digests.get(name).copied().unwrap_or_else(|| Sha256Hash::of(bytes))
+        let known = self.find(name).ok().and_then(|at| self.files[at].digest);
+        known.unwrap_or_else(|| Sha256Hash::of(bytes))
     }
 
     /// Takes a file out, if it is there.
-    pub fn remove(&mut self, name: &str) {
-        self.digests.remove(name);
-        self.files.remove(name);
+    pub fn remove(&mut self, name: &str) -> Option<Vec<u8>> {
+        self.find(name).ok().map(|at| self.files.remove(at).bytes)
     }
 
     /// The bytes of a file.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.files.get(name).map(Vec::as_slice)
+        self.find(name).ok().map(|at| self.files[at].bytes.as_slice())
     }
 
     /// Names and bytes, by ascending name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        self.files.iter().map(|file| (file.name.as_str(), file.bytes.as_slice()))
     }
 
     fn take(&mut self, name: &str) -> Result<Vec<u8>> {
-        self.files.remove(name).ok_or_else(|| missing(name))
+        self.remove(name).ok_or_else(|| missing(name))
     }
 }
 
 impl From<BTreeMap<String, Vec<u8>>> for BundleFiles {
     fn from(files: BTreeMap<String, Vec<u8>>) -> Self {
-        Self { files, digests: BTreeMap::new() }
+        // Names of a map ascend.
+        let file = |(name, bytes)| File { name, bytes, digest: None };
+        Self { files: files.into_iter().map(file).collect() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which items may be recommended in a session: those that the encoder's query is near to, the
 //! neighbours of the session's items, or both.
 
-use sanderling_types::{Code, Error, ItemIndex, Result, Source};
+use sanderling_types::{Code, Error, ItemIndex, Result, Source, sorted_positions};
 
 use crate::order::by_score;
 use crate::retrieve::top_scored;
@@ -114,6 +114,7 @@ fn union(
             }
         }
     }
-    out.sort_by(|a, b| by_score((a.score, a.item), (b.score, b.item)));
-    out
+    let scored = |at: usize| (out[at].score, out[at].item);
+    let order = sorted_positions(out.len(), &|a, b| by_score(scored(a), scored(b)));
+    order.into_iter().map(|at| out[at]).collect()
 }

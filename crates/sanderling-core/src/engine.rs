@@ -2,7 +2,7 @@
 
 use sanderling_types::{
     Code, Error, Fault, FaultCode, FileRole, ItemId, ItemIndex, Manifest, Reason, Recommendation, Request,
-    Response, Result, Rules, Source,
+    Response, Result, Rules, Source, quoted, sorted_positions,
 };
 
 use crate::deadline::Deadline;
@@ -329,8 +329,7 @@ impl Engine {
     /// [`Code::UnknownItem`].
     pub fn similar(&self, item_id: &ItemId, limit: u32) -> Result<Vec<Recommendation>> {
         let item = self.bundle.item_index(item_id).ok_or_else(|| {
-            Error::new(Code::UnknownItem, "the item is not in this bundle")
-                .found(format!("{:?}", item_id.as_str()))
+            Error::new(Code::UnknownItem, "the item is not in this bundle").found(quoted(item_id.as_str()))
         })?;
         let limit = limit.min(self.bundle.manifest().limits.max_limit) as usize;
         let candidates = self.similar_candidates(item, limit);
@@ -420,13 +419,13 @@ impl Engine {
     ) -> (Vec<usize>, Option<Vec<Explored>>) {
         let rules = &request.rules;
         let items: Vec<ItemIndex> = ranking.candidates.iter().map(|candidate| candidate.item).collect();
-        let mut ordered: Vec<usize> = (0..items.len()).collect();
         let added = policy::boosts(&self.bundle, &rules.boosts, &items);
         let scores: Vec<f32> =
             ranking.scores.iter().zip(&added).map(|(score, added)| score + added).collect();
-        if !rules.boosts.is_empty() {
-            ordered.sort_by(|a, b| score_descending(scores[*a], scores[*b]));
-        }
+        let ordered = match rules.boosts.is_empty() {
+            true => (0..items.len()).collect(),
+            false => sorted_positions(items.len(), &|a, b| score_descending(scores[a], scores[b])),
+        };
         let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
         let mut cap = policy::CategoryCap::new(self.bundle.vocabulary(), cap);
         let diversity = rules.diversity.unwrap_or(0.0);
@@ -486,11 +485,10 @@ struct List {
 
 fn reorder(candidates: &[Candidate], scores: &[f32], features: &[f32]) -> Ranking {
     let num_features = features.len() / candidates.len().max(1);
-    let mut order: Vec<usize> = (0..candidates.len()).collect();
-    order.sort_by(|a, b| {
-        score_descending(scores[*a], scores[*b])
-            .then(score_descending(candidates[*a].score, candidates[*b].score))
-            .then(candidates[*a].item.cmp(&candidates[*b].item))
+    let order = sorted_positions(candidates.len(), &|a, b| {
+        score_descending(scores[a], scores[b])
+            .then(score_descending(candidates[a].score, candidates[b].score))
+            .then(candidates[a].item.cmp(&candidates[b].item))
     });
     let rows = order.iter().map(|at| &features[at * num_features..(at + 1) * num_features]);
     Ranking {

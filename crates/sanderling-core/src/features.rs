@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use sanderling_types::{Code, Error, FeatureKind, FeatureSpec, ItemIndex, Result};
+use sanderling_types::{Code, Error, FeatureKind, FeatureSpec, ItemIndex, Result, quoted, sorted_positions};
 
 use crate::items::Direction;
 use crate::{Candidate, ItemTable, PackedVocabulary, SessionView};
@@ -99,7 +99,10 @@ impl FeatureEncoder {
             ) {
                 return Err(Error::new(
                     Code::IncompatibleFeatures,
-                    format!("feature {:?} is of a kind that this engine does not compute", feature.name),
+                    format!(
+                        "feature {} is of a kind that this engine does not compute",
+                        quoted(&feature.name)
+                    ),
                 ));
             }
         }
@@ -152,9 +155,10 @@ impl FeatureEncoder {
         now: i64,
     ) -> Shared<'a> {
         let affinities = self.columns.iter().filter(|(kind, _)| *kind == FeatureKind::CategoryAffinity);
+        let newest_first: Vec<ItemIndex> = session.items().iter().rev().map(|known| known.item).collect();
+        let by_item = sorted_positions(newest_first.len(), &|a, b| newest_first[a].cmp(&newest_first[b]));
         let mut steps_since: Vec<(ItemIndex, u32)> =
-            session.items().iter().rev().zip(0..).map(|(known, steps)| (known.item, steps)).collect();
-        steps_since.sort_unstable();
+            by_item.into_iter().map(|steps| (newest_first[steps], steps as u32)).collect();
         steps_since.dedup_by_key(|(item, _)| *item);
         let seconds_of_day = now.rem_euclid(SECONDS_PER_DAY);
         Shared {

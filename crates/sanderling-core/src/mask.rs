@@ -20,6 +20,16 @@ impl Mask {
         mask
     }
 
+    /// Keeps only `kept` of `len` items; those out of range are ignored.
+    #[must_use]
+    pub fn of(len: usize, kept: impl IntoIterator<Item = ItemIndex>) -> Self {
+        let mut words = vec![0; len.div_ceil(64)];
+        for row in kept.into_iter().map(ItemIndex::row).filter(|row| *row < len) {
+            words[row / 64] |= 1 << (row % 64);
+        }
+        Self { words, len }
+    }
+
     /// Number of items, kept or not.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -87,6 +97,12 @@ mod tests {
             mask.drop_item(ItemIndex(1000));
             assert_eq!(mask.num_kept(), len.saturating_sub(1));
         }
+    }
+
+    #[test]
+    fn only_what_is_named_is_kept() {
+        let mask = Mask::of(70, [3, 69, 70, 3, 1000].map(ItemIndex));
+        assert_eq!(mask.kept().map(|item| item.0).collect::<Vec<_>>(), [3, 69]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an engine remembers from one request to the next.
 
-use sanderling_types::{Code, Error, ItemIndex, Result, Sha256Hash};
+use sanderling_types::{Code, Error, ItemIndex, Result, Sha256Hash, float_text};
 
 use crate::deadline::StepCosts;
 use crate::{ItemTable, Memory, Scorer};
@@ -78,7 +78,7 @@ pub(crate) fn check_output(what: &str, output: &[f32], expected: usize) -> Resul
     match output.iter().find(|value| !value.is_finite()) {
         Some(value) => {
             Err(Error::new(Code::InferenceFailed, format!("{what} gave a value that is not finite"))
-                .found(value))
+                .found(float_text(*value)))
         }
         None => Ok(()),
     }

@@ -1,8 +1,8 @@
 //! The neighbour table: int8 weights from item to item, and how they add up over a session.
 
-use std::collections::BTreeSet;
+use std::fmt;
 
-use sanderling_types::{Code, Error, ItemIndex, Result};
+use sanderling_types::{Code, Error, ItemIndex, Result, float_text};
 
 const MAGIC: &[u8; 4] = b"SNDN";
 const VERSION: u16 = 1;
@@ -29,14 +29,13 @@ impl Combination {
     /// newest distinct ones, each counting `decay` times what the one after it does.
     #[must_use]
     pub fn sources(self, newest_first: impl IntoIterator<Item = ItemIndex>) -> Vec<SessionSource> {
-        let mut seen = BTreeSet::new();
         let mut factor = 1.0f32;
-        let mut out = Vec::new();
+        let mut out: Vec<SessionSource> = Vec::new();
         for item in newest_first {
             if out.len() >= usize::from(self.max_sources) {
                 break;
             }
-            if seen.insert(item) {
+            if out.iter().all(|(known, _)| *known != item) {
                 out.push((item, factor));
                 factor *= self.decay;
             }
@@ -49,6 +48,12 @@ impl Combination {
             && self.decay.is_normal()
             && self.decay > 0.0
             && self.decay <= 1.0
+    }
+}
+
+impl fmt::Display for Combination {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} sources, a decay of {}", self.max_sources, float_text(self.decay))
     }
 }
 
@@ -86,7 +91,7 @@ impl NeighbourTable {
         if !combination.is_valid() || rows.len() > Self::MAX_ITEMS {
             return Err(argument("the neighbour table's size or combination is out of range")
                 .expected(format!("at most {} rows, 1 to 1024 sources, a decay in (0, 1]", Self::MAX_ITEMS))
-                .found(format!("{} rows, {combination:?}", rows.len())));
+                .found(format!("{} rows, {combination}", rows.len())));
         }
         let mut table = Self {
             combination,
@@ -213,7 +218,7 @@ impl NeighbourTable {
         if !combination.is_valid() || num_items as usize > Self::MAX_ITEMS {
             return Err(invalid("neighbours.bin declares what this engine does not read")
                 .expected(format!("1 to 1024 sources, a decay in (0, 1], at most {} items", Self::MAX_ITEMS))
-                .found(format!("{combination:?}, {num_items} items")));
+                .found(format!("{combination}, {num_items} items")));
         }
         // Every weight takes a byte of its own and at least one of its item.
         let least =
@@ -339,7 +344,7 @@ fn decode_scales(scales: &[u8], ends: &[u32]) -> Result<Vec<f32>> {
         if !scale_ok {
             return Err(invalid(format!("neighbours.bin row {row} has a bad scale"))
                 .expected(if empty { "0 in a row without weights" } else { "a normal number under 1e30" })
-                .found(scale));
+                .found(float_text(*scale)));
         }
         start = *end;
     }
@@ -415,7 +420,7 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::NeighboursInvalid, message)
 }
 
-fn too_short(least: impl std::fmt::Display, found: usize) -> Error {
+fn too_short(least: impl fmt::Display, found: usize) -> Error {
     invalid("neighbours.bin ends early")
         .expected(format!("at least {least} bytes"))
         .found(format!("{found} bytes"))

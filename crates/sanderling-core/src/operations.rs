@@ -6,11 +6,10 @@
 
 use sanderling_sketch::Histogram;
 use sanderling_types::{
-    Code, Error, ItemId, ItemIndex, Recommendation, Report, Request, Response, Result, Rules,
-    SessionInteraction, Source,
+    Code, Error, Fields, FromJson, ItemId, ItemIndex, Mismatch, Recommendation, Report, Request, Response,
+    Result, SessionInteraction, Source, read_json,
 };
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::candidates::neighbour_scores;
 use crate::{Candidate, Engine, Mask, SessionView, Telemetry, policy};
@@ -44,27 +43,47 @@ struct Refused {
     error: Error,
 }
 
-#[derive(Deserialize)]
-struct Name {
-    op: Option<String>,
+fn dispatch(engine: &Engine, operation: &str) -> Result<String> {
+    let arguments = read_json(operation.as_bytes(), Code::InvalidArgument, WHAT, Fields::of)?;
+    let mut arguments = Arguments(arguments);
+    let name: Option<String> = arguments.take("op")?;
+    match name.as_deref() {
+        Some("recommend") => done(recommend(engine, arguments)),
+        Some("similar") => done(similar(engine, arguments)),
+        Some("encode") => done(encode(engine, arguments)),
+        Some("features") => done(features(engine, arguments)),
+        Some("retrieve") => done(retrieve(engine, arguments)),
+        Some("rank") => done(rank(engine, arguments)),
+        Some("policy") => done(apply_policy(engine, arguments)),
+        Some("sketch") => done(sketch(engine, arguments)),
+        Some("report") => done(report(engine, arguments)),
+        Some("decode_report") => done(decode_report(arguments)),
+        _ => Err(Error::new(Code::InvalidArgument, "the operation is not known")
+            .found(name.unwrap_or_else(|| operation.chars().take(80).collect()))),
+    }
 }
 
-fn dispatch(engine: &Engine, operation: &str) -> Result<String> {
-    let name: Name = parsed(operation)?;
-    match name.op.as_deref() {
-        Some("recommend") => done(Ok(recommend(engine, &parsed(operation)?))),
-        Some("similar") => done(similar(engine, &parsed(operation)?)),
-        Some("encode") => done(encode(engine, &parsed(operation)?)),
-        Some("features") => done(features(engine, &parsed(operation)?)),
-        Some("retrieve") => done(retrieve(engine, &parsed(operation)?)),
-        Some("rank") => done(rank(engine, &parsed(operation)?)),
-        Some("policy") => done(apply_policy(engine, &parsed(operation)?)),
-        Some("sketch") => done(sketch(engine, &parsed(operation)?)),
-        Some("report") => done(report(engine, &parsed(operation)?)),
-        Some("decode_report") => done(decode_report(&parsed(operation)?)),
-        _ => Err(Error::new(Code::InvalidArgument, "the operation is not known")
-            .found(name.op.unwrap_or_else(|| operation.chars().take(80).collect()))),
+const WHAT: &str = "the operation";
+
+/// What an operation is asked with.
+struct Arguments<'a>(Fields<'a>);
+
+impl Arguments<'_> {
+    fn take<T: FromJson>(&mut self, name: &'static str) -> Result<T> {
+        self.0.take(name).map_err(refused)
     }
+
+    fn take_list<T: FromJson>(&mut self, name: &'static str) -> Result<Vec<T>> {
+        self.0.take_or(name, Vec::new()).map_err(refused)
+    }
+
+    fn finish(self) -> Result<()> {
+        self.0.finish().map_err(refused)
+    }
+}
+
+fn refused(wrong: Mismatch) -> Error {
+    wrong.into_error(Code::InvalidArgument, WHAT)
 }
 
 fn done(answer: Result<impl Serialize>) -> Result<String> {
@@ -78,14 +97,6 @@ fn to_text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("an answer encodes")
 }
 
-fn parsed<T: DeserializeOwned>(operation: &str) -> Result<T> {
-    serde_json::from_str(operation).map_err(|error| {
-        Error::new(Code::InvalidArgument, "the operation has wrong arguments")
-            .found(&error)
-            .source_error(error)
-    })
-}
-
 fn lookup(engine: &Engine, ids: &[ItemId]) -> Result<Vec<ItemIndex>> {
     let unknown = |id: &ItemId| Error::new(Code::UnknownItem, "the item is not in this bundle").found(id);
     ids.iter().map(|id| engine.bundle().item_index(id).ok_or_else(|| unknown(id))).collect()
@@ -95,35 +106,20 @@ fn ids(engine: &Engine, items: impl Iterator<Item = ItemIndex>) -> Vec<&str> {
     items.filter_map(|item| engine.bundle().item_id(item)).collect()
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct Recommend {
-    op: String,
-    request: Request,
-}
-
 #[derive(Serialize)]
 struct Recommended<'a> {
     response: Response,
     observations: Vec<(&'a str, usize)>,
 }
 
-fn recommend<'a>(engine: &'a Engine, arguments: &Recommend) -> Recommended<'a> {
-    let outcome = engine.recommend(&arguments.request);
+fn recommend<'a>(engine: &'a Engine, mut arguments: Arguments<'_>) -> Result<Recommended<'a>> {
+    let request = arguments.take("request")?;
+    arguments.finish()?;
+    let outcome = engine.recommend(&request);
     let fields = &engine.bundle().baseline().fields;
     let observations = outcome.observations.iter();
     let named = observations.map(|observed| (fields[observed.field].name.as_str(), observed.bin));
-    Recommended { observations: named.collect(), response: outcome.response }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct Similar {
-    op: String,
-    item_id: ItemId,
-    limit: u32,
+    Ok(Recommended { observations: named.collect(), response: outcome.response })
 }
 
 #[derive(Serialize)]
@@ -131,16 +127,10 @@ struct Similars {
     recommendations: Vec<Recommendation>,
 }
 
-fn similar(engine: &Engine, arguments: &Similar) -> Result<Similars> {
-    Ok(Similars { recommendations: engine.similar(&arguments.item_id, arguments.limit)? })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct Encode {
-    op: String,
-    item_ids: Vec<ItemId>,
+fn similar(engine: &Engine, mut arguments: Arguments<'_>) -> Result<Similars> {
+    let (item_id, limit) = (arguments.take("item_id")?, arguments.take("limit")?);
+    arguments.finish()?;
+    Ok(Similars { recommendations: engine.similar(&item_id, limit)? })
 }
 
 #[derive(Serialize)]
@@ -148,20 +138,10 @@ struct Encoded {
     query: Vec<f32>,
 }
 
-fn encode(engine: &Engine, arguments: &Encode) -> Result<Encoded> {
-    Ok(Encoded { query: engine.encode(&lookup(engine, &arguments.item_ids)?)? })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct Features {
-    op: String,
-    session: Vec<SessionInteraction>,
-    item_ids: Vec<ItemId>,
-    /// Retrieval scores of `item_ids`.
-    scores: Vec<f32>,
-    now: i64,
+fn encode(engine: &Engine, mut arguments: Arguments<'_>) -> Result<Encoded> {
+    let item_ids: Vec<ItemId> = arguments.take("item_ids")?;
+    arguments.finish()?;
+    Ok(Encoded { query: engine.encode(&lookup(engine, &item_ids)?)? })
 }
 
 #[derive(Serialize)]
@@ -169,19 +149,25 @@ struct FeatureRows {
     features: Vec<f32>,
 }
 
-fn features(engine: &Engine, arguments: &Features) -> Result<FeatureRows> {
-    let items = lookup(engine, &arguments.item_ids)?;
-    if items.len() != arguments.scores.len() {
+/// `scores` are retrieval scores of `item_ids`.
+fn features(engine: &Engine, mut arguments: Arguments<'_>) -> Result<FeatureRows> {
+    let session: Vec<SessionInteraction> = arguments.take("session")?;
+    let item_ids: Vec<ItemId> = arguments.take("item_ids")?;
+    let scores: Vec<f32> = arguments.take("scores")?;
+    let now = arguments.take("now")?;
+    arguments.finish()?;
+    let items = lookup(engine, &item_ids)?;
+    if items.len() != scores.len() {
         return Err(Error::new(Code::InvalidArgument, "scores do not match item_ids")
             .expected(items.len())
-            .found(arguments.scores.len()));
+            .found(scores.len()));
     }
-    let (session, _) = SessionView::resolve(&arguments.session, engine.bundle());
+    let (session, _) = SessionView::resolve(&session, engine.bundle());
     let near = neighbour_scores(engine.bundle(), &session);
     let neighbour_score = |item: ItemIndex| near.as_ref().map_or(0.0, |scores| scores[item.row()]);
     let candidates: Vec<Candidate> = items
         .into_iter()
-        .zip(&arguments.scores)
+        .zip(&scores)
         .map(|(item, score)| Candidate {
             item,
             score: *score,
@@ -190,19 +176,8 @@ fn features(engine: &Engine, arguments: &Features) -> Result<FeatureRows> {
         })
         .collect();
     let items = engine.bundle().items();
-    let features = engine.feature_encoder().encode(&session, &candidates, items, arguments.now);
+    let features = engine.feature_encoder().encode(&session, &candidates, items, now);
     Ok(FeatureRows { features })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct Retrieve {
-    op: String,
-    query: Vec<f32>,
-    k: u32,
-    #[serde(default)]
-    exclude: Vec<ItemId>,
 }
 
 #[derive(Serialize)]
@@ -216,18 +191,22 @@ struct Listed<'a> {
     score: f32,
 }
 
-fn retrieve<'a>(engine: &'a Engine, arguments: &Retrieve) -> Result<Retrieved<'a>> {
+fn retrieve<'a>(engine: &'a Engine, mut arguments: Arguments<'_>) -> Result<Retrieved<'a>> {
+    let query: Vec<f32> = arguments.take("query")?;
+    let k: usize = arguments.take("k")?;
+    let exclude: Vec<ItemId> = arguments.take_list("exclude")?;
+    arguments.finish()?;
     let dim = engine.bundle().manifest().shapes.dim as usize;
-    if arguments.query.len() != dim {
+    if query.len() != dim {
         return Err(Error::new(Code::InvalidArgument, "the query has the wrong length")
             .expected(dim)
-            .found(arguments.query.len()));
+            .found(query.len()));
     }
     let mut mask = Mask::all(engine.bundle().vocabulary().len());
-    for item in lookup(engine, &arguments.exclude)? {
+    for item in lookup(engine, &exclude)? {
         mask.drop_item(item);
     }
-    let candidates = engine.retrieve(&arguments.query, arguments.k as usize, &mask);
+    let candidates = engine.retrieve(&query, k, &mask);
     let listed = |candidate: &Candidate| Listed {
         item_id: engine.bundle().item_id(candidate.item),
         score: candidate.score,
@@ -235,34 +214,16 @@ fn retrieve<'a>(engine: &'a Engine, arguments: &Retrieve) -> Result<Retrieved<'a
     Ok(Retrieved { candidates: candidates.iter().map(listed).collect() })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct Rank {
-    op: String,
-    features: Vec<f32>,
-    num_candidates: usize,
-}
-
 #[derive(Serialize)]
 struct Scores {
     scores: Vec<f32>,
 }
 
-fn rank(engine: &Engine, arguments: &Rank) -> Result<Scores> {
-    Ok(Scores { scores: engine.rank(&arguments.features, arguments.num_candidates)? })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct ApplyPolicy {
-    op: String,
-    session: Vec<SessionInteraction>,
-    rules: Rules,
-    /// Items in the order in which the ranker would give them.
-    item_ids: Vec<ItemId>,
-    limit: u32,
+fn rank(engine: &Engine, mut arguments: Arguments<'_>) -> Result<Scores> {
+    let features: Vec<f32> = arguments.take("features")?;
+    let num_candidates = arguments.take("num_candidates")?;
+    arguments.finish()?;
+    Ok(Scores { scores: engine.rank(&features, num_candidates)? })
 }
 
 #[derive(Serialize)]
@@ -270,28 +231,21 @@ struct Kept<'a> {
     item_ids: Vec<&'a str>,
 }
 
-fn apply_policy<'a>(engine: &'a Engine, arguments: &ApplyPolicy) -> Result<Kept<'a>> {
+/// `item_ids` are in the order in which the ranker would give them.
+fn apply_policy<'a>(engine: &'a Engine, mut arguments: Arguments<'_>) -> Result<Kept<'a>> {
+    let session: Vec<SessionInteraction> = arguments.take("session")?;
+    let rules = arguments.take("rules")?;
+    let item_ids: Vec<ItemId> = arguments.take("item_ids")?;
+    let limit: usize = arguments.take("limit")?;
+    arguments.finish()?;
     let bundle = engine.bundle();
-    let (session, _) = SessionView::resolve(&arguments.session, bundle);
-    let mask = policy::mask(bundle, &session, &arguments.rules);
-    let mut items = lookup(engine, &arguments.item_ids)?;
+    let (session, _) = SessionView::resolve(&session, bundle);
+    let mask = policy::mask(bundle, &session, &rules);
+    let mut items = lookup(engine, &item_ids)?;
     items.retain(|item| mask.keeps(*item));
-    let cap = policy::category_cap(&arguments.rules, &bundle.manifest().policy);
-    let limit = arguments.limit as usize;
+    let cap = policy::category_cap(&rules, &bundle.manifest().policy);
     let kept = policy::cap_categories(bundle.vocabulary(), items.iter().copied(), cap, limit);
     Ok(Kept { item_ids: ids(engine, kept.into_iter()) })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct Sketch {
-    op: String,
-    field: String,
-    #[serde(default)]
-    values: Vec<f32>,
-    #[serde(default)]
-    labels: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -299,14 +253,17 @@ struct Sketched {
     counts: Vec<u64>,
 }
 
-fn sketch(engine: &Engine, arguments: &Sketch) -> Result<Sketched> {
-    let field = engine.bundle().baseline().field(&arguments.field);
-    let field = field.ok_or_else(|| {
-        Error::new(Code::UnknownField, "the baseline declares no such field").found(&arguments.field)
-    })?;
+fn sketch(engine: &Engine, mut arguments: Arguments<'_>) -> Result<Sketched> {
+    let name: String = arguments.take("field")?;
+    let (values, labels): (Vec<f32>, Vec<String>) =
+        (arguments.take_list("values")?, arguments.take_list("labels")?);
+    arguments.finish()?;
+    let field = engine.bundle().baseline().field(&name);
+    let field = field
+        .ok_or_else(|| Error::new(Code::UnknownField, "the baseline declares no such field").found(&name))?;
     let mut histogram = Histogram::new(field.bins.num_bins());
-    let bins = arguments.values.iter().map(|value| field.bins.bin_of_value(*value));
-    let bins = bins.chain(arguments.labels.iter().map(|label| field.bins.bin_of_label(label)));
+    let bins = values.iter().map(|value| field.bins.bin_of_value(*value));
+    let bins = bins.chain(labels.iter().map(|label| field.bins.bin_of_label(label)));
     for bin in bins {
         let out_of_range = || Error::new(Code::BinOutOfRange, "the field has no bin for a value");
         histogram.record(bin.ok_or_else(out_of_range)?)?;
@@ -314,50 +271,35 @@ fn sketch(engine: &Engine, arguments: &Sketch) -> Result<Sketched> {
     Ok(Sketched { counts: histogram.counts().to_vec() })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct MakeReport {
-    op: String,
-    requests: Vec<Request>,
-    #[serde(default)]
-    positions: Vec<Option<u32>>,
-    #[serde(default)]
-    item_ids: Vec<ItemId>,
-    window_start: i64,
-    seed: [u8; 32],
-    report_id: [u8; 16],
-}
-
 #[derive(Serialize)]
 struct Reported {
     report: Report,
 }
 
-fn report(engine: &Engine, arguments: &MakeReport) -> Result<Reported> {
+fn report(engine: &Engine, mut arguments: Arguments<'_>) -> Result<Reported> {
+    let requests: Vec<Request> = arguments.take("requests")?;
+    let positions: Vec<Option<u32>> = arguments.take_list("positions")?;
+    let item_ids: Vec<ItemId> = arguments.take_list("item_ids")?;
+    let window_start = arguments.take("window_start")?;
+    let (seed, report_id) = (arguments.take("seed")?, arguments.take("report_id")?);
+    arguments.finish()?;
     let bundle = engine.bundle();
     let mut telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
-    for request in &arguments.requests {
+    for request in &requests {
         telemetry.record(&engine.recommend(request));
     }
-    for position in &arguments.positions {
+    for position in &positions {
         telemetry.record_outcome(*position);
     }
-    for item in lookup(engine, &arguments.item_ids)? {
+    for item in lookup(engine, &item_ids)? {
         telemetry.record_interaction(&bundle.category_names(item));
     }
-    let report = telemetry.build_report(arguments.window_start, arguments.seed, arguments.report_id)?;
+    let report = telemetry.build_report(window_start, seed, report_id)?;
     Ok(Reported { report })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "`op` is read before the others")]
-struct DecodeReport {
-    op: String,
-    text: String,
-}
-
-fn decode_report(arguments: &DecodeReport) -> Result<Reported> {
-    Ok(Reported { report: Report::decode(arguments.text.as_bytes())? })
+fn decode_report(mut arguments: Arguments<'_>) -> Result<Reported> {
+    let text: String = arguments.take("text")?;
+    arguments.finish()?;
+    Ok(Reported { report: Report::decode(text.as_bytes())? })
 }

@@ -1,7 +1,10 @@
 //! The vocabulary as a device holds it: read once, looked up ever after.
 
 use sanderling_kernels::columns;
-use sanderling_types::{Code, Error, ItemId, ItemIndex, Result, Vocabulary, VocabularyLayout as Layout};
+use sanderling_types::{
+    Code, Error, ItemId, ItemIndex, Result, Vocabulary, VocabularyLayout as Layout, float_text, quoted,
+    sorted_positions,
+};
 
 /// Texts one behind the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,38 +31,42 @@ impl Texts {
     }
 
     fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.bounds.windows(2).map(|pair| &self.text[pair[0] as usize..pair[1] as usize])
+        // Slicing would bring the text of its panic, a kilobyte of a page's download.
+        self.bounds
+            .windows(2)
+            .map(|pair| self.text.get(pair[0] as usize..pair[1] as usize).unwrap_or_default())
     }
 }
 
-/// Rows by their item ids: the hash of an id in the high half, its row in the low half, ascending by hash, then by id.
-/// Eight bytes an item; looking an id up compares texts only where hashes are equal.
+/// Rows by the hash of their ids, then by the ids. Four bytes an item; looking an id up hashes a few others again, and compares
+/// texts only where hashes are equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Rows(Vec<u64>);
+struct Rows(Vec<u32>);
 
 impl Rows {
-    fn new(ids: &Texts) -> Self {
+    /// The rows; or one whose id an earlier row has.
+    fn new(ids: &Texts) -> std::result::Result<Self, usize> {
         let mut keys = columns::rows_by_hash(ids.text.as_bytes(), &ids.bounds);
         let id = |key: &u64| ids.get(*key as u32 as usize);
         for same_hash in keys.chunk_by_mut(|a, b| *a >> 32 == *b >> 32).filter(|keys| keys.len() > 1) {
-            same_hash.sort_unstable_by(|a, b| id(a).cmp(&id(b)).then(a.cmp(b)));
+            let unsorted = same_hash.to_vec();
+            let order = |a: usize, b: usize| id(&unsorted[a]).cmp(&id(&unsorted[b]));
+            let sorted = sorted_positions(unsorted.len(), &order);
+            same_hash.iter_mut().zip(sorted).for_each(|(key, at)| *key = unsorted[at]);
+            if let Some(pair) = same_hash.windows(2).find(|pair| id(&pair[0]) == id(&pair[1])) {
+                return Err(pair[1] as u32 as usize);
+            }
         }
-        Self(keys)
+        Ok(Self(keys.into_iter().map(|key| key as u32).collect()))
     }
 
     fn find(&self, ids: &Texts, id: &str) -> Option<ItemIndex> {
-        let hash = u64::from(columns::hash(id.as_bytes()));
-        let order =
-            |key: &u64| (*key >> 32).cmp(&hash).then_with(|| ids.get(*key as u32 as usize).cmp(&Some(id)));
-        self.0.binary_search_by(order).ok().map(|at| ItemIndex(self.0[at] as u32))
-    }
-
-    /// A row whose id an earlier row has.
-    fn repeated(&self, ids: &Texts) -> Option<usize> {
-        let row = |key: u64| key as u32 as usize;
-        let is_repeat =
-            |pair: &&[u64]| pair[0] >> 32 == pair[1] >> 32 && ids.get(row(pair[0])) == ids.get(row(pair[1]));
-        self.0.windows(2).find(is_repeat).map(|pair| row(pair[1]))
+        let hash = columns::hash(id.as_bytes());
+        let order = |row: &u32| {
+            let other = ids.get(*row as usize).unwrap_or_default();
+            columns::hash(other.as_bytes()).cmp(&hash).then_with(|| other.cmp(id))
+        };
+        self.0.binary_search_by(order).ok().map(|at| ItemIndex(self.0[at]))
     }
 }
 
@@ -95,17 +102,17 @@ impl PackedVocabulary {
         }
         let (header, body) = Header::read(bytes)?;
         let packed = Columns { left: body }.read(&header);
-        let packed =
+        let mut packed =
             packed.ok_or_else(|| invalid("vocabulary.bin has texts that are not UTF-8 or not whole"))?;
+        packed.rows = Rows::new(&packed.ids).map_err(|row| {
+            let id = packed.ids.get(row).unwrap_or_default();
+            invalid(format!("vocabulary.bin names item {} twice", quoted(id)))
+        })?;
         packed.check()?;
         Ok(packed)
     }
 
     fn check(&self) -> Result<()> {
-        if let Some(row) = self.rows.repeated(&self.ids) {
-            let id = self.ids.get(row).unwrap_or_default();
-            return Err(invalid(format!("vocabulary.bin names item {id:?} twice")));
-        }
         if let Some(row) = columns::first_bad_list(&self.links, &self.link_bounds, self.categories.len()) {
             return Err(invalid(format!("vocabulary.bin row {row} has bad category indices")));
         }
@@ -113,7 +120,7 @@ impl PackedVocabulary {
         match self.prices.iter().position(|price| !is_price(price)) {
             Some(row) => Err(invalid(format!("vocabulary.bin row {row} has a bad price"))
                 .expected("a finite number of at least 0")
-                .found(self.prices[row])),
+                .found(float_text(self.prices[row]))),
             None => Ok(()),
         }
     }
@@ -313,7 +320,7 @@ impl<'a> Columns<'a> {
         let ids = Texts::decode(id_lengths, self.bytes(header.id_bytes)?)?;
         let categories = Texts::decode(name_lengths, self.bytes(header.category_bytes)?)?;
         (*link_bounds.last()? as usize == links.len()).then(|| PackedVocabulary {
-            rows: Rows::new(&ids),
+            rows: Rows::default(),
             ids,
             categories,
             links,
@@ -345,13 +352,12 @@ mod tests {
         assert_eq!(columns::hash(names[0].as_bytes()), columns::hash(names[2].as_bytes()));
         assert_eq!(columns::hash(names[3].as_bytes()), columns::hash(names[4].as_bytes()));
         let ids = texts(&names);
-        let rows = Rows::new(&ids);
+        let rows = Rows::new(&ids).expect("no repeats");
         for (row, id) in (0..).zip(names) {
             assert_eq!(rows.find(&ids, id), Some(ItemIndex(row)));
         }
         assert_eq!(rows.find(&ids, "b"), None);
-        assert_eq!(rows.repeated(&ids), None);
         let repeated = texts(&["costarring", "a", "liquid", "declinate", "macallums", "liquid"]);
-        assert_eq!(Rows::new(&repeated).repeated(&repeated), Some(5));
+        assert_eq!(Rows::new(&repeated), Err(5));
     }
 }

@@ -1,8 +1,6 @@
 //! The policy: which items may be listed, and how many of one category. Pure and deterministic.
 
-use std::collections::BTreeSet;
-
-use sanderling_types::{Boost, Filter, ItemIndex, Pin, PolicyDefaults, Rules};
+use sanderling_types::{Boost, Filter, ItemIndex, Pin, PolicyDefaults, Rules, sorted_positions};
 
 use crate::{Bundle, Mask, PackedVocabulary, SessionView};
 
@@ -13,8 +11,9 @@ use crate::{Bundle, Mask, PackedVocabulary, SessionView};
 pub fn mask(bundle: &Bundle, session: &SessionView, rules: &Rules) -> Mask {
     let mut mask = filter_mask(bundle.vocabulary(), &rules.filter);
     if !rules.only.is_empty() {
-        let wanted: BTreeSet<ItemIndex> = rules.only.iter().filter_map(|id| bundle.item_index(id)).collect();
-        mask.retain(|item| wanted.contains(&item));
+        let only = rules.only.iter().filter_map(|id| bundle.item_index(id));
+        let wanted = Mask::of(bundle.vocabulary().len(), only);
+        mask.retain(|item| wanted.keeps(item));
     }
     for item in rules.exclude.iter().filter_map(|id| bundle.item_index(id)) {
         mask.drop_item(item);
@@ -108,16 +107,16 @@ pub fn cap_categories(
 pub fn boosts(bundle: &Bundle, boosts: &[Boost], items: &[ItemIndex]) -> Vec<f32> {
     let mut added = vec![0.0; items.len()];
     for boost in boosts.iter().filter(|boost| !boost.add.is_nan()) {
-        let named: BTreeSet<ItemIndex> =
-            boost.item_ids.iter().filter_map(|id| bundle.item_index(id)).collect();
         let vocabulary = bundle.vocabulary();
+        let ids = boost.item_ids.iter();
+        let named = Mask::of(vocabulary.len(), ids.filter_map(|id| bundle.item_index(id)));
         let wanted: Vec<bool> =
             vocabulary.categories().map(|name| boost.categories.iter().any(|want| want == name)).collect();
         let in_category = |item: &ItemIndex| {
             vocabulary.categories_of(*item).iter().any(|category| wanted[usize::from(*category)])
         };
         for (added, item) in added.iter_mut().zip(items) {
-            if named.contains(item) || in_category(item) {
+            if named.keeps(*item) || in_category(item) {
                 *added += boost.add;
             }
         }
@@ -185,15 +184,21 @@ impl SplitMix {
 /// The pins of a request that are listed, by place (from 0): known items that are not excluded by name, each once.
 #[must_use]
 pub fn pins(bundle: &Bundle, rules: &Rules) -> Vec<(usize, ItemIndex)> {
-    let mut taken = BTreeSet::new();
+    let mut free = Mask::all(bundle.vocabulary().len());
     let excluded = |pin: &Pin| rules.exclude.contains(&pin.item_id);
     let known = rules.pins.iter().filter(|pin| !excluded(pin)).filter_map(|pin| {
         let item = bundle.item_index(&pin.item_id)?;
         Some(((pin.position as usize).saturating_sub(1), item))
     });
-    let mut pins: Vec<(usize, ItemIndex)> = known.filter(|(_, item)| taken.insert(*item)).collect();
-    pins.sort_by_key(|(place, _)| *place);
-    pins
+    let mut pins: Vec<(usize, ItemIndex)> = Vec::new();
+    for (place, item) in known {
+        if free.keeps(item) {
+            free.drop_item(item);
+            pins.push((place, item));
+        }
+    }
+    let order = sorted_positions(pins.len(), &|a, b| pins[a].0.cmp(&pins[b].0));
+    order.into_iter().map(|at| pins[at]).collect()
 }
 
 /// A list of at most `limit` in which each of `pinned`, in the order of their places, stands at its place, or as near

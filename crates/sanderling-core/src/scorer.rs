@@ -57,3 +57,13 @@ pub trait Runtime {
     /// large.
     fn scorer(&self, onnx: &[u8], role: FileRole, shapes: &Shapes) -> Result<Box<dyn Scorer>>;
 }
+
+/// A shape as people read it, such as `[1, 50, 64]`.
+pub(crate) fn shape_text(shape: &[usize]) -> String {
+    let mut out = String::from("[");
+    for side in shape {
+        out.push_str(if out.len() > 1 { ", " } else { "" });
+        out.push_str(&side.to_string());
+    }
+    out + "]"
+}

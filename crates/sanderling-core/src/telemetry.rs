@@ -6,9 +6,10 @@
 
 use sanderling_sketch::{Histogram, noise};
 use sanderling_types::{
-    Baseline, Code, Error, FORMAT_VERSION, Observation, Report, Result, Sha256Hash, TelemetryConstants,
+    Baseline, Code, Error, FORMAT_VERSION, Fields, FromJson, Json, Mismatch, Observation, Report, Result,
+    Sha256Hash, TelemetryConstants, json_object, quoted, sorted_positions,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::Outcome;
 use crate::observe::{FIELD_CATEGORY, Observed, observed_label, observed_position};
@@ -18,8 +19,7 @@ use crate::observe::{FIELD_CATEGORY, Observed, observed_label, observed_position
 const MAX_COUNT: u64 = 1 << 53;
 
 /// The counts of one window.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WindowCounts {
     /// Start of the window in Unix seconds, a multiple of the bundle's `window_seconds`; `None`
     /// until the first list, which brings the time.
@@ -29,10 +29,10 @@ pub struct WindowCounts {
     /// Counts `[num_bins]` of each field, in the order of the baseline's fields.
     pub fields: Vec<FieldCounts>,
 }
+json_object!(WindowCounts { window_start, num_lists, fields });
 
 /// The counts of one field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldCounts {
     /// Name of the field in the baseline.
     pub name: String,
@@ -40,9 +40,17 @@ pub struct FieldCounts {
     pub counts: Histogram,
 }
 
+impl FromJson for FieldCounts {
+    fn from_json(value: Json<'_>) -> std::result::Result<Self, Mismatch> {
+        let mut fields = Fields::of(value)?;
+        let name = fields.take("name")?;
+        let counts = Histogram::from_counts(fields.take("counts")?);
+        fields.finish().map(|()| Self { name, counts })
+    }
+}
+
 /// Everything that telemetry remembers between visits. Its size is bounded by the baseline's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TelemetryState {
     /// [`FORMAT_VERSION`].
     pub format_version: u32,
@@ -53,6 +61,7 @@ pub struct TelemetryState {
     /// The window before it, as long as the host has not taken its report; at most one is kept.
     pub closed: Option<WindowCounts>,
 }
+json_object!(TelemetryState { format_version, bundle_sha256, current, closed });
 
 /// Counts values in the bins of a bundle's baseline.
 #[derive(Debug, Clone)]
@@ -225,9 +234,10 @@ impl Telemetry {
         let found =
             closed.or(current.filter(|window| window.window_start.is_none_or(|start| start == window_start)));
         found.ok_or_else(|| {
-            let starts = self.closed.iter().chain(current).filter_map(|window| window.window_start);
+            let latest =
+                self.current.window_start.or(self.closed.as_ref().and_then(|closed| closed.window_start));
             Error::new(Code::InvalidArgument, "nothing was counted in this window")
-                .expected(starts.map(|start| start.to_string()).collect::<Vec<_>>().join(" or "))
+                .expected(latest.map_or("a window with counts".to_owned(), |start| start.to_string()))
                 .found(window_start)
         })
     }
@@ -265,8 +275,12 @@ impl WindowCounts {
         for (field, declared) in self.fields.iter().zip(&baseline.fields) {
             if field.name != declared.name || field.counts.num_bins() != declared.bins.num_bins() {
                 return Err(invalid("disagrees with the baseline")
-                    .expected(format!("field {:?} with {} bins", declared.name, declared.bins.num_bins()))
-                    .found(format!("field {:?} with {} bins", field.name, field.counts.num_bins())));
+                    .expected(format!(
+                        "field {} with {} bins",
+                        quoted(&declared.name),
+                        declared.bins.num_bins()
+                    ))
+                    .found(format!("field {} with {} bins", quoted(&field.name), field.counts.num_bins())));
             }
             if field.counts.counts().iter().any(|count| *count > MAX_COUNT) {
                 return Err(invalid("has a count that is too large").expected(format!("at most {MAX_COUNT}")));
@@ -283,7 +297,7 @@ fn choose_fields(num_fields: usize, num_chosen: usize, rng: &mut noise::Rng) -> 
         let other = at + noise::choose(num_fields - at, rng);
         fields.swap(at, other);
     }
-    fields.truncate(num_chosen);
-    fields.sort_unstable();
-    fields
+    let chosen = &fields[..num_chosen];
+    let ascending = sorted_positions(num_chosen, &|a, b| chosen[a].cmp(&chosen[b]));
+    ascending.into_iter().map(|at| chosen[at]).collect()
 }

@@ -5,6 +5,7 @@ use sanderling_kernels::add_leaves;
 use sanderling_types::{Code, Error, Limits, Result};
 
 use crate::Scorer;
+use crate::scorer::shape_text;
 
 const MAGIC: &[u8; 4] = b"SNDT";
 const VERSION: u16 = 1;
@@ -168,7 +169,7 @@ impl Scorer for TreeEnsemble {
             }
             _ => Err(Error::new(Code::InvalidArgument, "trees.bin got an input of another shape")
                 .expected(format!("f32 [any, {}] with at most {MAX_ROWS} rows", self.num_features))
-                .found(format!("{shape:?} with {} elements", input.len()))),
+                .found(format!("{} with {} elements", shape_text(shape), input.len()))),
         }
     }
 }

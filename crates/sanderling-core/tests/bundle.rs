@@ -172,14 +172,16 @@ fn a_digest_of_the_host_is_believed_and_still_has_to_be_the_manifests() {
     let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).unwrap()).unwrap();
     let path = manifest.file(FileRole::Vocabulary).unwrap().path.clone();
     let with = |digest: Sha256Hash| {
-        let digests = std::collections::BTreeMap::from([(path.clone(), digest)]);
-        Bundle::open(files.clone().with_digests(digests), None)
+        let mut files = files.clone();
+        files.set_digest(&path, digest);
+        Bundle::open(files, None)
     };
     let right = Sha256Hash::of(files.get(&path).unwrap());
     assert_eq!(with(right).unwrap().hash(), Bundle::open(files.clone(), None).unwrap().hash());
     assert_eq!(with(Sha256Hash::of(b"other bytes")).unwrap_err().code(), Code::HashMismatch);
     // A file that is put in later has no digest of the host.
-    let mut replaced = files.clone().with_digests([(path.clone(), right)].into());
+    let mut replaced = files.clone();
+    replaced.set_digest(&path, right);
     let mut damaged = files.get(&path).unwrap().to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     replaced.insert(path.clone(), damaged);

@@ -172,7 +172,7 @@ fn public_key(text: &str) -> Result<PublicKey> {
 fn recommend(engine: &Engine, memory: &mut SessionMemory, request: &HttpRequest) -> Result<Value> {
     let start = (request.clock_ms)();
     check_length(&request.body, MAX_REQUEST_BYTES, "the request")?;
-    let asked = Request::from_json(&request.body, request.now)?;
+    let asked = Request::decode(&request.body, request.now)?;
     let elapsed_ms = || (request.clock_ms)() - start;
     let outcome = engine.recommend_timed(&asked, memory, &elapsed_ms);
     memory.forget_session();

@@ -17,8 +17,9 @@ pub fn self_test() -> bool {
     scans(&query, &integers) && multiplies(&query, &integers)
 }
 
-/// Rows of one product of whole numbers each.
-fn sum<'a>(query: &[f32], row: impl Iterator<Item = &'a i8>) -> i32 {
+/// The sum of products, one by one. A loop that the compiler unrolls into vectors would be kilobytes of a page's download.
+#[inline(never)]
+fn sum(query: &[f32], row: &mut dyn Iterator<Item = &i8>) -> i32 {
     query.iter().zip(row).map(|(q, x)| *q as i32 * i32::from(*x)).sum()
 }
 
@@ -27,8 +28,11 @@ fn scans(query: &[f32], integers: &[i8]) -> bool {
     let mut found = [0; ROWS];
     Query::new(query, Packing::Bytes).sums(&bytes, &mut found);
     let rows = || bytes.chunks_exact(DIM).zip(integers.chunks_exact(DIM));
-    let scanned = rows().zip(found).all(|((_, row), found)| sum(query, row.iter()) == found);
-    let squares = |row: &[i8]| -> i32 { row.iter().map(|x| i32::from(*x) * i32::from(*x)).sum() };
+    let scanned = rows().zip(found).all(|((_, row), found)| sum(query, &mut row.iter()) == found);
+    let squares = |row: &[i8]| {
+        let numbers: Vec<f32> = row.iter().map(|x| f32::from(*x)).collect();
+        sum(&numbers, &mut row.iter())
+    };
     scanned && rows().all(|(bytes, row)| integer_dot(bytes, bytes, Packing::Bytes) == squares(row))
 }
 
@@ -38,7 +42,7 @@ fn multiplies(query: &[f32], integers: &[i8]) -> bool {
     let linear = RoundedLinear::new(&small, &[1.0; ROWS], &[0.0; ROWS]);
     // Five rows: four that are computed together, and one.
     let found = linear.run(&query.repeat(5));
-    let column = |column: usize| sum(query, small[column..].iter().step_by(ROWS)) as f32;
+    let column = |column: usize| sum(query, &mut small[column..].iter().step_by(ROWS)) as f32;
     let expected: Vec<f32> = (0..ROWS).map(column).collect();
     found.chunks_exact(ROWS).all(|found| found == expected)
 }

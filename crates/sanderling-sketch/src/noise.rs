@@ -6,11 +6,11 @@
 //! integers and every draw rejects instead of taking a remainder, so the distribution is the
 //! declared one exactly, on every platform.
 
-use rand_chacha::rand_core::{Rng as _, SeedableRng};
-use sanderling_types::{Code, Error, Result};
+use chacha20::rand_core::{Rng as _, SeedableRng};
+use sanderling_types::{Code, Error, Result, float_text};
 
 /// The generator of every draw: ChaCha with 20 rounds, the same stream on every platform.
-pub type Rng = rand_chacha::ChaCha20Rng;
+pub type Rng = chacha20::ChaCha20Rng;
 
 /// The generator of a seed. On a device the seed comes from the platform's secure random source
 /// and is used for one report only.
@@ -83,8 +83,8 @@ impl Channel {
         let keep = if in_range { (epsilon.exp() * UNIT as f64) as u64 - 1 } else { 0 };
         if keep <= UNIT {
             return Err(Error::new(Code::InvalidArgument, "epsilon of a channel is out of range")
-                .expected(format!("over 0, at most {MAX_EPSILON}"))
-                .found(epsilon));
+                .expected(format!("over 0, at most {}", float_text(MAX_EPSILON as f32)))
+                .found(float_text(epsilon as f32)));
         }
         Ok(Self { epsilon, num_bins, keep, total: keep + UNIT * (num_bins as u64 - 1) })
     }

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sanderling_core::ItemTable;
 use sanderling_types::{
-    Code, Error, FORMAT_VERSION, Item, ItemId, ItemIndex, Result, Versioned, decode_json,
+    Code, Error, FORMAT_VERSION, Item, ItemId, ItemIndex, Result, decode_json, json_object,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::sequence::{self, ItemContent};
@@ -90,8 +90,7 @@ impl Content {
 }
 
 /// How attributes select rows of the content table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ContentSpec {
     /// Buckets with a row in the content table, ascending; row `i` belongs to entry `i`.
     pub buckets: Vec<u32>,
@@ -104,12 +103,7 @@ pub struct ContentSpec {
     /// Whether item vectors are scaled to unit length.
     pub unit_items: bool,
 }
-
-impl Versioned for ContentSpec {
-    fn format_version(&self) -> u32 {
-        self.format_version
-    }
-}
+json_object!(ContentSpec { buckets, format_version, num_buckets, numbers, unit_items });
 
 /// Name of the price among the numeric attributes.
 const PRICE: &str = "price";

@@ -1,13 +1,17 @@
 //! The baseline: what the distributions of a bundle's features, scores and outcomes looked like
 //! at training time, and the bins in which devices count.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::{Code, Error, Result, Versioned, decode_json};
+use crate::json::{quoted, to_text};
+use crate::order::repeated;
+use crate::{
+    Code, Error, Fields, FromJson, Json, Mismatch, Result, decode_json, deserialize_from_json, json_object,
+};
 
 /// How a value becomes a bin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields, tag = "kind")]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
 pub enum FieldKind {
     /// Ascending inner edges; value `v` falls into bin `number of edges <= v`, so `edges.len() + 1`
     /// bins. NaN falls into bin 0.
@@ -21,6 +25,18 @@ pub enum FieldKind {
         labels: Vec<String>,
     },
 }
+
+impl FromJson for FieldKind {
+    fn from_json(value: Json<'_>) -> std::result::Result<Self, Mismatch> {
+        let mut fields = Fields::of(value)?;
+        let out = match fields.take_one_of("kind", &["numeric", "categorical"])? {
+            0 => FieldKind::Numeric { edges: fields.take("edges")? },
+            _ => FieldKind::Categorical { labels: fields.take("labels")? },
+        };
+        fields.finish().map(|()| out)
+    }
+}
+deserialize_from_json!(FieldKind);
 
 impl FieldKind {
     /// Number of bins.
@@ -52,8 +68,7 @@ impl FieldKind {
 }
 
 /// One declared telemetry field: its bins, and its distribution at training time where one exists.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BaselineField {
     /// Unique dotted name: `feature.<name>`, `score.retrieval`, `score.ranker`,
     /// `outcome.position`, `interaction.category`, `fault`.
@@ -66,22 +81,17 @@ pub struct BaselineField {
     /// Number of independent devices (users) behind `shares`; 0 without shares.
     pub num_devices: u64,
 }
+json_object!(BaselineField { name, bins, shares, num_devices });
 
 /// Every declared field of a bundle's telemetry, in the order that reports refer to by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Baseline {
     /// [`crate::FORMAT_VERSION`].
     pub format_version: u32,
     /// The fields.
     pub fields: Vec<BaselineField>,
 }
-
-impl Versioned for Baseline {
-    fn format_version(&self) -> u32 {
-        self.format_version
-    }
-}
+json_object!(Baseline { format_version, fields });
 
 impl Baseline {
     /// Largest accepted encoding.
@@ -96,16 +106,14 @@ impl Baseline {
     /// that do not sum to 1.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let baseline: Self = decode_json(bytes, Self::MAX_BYTES, "baseline.json", Code::BaselineInvalid)?;
-        let mut names = std::collections::BTreeSet::new();
-        for field in &baseline.fields {
-            if !names.insert(field.name.as_str()) {
-                return Err(Error::new(
-                    Code::BaselineInvalid,
-                    format!("field {:?} is declared twice", field.name),
-                ));
-            }
-            check_field(field)?;
+        let names: Vec<&str> = baseline.fields.iter().map(|field| field.name.as_str()).collect();
+        if let Some(name) = repeated(&names) {
+            return Err(Error::new(
+                Code::BaselineInvalid,
+                format!("field {} is declared twice", quoted(name)),
+            ));
         }
+        baseline.fields.iter().try_for_each(check_field)?;
         Ok(baseline)
     }
 
@@ -115,8 +123,7 @@ impl Baseline {
     /// Never: a baseline holds only JSON-encodable values.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        // Unwrap safety: strings and finite numbers always encode.
-        serde_json::to_vec(self).expect("baseline encodes")
+        to_text(self).into_bytes()
     }
 
     /// The field of a name.
@@ -128,7 +135,7 @@ impl Baseline {
 
 fn check_field(field: &BaselineField) -> Result<()> {
     let invalid =
-        |what: &str| Err(Error::new(Code::BaselineInvalid, format!("field {:?}: {what}", field.name)));
+        |what: &str| Err(Error::new(Code::BaselineInvalid, format!("field {}: {what}", quoted(&field.name))));
     let num_bins = field.bins.num_bins();
     if !(2..=Baseline::MAX_BINS).contains(&num_bins) {
         return invalid("the number of bins is not between 2 and 64");
@@ -140,8 +147,8 @@ fn check_field(field: &BaselineField) -> Result<()> {
             }
         }
         FieldKind::Categorical { labels } => {
-            let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
-            if distinct.len() != labels.len() {
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            if repeated(&labels).is_some() {
                 return invalid("labels repeat");
             }
         }

@@ -1,13 +1,14 @@
 //! The feature spec: which numbers the ranker sees, in which order.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::{Code, FORMAT_VERSION, Result, Sha256Hash, Versioned, decode_json};
+use crate::json::{quoted, to_text};
+use crate::order::repeated;
+use crate::{Code, Error, FORMAT_VERSION, Result, Sha256Hash, decode_json, json_names, json_object};
 
 /// What a feature measures. The engine computes each kind in exactly one place; the trainer calls
 /// the same code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FeatureKind {
     /// Dot product of the query with the item vector; the neighbour score in a bundle without an
@@ -38,10 +39,10 @@ pub enum FeatureKind {
     /// 0: the weights that the session's items have for it. `ln 0.001` in a bundle without neighbours.
     NeighbourShare,
 }
+json_names!(FeatureKind { RetrievalScore = "retrieval_score", LastItemSimilarity = "last_item_similarity", CategoryAffinity = "category_affinity", LastCategoryMatch = "last_category_match", Popularity = "popularity", AgeDays = "age_days", PriceMatch = "price_match", Recency = "recency", SessionLength = "session_length", HourOfDay = "hour_of_day", RetrievalShare = "retrieval_share", NeighbourShare = "neighbour_share" });
 
 /// One named ranker input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Feature {
     /// Unique name, used in telemetry as `feature.<name>`.
     pub name: String,
@@ -50,22 +51,17 @@ pub struct Feature {
     /// Per-step decay in (0, 1], for kinds that decay; 1 otherwise.
     pub decay: f32,
 }
+json_object!(Feature { name, kind, decay });
 
 /// The declared ranker inputs, in column order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeatureSpec {
     /// [`FORMAT_VERSION`].
     pub format_version: u32,
     /// Columns of the ranker input `[num_candidates, num_features]`.
     pub features: Vec<Feature>,
 }
-
-impl Versioned for FeatureSpec {
-    fn format_version(&self) -> u32 {
-        self.format_version
-    }
-}
+json_object!(FeatureSpec { format_version, features });
 
 impl FeatureSpec {
     /// Largest accepted encoding.
@@ -119,18 +115,20 @@ impl FeatureSpec {
     /// [`Code::IncompatibleFeatures`] for unknown kinds, duplicate names or a decay out of range.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let spec: Self = decode_json(bytes, Self::MAX_BYTES, "features.json", Code::IncompatibleFeatures)?;
-        let mut names = std::collections::BTreeSet::new();
-        for feature in &spec.features {
-            let decay_ok = feature.decay > 0.0 && feature.decay <= 1.0;
-            if !names.insert(&feature.name) || !decay_ok {
-                return Err(crate::Error::new(
-                    Code::IncompatibleFeatures,
-                    format!("feature {:?} is declared twice or has a decay out of (0, 1]", feature.name),
-                ));
-            }
+        let names: Vec<&str> = spec.features.iter().map(|feature| feature.name.as_str()).collect();
+        if let Some(name) = repeated(&names) {
+            return Err(Error::new(
+                Code::IncompatibleFeatures,
+                format!("feature {} is declared twice", quoted(name)),
+            ));
+        }
+        let in_range = |decay: f32| decay > 0.0 && decay <= 1.0;
+        if let Some(feature) = spec.features.iter().find(|feature| !in_range(feature.decay)) {
+            let message = format!("feature {} has a decay out of (0, 1]", quoted(&feature.name));
+            return Err(Error::new(Code::IncompatibleFeatures, message));
         }
         if spec.features.is_empty() {
-            return Err(crate::Error::new(Code::IncompatibleFeatures, "features.json declares no feature"));
+            return Err(Error::new(Code::IncompatibleFeatures, "features.json declares no feature"));
         }
         Ok(spec)
     }
@@ -141,8 +139,7 @@ impl FeatureSpec {
     /// Never: the spec holds only JSON-encodable values.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        // Unwrap safety: strings, finite numbers and enums always encode.
-        serde_json::to_vec(self).expect("feature spec encodes")
+        to_text(self).into_bytes()
     }
 
     /// Hash of the canonical bytes, stated in the manifest.

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::{FromJson, Json, Mismatch};
+
 /// A SHA-256 digest, written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sha256Hash([u8; 32]);
@@ -69,12 +71,21 @@ impl Serialize for Sha256Hash {
     }
 }
 
+impl FromJson for Sha256Hash {
+    fn from_json(value: Json<'_>) -> Result<Self, Mismatch> {
+        let parsed = match &value {
+            Json::Text(text) => Self::parse(text),
+            _ => None,
+        };
+        parsed.ok_or_else(|| Mismatch::new("64 lower-case hex digits", &value))
+    }
+}
+
+/// From a text in any format: trainers keep hashes in checkpoints that are not JSON.
 impl<'de> Deserialize<'de> for Sha256Hash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("expected 64 lower-case hex digits, found {text:?}"))
-        })
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::from_json(Json::Text(text.into())).map_err(serde::de::Error::custom)
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{FromJson, Json, Mismatch};
+
 macro_rules! text_id {
     ($name:ident, $doc:literal) => {
         #[doc = $doc]
@@ -16,6 +18,12 @@ macro_rules! text_id {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl FromJson for $name {
+            fn from_json(value: Json<'_>) -> Result<Self, Mismatch> {
+                String::from_json(value).map(Self)
             }
         }
 

@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ItemId, UserId};
+use crate::{ItemId, UserId, json_names, json_object};
 
 /// The part of a fixed split that an interaction belongs to, where the data says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SplitPart {
     /// Used to fit models.
     Train,
@@ -15,6 +14,7 @@ pub enum SplitPart {
     /// Used once, to report.
     Test,
 }
+json_names!(SplitPart { Train = "train", Validation = "validation", Test = "test" });
 
 /// One user-item act in the logs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,8 +35,7 @@ pub struct Interaction {
 }
 
 /// One interaction of the current user as the engine sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SessionInteraction {
     /// On what.
     pub item_id: ItemId,
@@ -45,3 +44,4 @@ pub struct SessionInteraction {
     /// Unix seconds.
     pub timestamp: i64,
 }
+json_object!(SessionInteraction { item_id, kind, timestamp });

@@ -23,7 +23,9 @@ mod feature;
 mod hash;
 mod id;
 mod interaction;
+mod json;
 mod manifest;
+mod order;
 mod recommend;
 mod report;
 mod vocabulary;
@@ -31,16 +33,18 @@ mod vocabulary;
 pub use baseline::{Baseline, BaselineField, FieldKind};
 pub use catalogue::Item;
 pub use container::{pack_files, unpack_files};
-pub use decode::{Versioned, decode_json};
+pub use decode::{decode_json, read_json};
 pub use error::{Code, Error, Result};
 pub use feature::{Feature, FeatureKind, FeatureSpec};
 pub use hash::Sha256Hash;
 pub use id::{ItemId, ItemIndex, UserId};
 pub use interaction::{Interaction, SessionInteraction, SplitPart};
+pub use json::{Fields, FromJson, Json, Mismatch, float_text, quoted};
 pub use manifest::{
     FileEntry, FileRole, Limits, Manifest, Metric, PackingKind, PackingStep, PolicyDefaults, Pruned,
     Quantisation, RuntimeKind, Shapes, TelemetryConstants, TimeKind, TrainingWindow,
 };
+pub use order::sorted_positions;
 pub use recommend::{
     Boost, Context, Fault, FaultCode, Filter, Pin, Reason, Recommendation, Request, Response, Rules, Source,
 };

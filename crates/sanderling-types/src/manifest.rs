@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::{Code, Error, FORMAT_VERSION, Report, Result, Sha256Hash, Versioned, decode_json};
+use crate::json::{quoted, to_text};
+use crate::{Code, Error, FORMAT_VERSION, Report, Result, Sha256Hash, decode_json, json_names, json_object};
 
 /// What a file of a bundle is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FileRole {
     /// Sketches of training features and scores.
@@ -32,6 +32,7 @@ pub enum FileRole {
     /// Ids, categories and item facts.
     Vocabulary,
 }
+json_names!(FileRole { Baseline = "baseline", Card = "card", Content = "content", Encoder = "encoder", Features = "features", Items = "items", Neighbours = "neighbours", Ranker = "ranker", Trees = "trees", Vocabulary = "vocabulary" });
 
 impl FileRole {
     /// Every role that an engine needs of any bundle. `Encoder` and `Items` come together or not at
@@ -66,8 +67,7 @@ impl FileRole {
 
 /// One file of the bundle. Fields are in the order of their names, as everywhere in the manifest:
 /// that is what makes its JSON canonical.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileEntry {
     /// Exact length.
     pub bytes: u64,
@@ -76,10 +76,10 @@ pub struct FileEntry {
     /// Digest of the content.
     pub sha256: Sha256Hash,
 }
+json_object!(FileEntry { bytes, path, sha256 });
 
 /// Bounds that the engine enforces on requests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Most candidates that retrieval hands to the ranker.
     pub max_candidates: u32,
@@ -89,6 +89,7 @@ pub struct Limits {
     /// seen, and speak for their neighbours where the bundle has a table of them.
     pub max_session_len: u32,
 }
+json_object!(Limits { max_candidates, max_limit, max_session_len });
 
 impl Limits {
     /// Largest `max_session_len`, which is also the longest session that any runtime runs an
@@ -99,8 +100,7 @@ impl Limits {
 }
 
 /// A point estimate with its 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Metric {
     /// Upper end of the 95 % bootstrap interval.
     pub high: f64,
@@ -109,20 +109,20 @@ pub struct Metric {
     /// The estimate.
     pub value: f64,
 }
+json_object!(Metric { high, low, value });
 
 /// What the policy does when a request does not say otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyDefaults {
     /// Most items of one category in a response; `None` for no cap.
     pub category_cap: Option<u32>,
     /// Whether items of the session are left out.
     pub exclude_seen: bool,
 }
+json_object!(PolicyDefaults { category_cap, exclude_seen });
 
 /// What packing cost. Every NDCG@10 is of retrieval order (no ranker) on the same validation cases.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quantisation {
     /// Bits of an element of the encoder's matrices; 0 without an encoder.
     pub encoder_bits: u8,
@@ -135,10 +135,10 @@ pub struct Quantisation {
     /// What was done, in this order.
     pub steps: Vec<PackingStep>,
 }
+json_object!(Quantisation { encoder_bits, item_bits, ndcg10_f32, ndcg10_packed, steps });
 
 /// One step of packing.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PackingStep {
     /// What was done.
     pub kind: PackingKind,
@@ -149,10 +149,10 @@ pub struct PackingStep {
     /// Bytes of item vectors, encoder matrices, neighbours and vocabulary that it saved.
     pub saved_bytes: u64,
 }
+json_object!(PackingStep { kind, ndcg10, pruned, saved_bytes });
 
 /// A kind of packing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PackingKind {
     /// Item vectors from f32 to 8 bits.
@@ -166,10 +166,10 @@ pub enum PackingKind {
     /// The last items of the fallback list left out.
     Prune,
 }
+json_names!(PackingKind { Int8Items = "int8_items", Int8Encoder = "int8_encoder", Int8Neighbours = "int8_neighbours", Int4Items = "int4_items", Prune = "prune" });
 
 /// Items that a bundle leaves out.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Pruned {
     /// Their share of the training interactions, 0 to 1.
     pub interaction_share: f64,
@@ -178,10 +178,10 @@ pub struct Pruned {
     /// Share of the validation cases whose next item is one of them, 0 to 1.
     pub target_share: f64,
 }
+json_object!(Pruned { interaction_share, num_items, target_share });
 
 /// Which runtime a bundle asks for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RuntimeKind {
     /// Runs exactly the models that the trainer writes, see `docs/runtimes.md`.
@@ -190,6 +190,7 @@ pub enum RuntimeKind {
     /// Runs any ONNX model of the allowed operators.
     Full,
 }
+json_names!(RuntimeKind { Slim = "slim", Full = "full" } or default);
 
 impl RuntimeKind {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -199,8 +200,7 @@ impl RuntimeKind {
 }
 
 /// Sizes that the files must agree with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shapes {
     /// Elements of an item vector and of the query; 0 without an encoder.
     pub dim: u32,
@@ -209,10 +209,10 @@ pub struct Shapes {
     /// Items of the vocabulary.
     pub num_items: u32,
 }
+json_object!(Shapes { dim, num_features, num_items });
 
 /// Constants that bound what leaves a device; the collector refuses reports that claim others.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TelemetryConstants {
     /// Local differential privacy budget of one report, and of one device and window.
     pub epsilon: f64,
@@ -223,6 +223,7 @@ pub struct TelemetryConstants {
     /// Length of a window; at most one report a device and window.
     pub window_seconds: u32,
 }
+json_object!(TelemetryConstants { epsilon, fields_per_report, report_bytes, window_seconds });
 
 impl TelemetryConstants {
     /// Most fields of a report; more would leave too little of the budget for each.
@@ -238,18 +239,17 @@ impl Default for TelemetryConstants {
 }
 
 /// What timestamps mean in the training data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeKind {
     /// Positions in a sequence; features of absolute time are not available.
     Order,
     /// Unix seconds.
     UnixSeconds,
 }
+json_names!(TimeKind { Order = "order", UnixSeconds = "unix_seconds" });
 
 /// The data that the bundle was trained on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TrainingWindow {
     /// Latest training timestamp (inclusive).
     pub last_timestamp: i64,
@@ -268,11 +268,20 @@ pub struct TrainingWindow {
     /// What timestamps mean.
     pub time: TimeKind,
 }
+json_object!(TrainingWindow {
+    last_timestamp,
+    num_interactions,
+    num_users,
+    recipe_sha256,
+    seed,
+    split,
+    start_timestamp,
+    time
+});
 
 /// The description of a bundle. Encoded as canonical JSON: keys in ascending order, no white
 /// space, shortest round-trip numbers. Its SHA-256 is the bundle hash.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Manifest {
     /// Hash of the feature spec that the engine must compute.
     pub feature_spec_sha256: Sha256Hash,
@@ -296,7 +305,7 @@ pub struct Manifest {
     /// `sequence+vmis-knn`.
     pub recommender: String,
     /// The smallest runtime that runs the models. Left out of the JSON when it is `slim`.
-    #[serde(default, skip_serializing_if = "RuntimeKind::is_slim")]
+    #[serde(skip_serializing_if = "RuntimeKind::is_slim")]
     pub runtime: RuntimeKind,
     /// Sizes.
     pub shapes: Shapes,
@@ -307,12 +316,23 @@ pub struct Manifest {
     /// Counts up with every bundle of this name.
     pub version: u64,
 }
-
-impl Versioned for Manifest {
-    fn format_version(&self) -> u32 {
-        self.format_version
-    }
-}
+json_object!(Manifest {
+    feature_spec_sha256,
+    files,
+    format_version,
+    limits,
+    metrics,
+    name,
+    parent,
+    policy,
+    quantisation,
+    recommender,
+    runtime,
+    shapes,
+    telemetry,
+    training,
+    version
+});
 
 impl Manifest {
     /// File name of the manifest.
@@ -345,8 +365,7 @@ impl Manifest {
     /// Never: a manifest holds only JSON-encodable values.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        // Unwrap safety: strings, numbers and string-keyed maps always encode.
-        serde_json::to_vec(self).expect("manifest encodes")
+        to_text(self).into_bytes()
     }
 
     /// The bundle hash: SHA-256 of the canonical bytes.
@@ -387,7 +406,7 @@ impl Manifest {
         for file in self.files.values() {
             let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
             if file.path.is_empty() || file.path.starts_with('.') || !file.path.chars().all(safe) {
-                return invalid(format!("{:?} is not a plain file name", file.path));
+                return invalid(format!("{} is not a plain file name", quoted(&file.path)));
             }
             if file.bytes > Self::MAX_FILE_BYTES {
                 return Err(Error::new(Code::LimitExceeded, format!("{} is too large", file.path))

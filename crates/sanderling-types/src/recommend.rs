@@ -2,30 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use crate::{Code, Error, ItemId, Result, SessionInteraction};
+use crate::{Code, FromJson, ItemId, Json, Result, SessionInteraction, json_names, json_object, read_json};
 
 /// Request-time facts beside the session, such as `device_class` or `page`.
 pub type Context = BTreeMap<String, String>;
 
 /// Keeps only items that match every stated condition.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Filter {
     /// Keep items in at least one of these categories; empty keeps all.
     pub categories: Vec<String>,
     /// Keep items at or above this price; items without a price are dropped.
-    #[serde(deserialize_with = "any_number")]
     pub min_price: Option<f32>,
     /// Keep items at or below this price; items without a price are dropped.
-    #[serde(deserialize_with = "any_number")]
     pub max_price: Option<f32>,
 }
+json_object!(Filter { categories, min_price, max_price } or default);
 
 /// The site's rules for one request; what is not stated comes from the manifest.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rules {
     /// Items that must not appear.
     pub exclude: Vec<ItemId>,
@@ -38,25 +35,21 @@ pub struct Rules {
     /// Most items that share a first category.
     pub category_cap: Option<u32>,
     /// What is added to ranker scores before the list is made.
-    #[serde(deserialize_with = "null_as_default")]
     pub boosts: Vec<Boost>,
     /// How much a list avoids items that resemble those before them, 0 (not at all) to 1; what is outside counts as
     /// the nearer end. See `sanderling_core::policy::diversify`.
-    #[serde(deserialize_with = "any_number")]
     pub diversity: Option<f32>,
     /// Items that stand at a place of their own, whatever the models say.
-    #[serde(deserialize_with = "null_as_default")]
     pub pins: Vec<Pin>,
     /// The chance of each place, 0 (none) to 1, to go to a random candidate, so that the site learns of items that the
     /// models do not list; what is outside counts as the nearer end. See `sanderling_core::policy::explore`.
-    #[serde(deserialize_with = "any_number")]
     pub exploration: Option<f32>,
 }
+json_object!(Rules { exclude, only, exclude_seen, filter, category_cap, boosts, diversity, pins, exploration } or default);
 
 /// An item at a place of its own. It is listed even if it was seen or no condition lets it through, but not if it is
 /// excluded by name or the bundle does not know it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pin {
     /// The item.
     pub item_id: ItemId,
@@ -64,49 +57,44 @@ pub struct Pin {
     /// second comes after the first.
     pub position: u32,
 }
+json_object!(Pin { item_id, position });
 
 /// An addition to the ranker scores of some items: those that are named, and those in one of the categories.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Boost {
     /// Items by id; those that the bundle does not know change nothing.
     pub item_ids: Vec<ItemId>,
     /// Categories by name.
     pub categories: Vec<String>,
     /// In units of the ranker's score, below 0 to list later. Not a number counts as 0.
-    #[serde(deserialize_with = "wide_number")]
     pub add: f32,
 }
+json_object!(Boost { item_ids, categories, add } or default);
 
 /// One request for recommendations. Time and seed are arguments: the engine has neither.
 ///
-/// In JSON every key may be absent, and `context`, `rules` and `limit` may be `null`, which is the same.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// In JSON every key may be absent or `null`, which is the same.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Request {
     /// The user's interactions, oldest first.
     pub session: Vec<SessionInteraction>,
     /// Request-time facts.
-    #[serde(deserialize_with = "null_as_default")]
     pub context: Context,
     /// The site's rules.
-    #[serde(deserialize_with = "null_as_default")]
     pub rules: Rules,
     /// How many recommendations are wanted; at most `limits.max_limit`. By default
     /// [`Request::DEFAULT_LIMIT`].
-    #[serde(deserialize_with = "null_as_default_limit")]
     pub limit: u32,
     /// Unix seconds. A host with a clock puts the present time where it is absent, see
-    /// [`Request::from_json`].
-    #[serde(deserialize_with = "null_as_default")]
+    /// [`Request::decode`].
     pub now: i64,
     /// Seed of every random choice.
     pub seed: u64,
     /// How long the answer may take, in milliseconds of the host's clock: a step that would end later is left out, with a
     /// fault. Without it everything is done, however long it takes.
-    #[serde(deserialize_with = "any_number")]
     pub deadline_ms: Option<f32>,
 }
+json_object!(Request { session, context, rules, limit, now, seed, deadline_ms } or default);
 
 impl Default for Request {
     fn default() -> Self {
@@ -130,58 +118,18 @@ impl Request {
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] for unknown keys and wrong types.
-    pub fn from_json(request: &[u8], now: i64) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Asked {
-            now: Option<i64>,
-        }
-        let decoded = Self::decode(request)?;
-        let asked: Asked = serde_json::from_slice(request).map_err(unreadable)?;
-        Ok(Self { now: asked.now.unwrap_or(now), ..decoded })
+    pub fn decode(request: &[u8], now: i64) -> Result<Self> {
+        let read = |tree: Json<'_>| {
+            let has_now = tree.get("now").is_some_and(|now| *now != Json::Null);
+            let request = Self::from_json(tree)?;
+            Ok(if has_now { request } else { Self { now, ..request } })
+        };
+        read_json(request, Code::InvalidArgument, "the request", read)
     }
-
-    /// Decodes a request; an absent `now` is 0.
-    ///
-    /// # Errors
-    /// [`Code::InvalidArgument`] for unknown keys and wrong types.
-    pub fn decode(request: &[u8]) -> Result<Self> {
-        // A list of the values in order would pass for the object, too.
-        if request.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            let error = Error::new(Code::InvalidArgument, "the request cannot be read");
-            return Err(error.expected("an object").found("a list"));
-        }
-        serde_json::from_slice(request).map_err(unreadable)
-    }
-}
-
-fn unreadable(error: serde_json::Error) -> Error {
-    Error::new(Code::InvalidArgument, "the request cannot be read")
-        .expected("an object")
-        .found(&error)
-        .source_error(error)
-}
-
-fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
-}
-
-/// A number beyond the largest f32 is infinite.
-fn wide_number<'de, D: Deserializer<'de>>(from: D) -> Result<f32, D::Error> {
-    Ok(f64::deserialize(from)? as f32)
-}
-
-/// A number beyond the largest f32 is infinite.
-fn any_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>, D::Error> {
-    Ok(Option::<f64>::deserialize(from)?.map(|number| number as f32))
-}
-
-fn null_as_default_limit<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or(Request::DEFAULT_LIMIT))
 }
 
 /// Which part of the engine proposed an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Source {
     /// The scan of the item table with the encoder's query.
@@ -196,6 +144,7 @@ pub enum Source {
     /// Chance, among the candidates.
     Exploration,
 }
+json_names!(Source { Retrieval = "retrieval", Neighbours = "neighbours", Fallback = "fallback", Pinned = "pinned", Exploration = "exploration" });
 
 /// Why an item is in the list, in a form that a page can show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -247,8 +196,7 @@ pub struct Recommendation {
 }
 
 /// A degraded step that did not stop the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FaultCode {
     /// The session is empty; the fallback list was served.
@@ -266,26 +214,7 @@ pub enum FaultCode {
     /// A step would have ended after `deadline_ms` and was left out.
     DeadlineExceeded,
 }
-
-impl FaultCode {
-    /// Every code with its stable string form, in the bin order of the telemetry field `fault`
-    /// (which has `none` before them).
-    pub const ALL: &'static [(FaultCode, &'static str)] = &[
-        (FaultCode::EmptySession, "empty_session"),
-        (FaultCode::UnknownItems, "unknown_items"),
-        (FaultCode::EncoderFailed, "encoder_failed"),
-        (FaultCode::RankerFailed, "ranker_failed"),
-        (FaultCode::TooFewItems, "too_few_items"),
-        (FaultCode::LimitLowered, "limit_lowered"),
-        (FaultCode::DeadlineExceeded, "deadline_exceeded"),
-    ];
-
-    /// The stable string form.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(code, _)| *code == self).map_or("unknown", |(_, text)| text)
-    }
-}
+json_names!(FaultCode { EmptySession = "empty_session", UnknownItems = "unknown_items", EncoderFailed = "encoder_failed", RankerFailed = "ranker_failed", TooFewItems = "too_few_items", LimitLowered = "limit_lowered", DeadlineExceeded = "deadline_exceeded" });
 
 /// One degraded step with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -314,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_a_request_leaves_out_is_the_same_on_every_host() {
-        let read = |value: serde_json::Value| Request::from_json(value.to_string().as_bytes(), 77);
+        let read = |value: serde_json::Value| Request::decode(value.to_string().as_bytes(), 77);
         let plain = Request { now: 77, ..Request::default() };
         assert_eq!(plain.limit, 10);
         assert_eq!(read(json!({})).unwrap(), plain);

@@ -2,24 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::{quoted, to_text};
+use crate::order::{repeated, sorted_positions};
 use crate::{
-    Baseline, BaselineField, Code, Error, FORMAT_VERSION, Result, Sha256Hash, TelemetryConstants, Versioned,
-    decode_json,
+    Baseline, Code, Error, FORMAT_VERSION, Result, Sha256Hash, TelemetryConstants, decode_json, json_names,
+    json_object,
 };
 
 /// One randomised answer: the bin of `field` after k-ary randomised response on the device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Observation {
     /// Name of a field of the bundle's baseline.
     pub field: String,
     /// The reported bin; carries at most `epsilon / fields_per_report` about the true one.
     pub bin: u16,
 }
+json_object!(Observation { field, bin });
 
 /// What leaves a device: no identifier of a user, a device or an item, and every value randomised.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// [`FORMAT_VERSION`].
     pub format_version: u32,
@@ -38,12 +39,16 @@ pub struct Report {
     /// Spaces that make every report of a bundle equally long.
     pub padding: String,
 }
-
-impl Versioned for Report {
-    fn format_version(&self) -> u32 {
-        self.format_version
-    }
-}
+json_object!(Report {
+    format_version,
+    report_id,
+    bundle_sha256,
+    window_start,
+    window_seconds,
+    epsilon,
+    observations,
+    padding
+});
 
 impl Report {
     /// Largest accepted encoding.
@@ -70,8 +75,7 @@ impl Report {
     /// Never: a report holds only JSON-encodable values.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        // Unwrap safety: strings and finite numbers always encode.
-        serde_json::to_vec(self).expect("report encodes")
+        to_text(self).into_bytes()
     }
 
     /// Whether the longest report that a device can make of a bundle fits `report_bytes`.
@@ -80,11 +84,12 @@ impl Report {
     /// [`Code::ReportTooLarge`].
     pub fn check_longest(baseline: &Baseline, constants: &TelemetryConstants) -> Result<()> {
         let longest_bin = Baseline::MAX_BINS as u16 - 1;
-        let observation = |field: &BaselineField| Observation { field: field.name.clone(), bin: longest_bin };
-        let mut observations: Vec<Observation> = baseline.fields.iter().map(observation).collect();
-        observations
-            .sort_by_cached_key(|observation| std::cmp::Reverse(format!("{:?}", observation.field).len()));
-        observations.truncate(constants.fields_per_report as usize);
+        let lengths: Vec<usize> = baseline.fields.iter().map(|field| quoted(&field.name).len()).collect();
+        let longest_first = sorted_positions(lengths.len(), &|a, b| lengths[b].cmp(&lengths[a]));
+        let observation =
+            |at: usize| Observation { field: baseline.fields[at].name.clone(), bin: longest_bin };
+        let num_observations = constants.fields_per_report as usize;
+        let observations = longest_first.into_iter().take(num_observations).map(observation).collect();
         let mut longest = Self {
             format_version: FORMAT_VERSION,
             report_id: "0".repeat(32),
@@ -129,8 +134,9 @@ impl Report {
         if self.observations.is_empty() {
             return invalid("observations are empty");
         }
-        let mut fields = std::collections::BTreeSet::new();
-        if self.observations.iter().any(|observation| !fields.insert(&observation.field)) {
+        let fields: Vec<&str> =
+            self.observations.iter().map(|observation| observation.field.as_str()).collect();
+        if repeated(&fields).is_some() {
             return invalid("observations answer a field twice");
         }
         if self.padding.bytes().any(|byte| byte != b' ') {
@@ -142,14 +148,14 @@ impl Report {
 }
 
 /// What the collector did with a report that it acknowledges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportStatus {
     /// Stored durably by this request.
     Accepted,
     /// Stored durably before; not counted again.
     Duplicate,
 }
+json_names!(ReportStatus { Accepted = "accepted", Duplicate = "duplicate" });
 
 /// The collector's answer to an acknowledged report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +169,7 @@ pub struct ReportReceipt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FieldKind;
+    use crate::{BaselineField, FieldKind};
 
     #[test]
     fn constants_whose_longest_report_does_not_fit_are_refused() {

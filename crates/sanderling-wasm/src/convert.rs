@@ -1,12 +1,9 @@
 //! JavaScript values to Rust values and back.
 
-use std::collections::BTreeMap;
-
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use sanderling_core::{BundleFiles, PublicKey};
-use sanderling_types::{Code, Error, Result, Sha256Hash};
+use sanderling_types::{Code, Error, FromJson, Result, Sha256Hash, quoted, read_json};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::error::{thrown, wrong_argument};
@@ -31,30 +28,33 @@ pub(crate) fn json_text(what: &str, value: &JsValue) -> Result<String, JsValue> 
 }
 
 /// Reads an argument strictly, as its JSON: unknown keys and wrong types are errors that say where.
-pub(crate) fn from_js<T: DeserializeOwned>(what: &str, value: &JsValue) -> Result<T, JsValue> {
-    serde_json::from_str(&json_text(what, value)?).map_err(|error| thrown(&wrong_argument(what, error)))
+pub(crate) fn from_js<T: FromJson>(what: &str, value: &JsValue) -> Result<T, JsValue> {
+    let text = json_text(what, value)?;
+    read_json(text.as_bytes(), Code::InvalidArgument, what, T::from_json).map_err(|error| thrown(&error))
 }
 
 /// `JSON.stringify` writes half a surrogate pair as an escape and a whole pair as itself. No text of
 /// Rust holds half a pair, so each becomes U+FFFD, as everywhere on the web.
 fn well_formed(text: String) -> String {
-    if !text.contains("\\ud") {
+    // Bytes, because the searching and cutting of texts would be four kilobytes of a page's download.
+    let is_half = |escape: &[u8]| matches!(escape, [b'\\', b'u', b'd', b'8'..=b'9' | b'a'..=b'f', _, _, ..]);
+    let bytes = text.as_bytes();
+    if !bytes.windows(6).any(is_half) {
         return text;
     }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find('\\') {
-        let escape = &rest[at..];
-        let hex = escape.get(2..6).filter(|_| escape.starts_with("\\u"));
-        let half = hex.is_some_and(|hex| matches!(u16::from_str_radix(hex, 16), Ok(0xD800..=0xDFFF)));
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, ..] = rest {
         // A backslash is never the last character of JSON, and what follows one is ASCII.
-        let len = if half { 6 } else { 2.min(escape.len()) };
-        out.push_str(&rest[..at]);
-        out.push_str(if half { "\u{FFFD}" } else { &escape[..len] });
-        rest = &escape[len..];
+        let (kept, len) = match first {
+            b'\\' if is_half(rest) => ("\u{FFFD}".as_bytes(), 6),
+            b'\\' => (&rest[..2], 2),
+            _ => (&rest[..1], 1),
+        };
+        out.extend_from_slice(kept);
+        rest = &rest[len..];
     }
-    out.push_str(rest);
-    out
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// A whole number, as `bigint` or as `number`.
@@ -65,24 +65,18 @@ pub(crate) fn integer(what: &str, value: &JsValue) -> Result<i64, JsValue> {
     whole.ok_or_else(|| thrown(&wrong_argument(what, "a value that is not a whole number")))
 }
 
-/// Files of a bundle by name.
-pub(crate) fn files(value: &JsValue) -> Result<BundleFiles, JsValue> {
-    Ok(byte_arrays("files", value)?
-        .into_iter()
-        .map(|(name, bytes)| (name, bytes.to_vec()))
-        .collect::<BTreeMap<_, _>>()
-        .into())
-}
-
-/// Digests by file name; none for `undefined`.
-pub(crate) fn digests(value: &JsValue) -> Result<BTreeMap<String, Sha256Hash>, JsValue> {
-    if value.is_undefined() {
-        return Ok(BTreeMap::new());
+/// Files of a bundle by name, and SHA-256 digests of them by name; none for `undefined`.
+pub(crate) fn files(files: &JsValue, digests: &JsValue) -> Result<BundleFiles, JsValue> {
+    let mut out = BundleFiles::new();
+    for (name, bytes) in byte_arrays("files", files)? {
+        out.insert(name, bytes.to_vec());
     }
-    let digest = |(name, bytes): (String, Uint8Array)| {
-        Ok((name, Sha256Hash::from_digest(fixed("a digest", &bytes.to_vec())?)))
-    };
-    byte_arrays("digests", value)?.into_iter().map(digest).collect()
+    if !digests.is_undefined() {
+        for (name, digest) in byte_arrays("digests", digests)? {
+            out.set_digest(&name, Sha256Hash::from_digest(fixed("a digest", &digest.to_vec())?));
+        }
+    }
+    Ok(out)
 }
 
 /// `Record<string, Uint8Array>`.
@@ -96,7 +90,7 @@ fn byte_arrays(what: &str, value: &JsValue) -> Result<Vec<(String, Uint8Array)>,
         let name = entry.get(0).as_string().unwrap_or_default();
         let bytes = entry.get(1).dyn_into::<Uint8Array>();
         bytes.map(|bytes| (name.clone(), bytes)).map_err(|_| {
-            thrown(&wrong_argument(&format!("{what}[{name:?}]"), "a value that is not a Uint8Array"))
+            thrown(&wrong_argument(&format!("{what}[{}]", quoted(&name)), "a value that is not a Uint8Array"))
         })
     };
     entries.iter().map(entry).collect()

@@ -1,12 +1,12 @@
 //! The class `WasmEngine`.
 
-use js_sys::{Array, Float32Array, Reflect, Uint32Array};
-use sanderling_core::{Bundle, Engine, SessionMemory, Telemetry, operations};
+use js_sys::{Array, Float32Array, Uint32Array};
+use sanderling_core::{Bundle, Engine, SessionMemory, Telemetry};
 use sanderling_types::{Code, Error, ItemId, ItemIndex, Request};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::convert::{digests, files, fixed, from_js, integer, json_text, public_key, to_js};
+use crate::convert::{files, fixed, from_js, integer, json_text, public_key, to_js};
 use crate::error::thrown;
 
 #[cfg(feature = "full")]
@@ -46,8 +46,8 @@ impl WasmEngine {
         #[wasm_bindgen(js_name = digests)] known: &JsValue,
     ) -> Result<WasmEngine, JsValue> {
         let key = key.as_deref().map(public_key).transpose()?;
-        let bundle = Bundle::open(files(bundle_files)?.with_digests(digests(known)?), key.as_ref())
-            .map_err(|error| thrown(&error))?;
+        let bundle =
+            Bundle::open(files(bundle_files, known)?, key.as_ref()).map_err(|error| thrown(&error))?;
         let telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
         let engine = Engine::new(bundle, &RUNTIME).map_err(|error| thrown(&error))?;
         Ok(Self { engine, memory: SessionMemory::default(), telemetry })
@@ -58,7 +58,8 @@ impl WasmEngine {
     /// # Errors
     /// None in practice: a manifest always converts.
     pub fn manifest(&self) -> Result<JsValue, JsValue> {
-        to_js(self.engine.bundle().manifest())
+        let text = self.engine.bundle().manifest().encode();
+        js_sys::JSON::parse(&String::from_utf8_lossy(&text))
     }
 
     /// The bundle hash as 64 hex digits.
@@ -87,15 +88,10 @@ impl WasmEngine {
     /// # Errors
     /// `invalid_argument` for a request of another shape; nothing else is ever thrown.
     pub fn recommend(&mut self, request: &JsValue) -> Result<JsValue, JsValue> {
-        let given = Reflect::get(request, &JsValue::from_str("now")).unwrap_or_default();
         let text = json_text("the request", request)?;
         // Seconds of a clock are far inside an i64.
         let now = (js_sys::Date::now() / 1000.0) as i64;
-        let mut request = Request::decode(text.as_bytes()).map_err(|error| thrown(&error))?;
-        // Numbers that are not finite are null in JSON.
-        if given.as_f64().is_none_or(|given| !given.is_finite()) {
-            request.now = now;
-        }
+        let request = Request::decode(text.as_bytes(), now).map_err(|error| thrown(&error))?;
         let start = if request.deadline_ms.is_some() { performance_now() } else { 0.0 };
         let elapsed_ms = || performance_now() - start;
         let outcome = self.engine.recommend_timed(&request, &mut self.memory, &elapsed_ms);
@@ -220,13 +216,14 @@ impl WasmEngine {
         Ok(report.encode())
     }
 
-    /// Runs one conformance operation, as `sanderling_core::operations` describes.
+    /// Runs one conformance operation, for tests, as `sanderling_core::operations` describes.
     ///
     /// # Errors
     /// `invalid_argument` for a value that is not JSON; errors of the operation are in the result.
+    #[cfg(feature = "operations")]
     #[wasm_bindgen(js_name = runOperation)]
     pub fn run_operation(&self, operation: &JsValue) -> Result<JsValue, JsValue> {
         let operation = json_text("the operation", operation)?;
-        js_sys::JSON::parse(&operations::run(&self.engine, &operation))
+        js_sys::JSON::parse(&sanderling_core::operations::run(&self.engine, &operation))
     }
 }

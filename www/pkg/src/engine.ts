@@ -110,7 +110,11 @@ export interface Engine {
   restoreTelemetry(state: WireTelemetryState): void;
   clearTelemetry(): void;
   buildReport(windowStart: bigint, seed: Uint8Array, reportId: Uint8Array): Uint8Array;
-  runOperation(operation: Json): Json;
+  /**
+   * Runs a conformance operation; only in builds for tests.
+   * @internal
+   */
+  runOperation?(operation: Json): Json;
   free(): void;
 }
 

@@ -124,8 +124,9 @@ export class LiveEngine implements Engine {
     return this.#run((engine) => engine.buildReport(windowStart, seed, reportId));
   }
 
+  /** @internal */
   runOperation(operation: Json): Json {
-    return this.#run((engine) => engine.runOperation(operation));
+    return this.#run((engine) => engine.runOperation?.(operation) ?? null);
   }
 
   free(): void {

@@ -1,7 +1,9 @@
 //! The item table: int8 or int4 item vectors, used both as encoder input and for scoring.
 
-use sanderling_kernels::{Packing, Query, cosine, cosines, dequantise, has_least, integer_dot, row_sums};
-use sanderling_types::{Code, Error, ItemIndex, Result};
+use sanderling_kernels::{
+    Packing, Query, columns, cosine, cosines, dequantise, has_least, integer_dot, row_sums,
+};
+use sanderling_types::{Code, Error, ItemIndex, Result, float_text};
 
 const MAGIC: &[u8; 4] = b"SNDI";
 const VERSION: u16 = 1;
@@ -92,7 +94,7 @@ impl ItemTable {
         }
         if let Some(at) = rows.iter().position(|element| !element.is_finite()) {
             return Err(Error::new(Code::InvalidArgument, format!("item vector {} is not finite", at / dim))
-                .found(rows[at]));
+                .found(float_text(rows[at])));
         }
         let mut scales = Vec::with_capacity(rows.len() / dim);
         let mut quantised = Vec::with_capacity(rows.len());
@@ -124,7 +126,7 @@ impl ItemTable {
                 .expected(format!("{} rows of dim elements, dim 1 to {}", scales.len(), Self::MAX_DIM))
                 .found(format!("{} elements, dim {dim}", rows.len())));
         }
-        check_scales(scales.iter().copied())?;
+        check_scales(&scales.iter().map(|scale| scale.to_le_bytes()).collect::<Vec<_>>())?;
         check_elements(rows.iter().copied(), dim, bits)?;
         Ok(Self::pack(dim, bits, scales, rows))
     }
@@ -232,7 +234,7 @@ impl ItemTable {
             return Err(wrong_length(expected, bytes.len()));
         }
         let mut table = Self { dim, bits, num_items, encoded, row_sums: Vec::new() };
-        check_scales(table.scales().iter().map(|scale| f32::from_le_bytes(*scale)))?;
+        check_scales(table.scales())?;
         match bits {
             ItemBits::Eight if has_least(table.rows(), bits.packing()) => {
                 check_elements(table.rows().iter().map(|byte| *byte as i8), dim, bits)?;
@@ -437,14 +439,11 @@ fn clipped_scale(row: &[f32], largest: f32, bits: ItemBits) -> f32 {
 }
 
 /// A scale of 2^100 would make scores of finite vectors infinite.
-fn check_scales(mut scales: impl Iterator<Item = f32>) -> Result<()> {
-    let scale_ok =
-        |scale: f32| scale.is_sign_positive() && (scale == 0.0 || scale.is_normal()) && scale < 1e30;
-    let mut row = 0..;
-    match scales.find(|scale| row.next().is_some() && !scale_ok(*scale)) {
-        Some(scale) => Err(invalid(format!("items.bin row {} has a bad scale", row.start - 1))
+fn check_scales(scales: &[[u8; 4]]) -> Result<()> {
+    match columns::first_bad_scale(scales, 1e30) {
+        Some(row) => Err(invalid(format!("items.bin row {row} has a bad scale"))
             .expected("0 or a normal number under 1e30")
-            .found(scale)),
+            .found(float_text(f32::from_le_bytes(scales[row])))),
         None => Ok(()),
     }
 }

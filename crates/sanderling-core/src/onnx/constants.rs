@@ -1,8 +1,7 @@
 //! The constants of an ONNX file.
 
-use std::collections::BTreeMap;
-
 use sanderling_kernels::columns;
+use sanderling_types::sorted_positions;
 
 use super::builder::{FLOAT, INT8, INT64};
 use super::message::{Fields, Value};
@@ -23,7 +22,9 @@ struct Tensor<'a> {
 pub(super) struct Constants<'a> {
     graph_name: &'a str,
     num_nodes: usize,
-    tensors: BTreeMap<&'a str, Tensor<'a>>,
+    tensors: Vec<(&'a str, Tensor<'a>)>,
+    /// Positions of tensors by name.
+    by_name: Vec<usize>,
 }
 
 impl<'a> Constants<'a> {
@@ -32,20 +33,26 @@ impl<'a> Constants<'a> {
             (7, Value::Bytes(graph)) => Some(graph),
             _ => None,
         })?;
-        let mut out = Self { graph_name: "", num_nodes: 0, tensors: BTreeMap::new() };
+        let mut out = Self { graph_name: "", num_nodes: 0, tensors: Vec::new(), by_name: Vec::new() };
         for field in Fields(graph) {
             match field {
                 (1, Value::Bytes(_)) => out.num_nodes += 1,
                 (2, Value::Bytes(name)) => out.graph_name = str::from_utf8(name).ok()?,
                 (5, Value::Bytes(tensor)) if out.tensors.len() < MAX_CONSTANTS => {
-                    let (name, tensor) = tensor_of(tensor)?;
-                    out.tensors.insert(name, tensor);
+                    out.tensors.push(tensor_of(tensor)?);
                 }
                 (5, _) => return None,
                 _ => {}
             }
         }
+        let tensors = &out.tensors;
+        out.by_name = sorted_positions(tensors.len(), &|a, b| tensors[a].0.cmp(tensors[b].0));
         Some(out)
+    }
+
+    fn find(&self, name: &str) -> Option<&Tensor<'a>> {
+        let found = self.by_name.binary_search_by(|at| self.tensors[*at].0.cmp(name)).ok()?;
+        Some(&self.tensors[self.by_name[found]].1)
     }
 
     pub(super) fn graph_name(&self) -> &str {
@@ -57,11 +64,11 @@ impl<'a> Constants<'a> {
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.find(name).is_some()
     }
 
     fn tensor(&self, name: &str, data_type: i64, width: usize) -> Option<&Tensor<'a>> {
-        let tensor = self.tensors.get(name).filter(|tensor| tensor.data_type == data_type)?;
+        let tensor = self.find(name).filter(|tensor| tensor.data_type == data_type)?;
         let len = tensor.dims.iter().try_fold(width, |product, &dim| product.checked_mul(dim))?;
         (len == tensor.raw.len()).then_some(tensor)
     }

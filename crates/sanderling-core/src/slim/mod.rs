@@ -10,6 +10,7 @@ mod transformer;
 use sanderling_types::{Code, Error, FileRole, Limits, Result, Shapes};
 
 use crate::onnx::Model;
+use crate::scorer::shape_text;
 use crate::{Runtime, Scorer};
 
 /// Runs the models that the trainer writes.
@@ -53,7 +54,7 @@ fn rows_of(what: &str, input: &[f32], shape: &[usize], width: usize, max_rows: u
     rows.filter(|&rows| (1..=max_rows).contains(&rows) && rows * width == input.len()).ok_or_else(|| {
         Error::new(Code::InvalidArgument, format!("{what} got an input of another shape"))
             .expected(format!("1 to {max_rows} rows of {width}"))
-            .found(format!("{shape:?} with {} elements", input.len()))
+            .found(format!("{} with {} elements", shape_text(shape), input.len()))
     })
 }
 

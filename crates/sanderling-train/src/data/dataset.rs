@@ -7,9 +7,9 @@ use std::{
 };
 
 use sanderling_types::{
-    Code, Error, FORMAT_VERSION, Interaction, Item, Result, SplitPart, TimeKind, Versioned, decode_json,
+    Code, Error, FORMAT_VERSION, Interaction, Item, Result, SplitPart, TimeKind, decode_json, json_object,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::folder::{write_file, write_folder};
 
@@ -41,8 +41,7 @@ pub struct Dataset {
 }
 
 /// How much a data folder holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DataCounts {
     /// Rows of `interactions.csv`.
     pub interactions: u64,
@@ -51,10 +50,10 @@ pub struct DataCounts {
     /// Different users in `interactions.csv`.
     pub users: u64,
 }
+json_object!(DataCounts { interactions, items, users });
 
 /// The content of `data.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DataInfo {
     /// How much the folder holds.
     pub counts: DataCounts,
@@ -65,12 +64,7 @@ pub struct DataInfo {
     /// What timestamps mean.
     pub time: TimeKind,
 }
-
-impl Versioned for DataInfo {
-    fn format_version(&self) -> u32 {
-        self.format_version
-    }
-}
+json_object!(DataInfo { counts, format_version, source, time });
 
 /// The files of one data folder, or one bare table of interactions.
 #[derive(Debug, Clone)]
