@@ -38,15 +38,19 @@ impl Texts {
     }
 }
 
-/// Rows by the hash of their ids, then by the ids. Four bytes an item; looking an id up hashes a few others again, and compares
-/// texts only where hashes are equal.
+/// Rows by the hash of their ids, then by the ids, in buckets of about four. Five bytes an item; looking an id up hashes a few others
+/// again, and compares texts only where hashes are equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Rows(Vec<u32>);
+struct Rows {
+    rows: Vec<u32>,
+    /// Where the rows of each bucket end.
+    ends: Vec<u32>,
+}
 
 impl Rows {
     /// The rows; or one whose id an earlier row has.
     fn new(ids: &Texts) -> std::result::Result<Self, usize> {
-        let mut keys = columns::rows_by_hash(ids.text.as_bytes(), &ids.bounds);
+        let (mut keys, ends) = columns::rows_by_hash(ids.text.as_bytes(), &ids.bounds);
         let id = |key: &u64| ids.get(*key as u32 as usize);
         for same_hash in keys.chunk_by_mut(|a, b| *a >> 32 == *b >> 32).filter(|keys| keys.len() > 1) {
             let unsorted = same_hash.to_vec();
@@ -57,16 +61,22 @@ impl Rows {
                 return Err(pair[1] as u32 as usize);
             }
         }
-        Ok(Self(keys.into_iter().map(|key| key as u32).collect()))
+        Ok(Self { rows: keys.into_iter().map(|key| key as u32).collect(), ends })
     }
 
     fn find(&self, ids: &Texts, id: &str) -> Option<ItemIndex> {
+        if self.rows.is_empty() {
+            return None;
+        }
         let hash = columns::hash(id.as_bytes());
         let order = |row: &u32| {
             let other = ids.get(*row as usize).unwrap_or_default();
             columns::hash(other.as_bytes()).cmp(&hash).then_with(|| other.cmp(id))
         };
-        self.0.binary_search_by(order).ok().map(|at| ItemIndex(self.0[at]))
+        let bucket = columns::bucket(hash, self.ends.len());
+        let start = bucket.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        let rows = &self.rows[start..self.ends[bucket] as usize];
+        rows.binary_search_by(order).ok().map(|at| ItemIndex(rows[at]))
     }
 }
 
@@ -357,6 +367,7 @@ mod tests {
             assert_eq!(rows.find(&ids, id), Some(ItemIndex(row)));
         }
         assert_eq!(rows.find(&ids, "b"), None);
+        assert_eq!(Rows::default().find(&ids, "a"), None);
         let repeated = texts(&["costarring", "a", "liquid", "declinate", "macallums", "liquid"]);
         assert_eq!(Rows::new(&repeated), Err(5));
     }
