@@ -13,6 +13,7 @@ import { denoCommand, openDeno } from './lib/deno.mjs';
 import { findFirefox, openFirefox } from './lib/firefox.mjs';
 import { openFixture } from './lib/fixture.mjs';
 import { openNode } from './lib/node.mjs';
+import { installForOperations } from './lib/packed.mjs';
 import { REPO, toolPath } from './lib/paths.mjs';
 import { runModule } from './lib/program.mjs';
 import { openWorkerd } from './lib/workerd.mjs';
@@ -56,7 +57,7 @@ function operations() {
 
 /** Opens a runtime, runs the operations, and closes it. */
 async function outcomesIn(open) {
-  const runtime = await open(fixture);
+  const runtime = await open({ ...fixture, project: await installForOperations() });
   try {
     return await runtime.run(operations());
   } finally {

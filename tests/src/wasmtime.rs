@@ -20,7 +20,7 @@ impl Wasmtime {
         let mut host = WasmHost::new(&component, HostLimits::default())
             .expect("the component loads; `./build.sh wasm` makes it");
         let files = sanderling_train::bundle::read(bundle).expect("the bundle folder can be read");
-        host.load_bundle(&by_name(&files), None).expect("the bundle opens under wasmtime");
+        host.load_bundle(&by_name(&files), &[]).expect("the bundle opens under wasmtime");
         Self { files, host }
     }
 }
@@ -39,7 +39,7 @@ impl Runtime for Wasmtime {
         for operation in operations {
             if operation["op"] == "load" {
                 let files = crate::native::mutated(&self.files, operation.get("mutate"));
-                answers.push(match self.host.load_bundle(&by_name(&files), None) {
+                answers.push(match self.host.load_bundle(&by_name(&files), &[]) {
                     Ok(_) => json!({ "ok": null }),
                     Err(error) => json!({ "error": error }),
                 });

@@ -51,7 +51,7 @@ pub struct WasmHost {
 #[derive(Clone)]
 struct PackedBundle {
     container: Bytes,
-    public_key: Option<String>,
+    public_keys: String,
 }
 
 impl fmt::Debug for WasmHost {
@@ -87,7 +87,7 @@ impl WasmHost {
         self.limits = limits;
     }
 
-    /// Opens a bundle, given its files by name; with `public_key` its signature must verify.
+    /// Opens a bundle, given its files by name; one of `public_keys`, where there are any, must have signed it.
     /// Returns the bundle hash.
     ///
     /// # Errors
@@ -97,9 +97,9 @@ impl WasmHost {
     pub fn load_bundle(
         &mut self,
         files: &BTreeMap<String, Vec<u8>>,
-        public_key: Option<&PublicKey>,
+        public_keys: &[PublicKey],
     ) -> Result<String> {
-        let bundle = PackedBundle::new(files, public_key)?;
+        let bundle = PackedBundle::new(files, public_keys)?;
         let hash = self.put_bundle(&bundle)?;
         self.bundle = Some(bundle);
         Ok(hash)
@@ -180,16 +180,17 @@ fn prepare(component: &[u8], metering: Metering) -> Result<Prepared> {
 }
 
 impl PackedBundle {
-    fn new(files: &BTreeMap<String, Vec<u8>>, public_key: Option<&PublicKey>) -> Result<Self> {
-        let public_key = public_key.map(|key| key.0.iter().map(|byte| format!("{byte:02x}")).collect());
-        Ok(Self { container: pack_files(files)?.into(), public_key })
+    fn new(files: &BTreeMap<String, Vec<u8>>, public_keys: &[PublicKey]) -> Result<Self> {
+        let hex = |key: &PublicKey| key.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let public_keys = public_keys.iter().map(hex).collect::<Vec<_>>().join(",");
+        Ok(Self { container: pack_files(files)?.into(), public_keys })
     }
 
     /// The request that opens it.
     fn request(&self) -> Result<http::Request<Bytes>> {
         let mut request = http::Request::put(address("/bundle"));
-        if let Some(key) = &self.public_key {
-            request = request.header("sanderling-public-key", key);
+        if !self.public_keys.is_empty() {
+            request = request.header("sanderling-public-key", &self.public_keys);
         }
         request.body(self.container.clone()).map_err(malformed)
     }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ed25519_dalek::{Signature, VerifyingKey};
 use sanderling_types::{
     Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Report, Result, Sha256Hash,
 };
 
-use crate::{ItemTable, NeighbourTable, PackedVocabulary, TreeEnsemble};
+use crate::{ItemTable, NeighbourTable, PackedVocabulary, TreeEnsemble, Trust};
 
 /// The bytes of a bundle folder by file name, with `manifest.json` and, if signed, `manifest.sig`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,10 +85,6 @@ impl From<BTreeMap<String, Vec<u8>>> for BundleFiles {
     }
 }
 
-/// An Ed25519 public key, `[32]` bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PublicKey(pub [u8; 32]);
-
 /// The ranker that a bundle runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RankerModel {
@@ -115,23 +110,25 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens a bundle: the signature if `key` is given, then length and SHA-256 of every file that
+    /// Opens a bundle: the signature and age that `trust` asks for, then length and SHA-256 of every file that
     /// the manifest names, and only then the decoding of each and the checks across them. The
     /// model card may be left out, as it is for people, and `ranker.onnx` beside `trees.bin`, as it is
     /// for other tools; files that the manifest does not name are not looked at.
     ///
     /// # Errors
     /// [`Code::FileMissing`], [`Code::SignatureMissing`], [`Code::SignatureInvalid`],
+    /// [`Code::BundleExpired`], [`Code::BundleRolledBack`],
     /// [`Code::ManifestInvalid`], [`Code::UnsupportedFormatVersion`], [`Code::LimitExceeded`],
     /// [`Code::FileTruncated`], [`Code::HashMismatch`], [`Code::ItemsInvalid`],
     /// [`Code::NeighboursInvalid`], [`Code::VocabularyInvalid`], [`Code::IncompatibleFeatures`],
     /// [`Code::BaselineInvalid`], [`Code::ModelInvalid`].
-    pub fn open(mut files: BundleFiles, key: Option<&PublicKey>) -> Result<Self> {
+    pub fn open(mut files: BundleFiles, trust: Option<&Trust>) -> Result<Self> {
         let manifest_bytes = files.take(Manifest::FILE_NAME)?;
-        if let Some(key) = key {
-            verify_signature(&manifest_bytes, files.get(Manifest::SIGNATURE_FILE_NAME), key)?;
+        if let Some(trust) = trust {
+            trust.check_signature(&manifest_bytes, files.get(Manifest::SIGNATURE_FILE_NAME))?;
         }
         let manifest = Manifest::decode(&manifest_bytes)?;
+        trust.map_or(Ok(()), |trust| trust.check_age(&manifest))?;
         check_files(&manifest, &files)?;
         let mut part = |role: FileRole| files.take(&manifest.file(role)?.path);
         let vocabulary = PackedVocabulary::decode(&part(FileRole::Vocabulary)?)?;
@@ -296,24 +293,6 @@ impl Bundle {
         let categories = self.vocabulary.categories_of(item).iter();
         categories.filter_map(|category| self.vocabulary.category(*category)).collect()
     }
-}
-
-fn verify_signature(manifest: &[u8], signature: Option<&[u8]>, key: &PublicKey) -> Result<()> {
-    let invalid = |message: &str| Error::new(Code::SignatureInvalid, message);
-    let signature = signature.ok_or_else(|| {
-        Error::new(Code::SignatureMissing, "the bundle carries no signature")
-            .expected(format!("a file {}", Manifest::SIGNATURE_FILE_NAME))
-            .hint("sign the bundle, or open it without a key")
-    })?;
-    let key =
-        VerifyingKey::from_bytes(&key.0).map_err(|_| invalid("the public key is not an Ed25519 key"))?;
-    let signature = Signature::from_slice(signature).map_err(|_| {
-        invalid("manifest.sig has the wrong length").expected("64 bytes").found(signature.len())
-    })?;
-    key.verify_strict(manifest, &signature).map_err(|_| {
-        invalid("the manifest's signature does not verify")
-            .hint("the manifest was changed, or it was signed with another key")
-    })
 }
 
 fn check_files(manifest: &Manifest, files: &BundleFiles) -> Result<()> {

@@ -46,8 +46,9 @@ mod session;
 mod slim;
 pub mod telemetry;
 mod trees;
+mod trust;
 
-pub use bundle::{Bundle, BundleFiles, PublicKey, RankerModel};
+pub use bundle::{Bundle, BundleFiles, RankerModel};
 pub use engine::{Engine, Outcome, Ranking};
 pub use features::FeatureEncoder;
 pub use items::{ItemBits, ItemTable};
@@ -63,3 +64,4 @@ pub use session::{SessionItem, SessionView};
 pub use slim::SlimRuntime;
 pub use telemetry::{Telemetry, TelemetryState};
 pub use trees::{TreeEnsemble, TreeNode};
+pub use trust::{KeyId, PublicKey, Signatures, Trust};

@@ -4,7 +4,7 @@
 mod support;
 
 use ed25519_dalek::{Signer, SigningKey};
-use sanderling_core::{Bundle, BundleFiles, Combination, NeighbourTable, PublicKey};
+use sanderling_core::{Bundle, BundleFiles, Combination, NeighbourTable, PublicKey, Signatures, Trust};
 use sanderling_types::{Code, FeatureSpec, FieldKind, FileRole, ItemId, ItemIndex, Manifest, Sha256Hash};
 use support::{Fixture, baseline, vocabulary};
 
@@ -12,12 +12,24 @@ fn code(files: BundleFiles) -> Code {
     Bundle::open(files, None).unwrap_err().code()
 }
 
-fn signed() -> (BundleFiles, PublicKey) {
+fn signed() -> (BundleFiles, Trust) {
     let mut files = Fixture::with_neighbours().files();
     let key = SigningKey::from_bytes(&[7; 32]);
-    let signature = key.sign(files.get(Manifest::FILE_NAME).unwrap());
-    files.insert(Manifest::SIGNATURE_FILE_NAME, signature.to_bytes().to_vec());
-    (files, PublicKey(key.verifying_key().to_bytes()))
+    sign(&mut files, &[&key]);
+    (files, Trust::in_keys([public(&key)]))
+}
+
+fn sign(files: &mut BundleFiles, keys: &[&SigningKey]) {
+    let manifest = files.get(Manifest::FILE_NAME).unwrap();
+    let mut signatures = Signatures::default();
+    for key in keys {
+        signatures.insert(&public(key), key.sign(manifest).to_bytes()).unwrap();
+    }
+    files.insert(Manifest::SIGNATURE_FILE_NAME, signatures.encode());
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    PublicKey(key.verifying_key().to_bytes())
 }
 
 fn names(files: &BundleFiles) -> Vec<String> {
@@ -103,9 +115,69 @@ fn missing_parts_have_their_codes() {
         assert_eq!(Bundle::open(without, Some(&key)).unwrap_err().code(), expected, "{name}");
     }
     assert_eq!(code(BundleFiles::new()), Code::FileMissing);
-    let other_key = PublicKey(SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes());
-    assert_eq!(Bundle::open(files.clone(), Some(&other_key)).unwrap_err().code(), Code::SignatureInvalid);
-    assert_eq!(Bundle::open(files, Some(&PublicKey([0xff; 32]))).unwrap_err().code(), Code::SignatureInvalid);
+    for other in [public(&SigningKey::from_bytes(&[8; 32])), PublicKey([0xff; 32])] {
+        let error = Bundle::open(files.clone(), Some(&Trust::in_keys([other]))).unwrap_err();
+        assert_eq!(error.code(), Code::SignatureInvalid);
+        assert_eq!(error.expected_value(), Some(format!("signed by {}", other.id()).as_str()));
+    }
+}
+
+#[test]
+fn one_of_the_trusted_keys_is_enough_while_keys_change() {
+    let [old, new, leaked] = [1, 2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32]));
+    let (old_only, both) = (Trust::in_keys([public(&old)]), Trust::in_keys([public(&old), public(&new)]));
+    let new_only = Trust::in_keys([public(&new)]);
+    let mut files = Fixture::new().files();
+    let opens = |files: &BundleFiles, trust: &Trust| Bundle::open(files.clone(), Some(trust)).is_ok();
+    for (keys, expected) in [
+        (vec![&old], [true, true, false]),
+        (vec![&old, &new], [true, true, true]),
+        (vec![&new, &leaked], [false, true, true]),
+        (vec![&leaked], [false, false, false]),
+    ] {
+        sign(&mut files, &keys);
+        assert_eq!([&old_only, &both, &new_only].map(|trust| opens(&files, trust)), expected);
+    }
+    // A signature under the name of another key, a signature of other bytes, one cut off, one twice.
+    sign(&mut files, &[&old, &new]);
+    let whole = files.get(Manifest::SIGNATURE_FILE_NAME).unwrap().to_vec();
+    let renamed = [&whole[..8], &whole[80..]].concat();
+    let damaged: Vec<u8> =
+        whole.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 40 || at == 120)).collect();
+    for wrong in [
+        &renamed,
+        &damaged,
+        &whole[..143].to_vec(),
+        &[&whole[..72], &whole[..72]].concat(),
+        &Vec::new(),
+        &whole.repeat(9),
+    ] {
+        files.insert(Manifest::SIGNATURE_FILE_NAME, wrong.clone());
+        assert_eq!(Bundle::open(files.clone(), Some(&both)).unwrap_err().code(), Code::SignatureInvalid);
+    }
+    // One good signature is enough.
+    let one_damaged: Vec<u8> = whole.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 40)).collect();
+    files.insert(Manifest::SIGNATURE_FILE_NAME, one_damaged);
+    assert!(opens(&files, &both) && opens(&files, &new_only) && !opens(&files, &old_only));
+}
+
+#[test]
+fn bundles_expire_and_can_be_taken_back() {
+    let open = |expires_at, rollback_index, now, least_rollback_index| {
+        let mut fixture = Fixture::new();
+        fixture.manifest.expires_at = expires_at;
+        fixture.manifest.rollback_index = rollback_index;
+        let trust = Trust { now, least_rollback_index, ..Trust::default() };
+        Bundle::open(fixture.files(), Some(&trust)).map(|_| ()).map_err(|error| error.code())
+    };
+    assert_eq!(open(None, None, Some(i64::MAX), 0), Ok(()));
+    assert_eq!(open(Some(1000), None, Some(1000), 0), Ok(()));
+    assert_eq!(open(Some(1000), None, Some(1001), 0), Err(Code::BundleExpired));
+    assert_eq!(open(Some(1000), None, None, 0), Ok(()), "a host without a clock");
+    assert_eq!(open(None, Some(3), None, 3), Ok(()));
+    assert_eq!(open(None, Some(3), None, 4), Err(Code::BundleRolledBack));
+    assert_eq!(open(None, None, None, 1), Err(Code::BundleRolledBack));
+    assert_eq!(open(None, Some(0), None, 0), Err(Code::ManifestInvalid), "0 is said by leaving it out");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Which request reaches which call of the engine; knows nothing of WASI.
 
-use sanderling_core::{Bundle, BundleFiles, Engine, PublicKey, SessionMemory, operations};
+use sanderling_core::{Bundle, BundleFiles, Engine, PublicKey, SessionMemory, Trust, operations};
 use sanderling_tract::FullRuntime;
 use sanderling_types::{Code, Error, Request, Result, Sha256Hash, unpack_files};
 use serde_json::{Value, json};
@@ -63,8 +63,10 @@ pub struct Service {
 
 struct Loaded {
     engine: Engine,
-    /// The key that the bundle was verified with.
-    key: Option<PublicKey>,
+    /// The keys that the bundle was verified with.
+    keys: Vec<PublicKey>,
+    /// The largest `rollback_index` of the bundles before.
+    rollback_index: u64,
     bundle_sha256: Sha256Hash,
     /// How long steps take; never a session, since each request is somebody else's.
     memory: SessionMemory,
@@ -138,35 +140,40 @@ impl Service {
     }
 
     /// Opens a bundle; the one before stays when this one is refused. After a bundle that was
-    /// verified with a key, only bundles verified with the same key are taken.
+    /// verified with keys, only bundles verified with the same keys are taken, and none that was taken back.
     fn put_bundle(&mut self, request: &HttpRequest) -> Result<Value> {
-        let key = request.public_key.as_deref().map(public_key).transpose()?;
-        let pinned = self.loaded.as_ref().and_then(|loaded| loaded.key.as_ref());
-        if pinned.is_some_and(|pinned| key.as_ref().map(|key| key.0) != Some(pinned.0)) {
-            return Err(Error::new(
-                Code::SignatureInvalid,
-                "another key verified the bundle before this one",
-            )
-            .expected(format!("the same key in {PUBLIC_KEY_HEADER}"))
-            .hint("start a new instance to change the key"));
+        let keys = request.public_key.as_deref().map_or(Ok(Vec::new()), public_keys)?;
+        let pinned = self.loaded.as_ref().map_or(&[][..], |loaded| &loaded.keys);
+        if !pinned.is_empty() && pinned != keys {
+            return Err(Error::new(Code::SignatureInvalid, "other keys verified the bundle before this one")
+                .expected(format!("the same keys in {PUBLIC_KEY_HEADER}"))
+                .hint("start a new instance to change the keys"));
         }
         let files = BundleFiles::from(unpack_files(&request.body, MAX_BUNDLE_BYTES)?);
-        let bundle = Bundle::open(files, key.as_ref())?;
+        let least_rollback_index = self.loaded.as_ref().map_or(0, |loaded| loaded.rollback_index);
+        let trust = Trust { keys, now: Some(request.now), least_rollback_index };
+        let bundle = Bundle::open(files, Some(&trust))?;
         let bundle_sha256 = bundle.hash();
+        let rollback_index = bundle.manifest().rollback_index.unwrap_or(0);
         let engine = Engine::new(bundle, &FullRuntime)?;
-        self.loaded = Some(Loaded { engine, key, bundle_sha256, memory: SessionMemory::default() });
+        let memory = SessionMemory::default();
+        self.loaded = Some(Loaded { engine, keys: trust.keys, rollback_index, bundle_sha256, memory });
         Ok(json!({ "bundle_sha256": bundle_sha256 }))
     }
 }
 
-fn public_key(text: &str) -> Result<PublicKey> {
+/// Keys with commas between them.
+fn public_keys(text: &str) -> Result<Vec<PublicKey>> {
     // A key and a SHA-256 digest have the same text form.
-    let bytes = Sha256Hash::parse(text).ok_or_else(|| {
-        Error::new(Code::InvalidArgument, format!("header {PUBLIC_KEY_HEADER} is not a public key"))
-            .expected("64 lower-case hex digits")
-            .found(text)
-    })?;
-    Ok(PublicKey(*bytes.as_bytes()))
+    let key = |key: &str| Sha256Hash::parse(key.trim()).map(|bytes| PublicKey(*bytes.as_bytes()));
+    text.split(',').map(key).collect::<Option<_>>().ok_or_else(|| {
+        Error::new(
+            Code::InvalidArgument,
+            format!("header {PUBLIC_KEY_HEADER} holds something else than public keys"),
+        )
+        .expected("64 lower-case hex digits, a comma between two")
+        .found(text)
+    })
 }
 
 fn recommend(engine: &Engine, memory: &mut SessionMemory, request: &HttpRequest) -> Result<Value> {

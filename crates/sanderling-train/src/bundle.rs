@@ -104,6 +104,8 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> Result<(BundleFiles, Mani
     }
     let facts = facts.clone();
     let manifest = Manifest {
+        expires_at: None,
+        rollback_index: None,
         feature_spec_sha256: contents.features.hash(),
         files: entries,
         format_version: FORMAT_VERSION,

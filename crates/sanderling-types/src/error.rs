@@ -40,7 +40,9 @@ codes! {
     FileTruncated = "file_truncated", "A file's length differs from the manifest's; fetch it again.";
     HashMismatch = "hash_mismatch", "A file's SHA-256 differs from the manifest's; it was changed or damaged.";
     SignatureMissing = "signature_missing", "A public key was given but the bundle carries no signature.";
-    SignatureInvalid = "signature_invalid", "The manifest's signature does not verify with the given key.";
+    SignatureInvalid = "signature_invalid", "No trusted key has signed the manifest, or its signature does not verify.";
+    BundleExpired = "bundle_expired", "The bundle's time is over; publish it again.";
+    BundleRolledBack = "bundle_rolled_back", "The bundle is older than one that this host has seen, and was taken back.";
     IncompatibleFeatures = "incompatible_features", "The feature spec is not the one this engine computes.";
     ItemsInvalid = "items_invalid", "items.bin is malformed or disagrees with the manifest.";
     NeighboursInvalid = "neighbours_invalid", "neighbours.bin is malformed or disagrees with the manifest.";

@@ -283,6 +283,9 @@ json_object!(TrainingWindow {
 /// space, shortest round-trip numbers. Its SHA-256 is the bundle hash.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Manifest {
+    /// After this time, Unix seconds, the bundle is refused. Left out of the JSON where it is good for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
     /// Hash of the feature spec that the engine must compute.
     pub feature_spec_sha256: Sha256Hash,
     /// Every file but the manifest and its signature.
@@ -304,6 +307,10 @@ pub struct Manifest {
     /// Which recommender of the trainer made the models, such as `sequence`, `ease` or
     /// `sequence+vmis-knn`.
     pub recommender: String,
+    /// Counts up when bundles are taken back for good: a device refuses a bundle whose index is under the largest that it has seen of
+    /// this name, so an operator can go back to an older version, and nobody else can. Left out of the JSON where it is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_index: Option<u64>,
     /// The smallest runtime that runs the models. Left out of the JSON when it is `slim`.
     #[serde(skip_serializing_if = "RuntimeKind::is_slim")]
     pub runtime: RuntimeKind,
@@ -317,6 +324,7 @@ pub struct Manifest {
     pub version: u64,
 }
 json_object!(Manifest {
+    expires_at,
     feature_spec_sha256,
     files,
     format_version,
@@ -327,6 +335,7 @@ json_object!(Manifest {
     policy,
     quantisation,
     recommender,
+    rollback_index,
     runtime,
     shapes,
     telemetry,
@@ -455,6 +464,9 @@ impl Manifest {
         let mut shares = pruned.flat_map(|pruned| [pruned.interaction_share, pruned.target_share]);
         if !shares.all(|share| (0.0..=1.0).contains(&share)) {
             return invalid("a share of what was pruned is out of range".to_owned());
+        }
+        if self.rollback_index == Some(0) {
+            return invalid("rollback_index is 0, which is said by leaving it out".to_owned());
         }
         if self.format_version != FORMAT_VERSION {
             return invalid("format_version changed while decoding".to_owned());

@@ -1,7 +1,7 @@
 //! JavaScript values to Rust values and back.
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
-use sanderling_core::{BundleFiles, PublicKey};
+use sanderling_core::{BundleFiles, PublicKey, Trust};
 use sanderling_types::{Code, Error, FromJson, Result, Sha256Hash, quoted, read_json};
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
@@ -96,8 +96,18 @@ fn byte_arrays(what: &str, value: &JsValue) -> Result<Vec<(String, Uint8Array)>,
     entries.iter().map(entry).collect()
 }
 
-pub(crate) fn public_key(bytes: &[u8]) -> Result<PublicKey, JsValue> {
-    fixed("the public key", bytes).map(PublicKey)
+/// What a bundle must be; `None` for `undefined`.
+pub(crate) fn trust(value: &JsValue) -> Result<Option<Trust>, JsValue> {
+    if value.is_undefined() {
+        return Ok(None);
+    }
+    let get = |name: &str| Reflect::get(value, &JsValue::from_str(name)).unwrap_or_default();
+    let number = |name: &str| integer(name, &get(name));
+    let key = |key: JsValue| fixed("a public key", &Uint8Array::new(&key).to_vec()).map(PublicKey);
+    let keys = Array::from(&get("keys")).iter().map(key).collect::<Result<_, _>>()?;
+    // Numbers below 0 are as little as 0.
+    let least_rollback_index = u64::try_from(number("leastRollbackIndex")?).unwrap_or(0);
+    Ok(Some(Trust { keys, now: Some(number("now")?), least_rollback_index }))
 }
 
 /// Bytes of a fixed length.

@@ -6,7 +6,7 @@ use sanderling_types::{Code, Error, ItemId, ItemIndex, Request};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::convert::{files, fixed, from_js, integer, json_text, public_key, to_js};
+use crate::convert::{files, fixed, from_js, integer, json_text, to_js, trust};
 use crate::error::thrown;
 
 #[cfg(feature = "full")]
@@ -32,22 +32,20 @@ pub struct WasmEngine {
 
 #[wasm_bindgen]
 impl WasmEngine {
-    /// Opens a bundle from its files (`Record<string, Uint8Array>`), verified with `publicKey` when
-    /// one is given. `digests` are SHA-256 digests that the host computed of the same bytes
+    /// Opens a bundle from its files (`Record<string, Uint8Array>`). `trust` is `undefined` or
+    /// `{ keys: Uint8Array[], now: number, leastRollbackIndex: number }`, see `sanderling_core::Trust`. `digests` are SHA-256 digests that the host computed of the same bytes
     /// (`Record<string, Uint8Array>`, or `undefined`); files without one are hashed here.
     ///
     /// # Errors
     /// Every code of opening a bundle and loading its models.
     #[wasm_bindgen(constructor)]
-    #[expect(clippy::needless_pass_by_value, reason = "an optional slice can only cross the boundary owned")]
     pub fn new(
         #[wasm_bindgen(js_name = files)] bundle_files: &JsValue,
-        #[wasm_bindgen(js_name = publicKey)] key: Option<Box<[u8]>>,
+        #[wasm_bindgen(js_name = trust)] asked: &JsValue,
         #[wasm_bindgen(js_name = digests)] known: &JsValue,
     ) -> Result<WasmEngine, JsValue> {
-        let key = key.as_deref().map(public_key).transpose()?;
-        let bundle =
-            Bundle::open(files(bundle_files, known)?, key.as_ref()).map_err(|error| thrown(&error))?;
+        let bundle = Bundle::open(files(bundle_files, known)?, trust(asked)?.as_ref())
+            .map_err(|error| thrown(&error))?;
         let telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
         let engine = Engine::new(bundle, &RUNTIME).map_err(|error| thrown(&error))?;
         Ok(Self { engine, memory: SessionMemory::default(), telemetry })

@@ -6,8 +6,10 @@ export interface Env {
   ASSETS?: { fetch(input: string, init?: RequestInit): Promise<Response> };
   /** Folder of the bundle: a path inside ASSETS, or an absolute URL. */
   BUNDLE_URL?: string;
-  /** 64 hex digits; empty accepts an unsigned bundle. */
+  /** 64 hex digits, or several keys with commas between them; empty accepts an unsigned bundle. */
   PUBLIC_KEY?: string;
+  /** Bundles with a smaller `rollback_index` are refused. */
+  MIN_ROLLBACK_INDEX?: string;
   /** Origin of the pages that may call from a browser. */
   ALLOWED_ORIGIN?: string;
 }
@@ -31,10 +33,11 @@ export function engine(env: Env, waitUntil: (work: Promise<unknown>) => void): P
 }
 
 function loadOptions(env: Env): LoadOptions {
-  const { ASSETS: assets, BUNDLE_URL: folder = '/bundle/', PUBLIC_KEY: publicKey } = env;
+  const { ASSETS: assets, BUNDLE_URL: folder = '/bundle/', PUBLIC_KEY: publicKey, MIN_ROLLBACK_INDEX: index } = env;
   // The host of an assets request is never resolved; only the path counts.
   const options: LoadOptions = { baseUrl: new URL(folder, 'https://assets.invalid/'), consent: 'none' };
   if (assets !== undefined && folder.startsWith('/')) options.fetch = (url, init) => assets.fetch(url, init);
-  if (publicKey) options.publicKey = publicKey;
+  if (publicKey) options.publicKey = publicKey.split(',').map((key) => key.trim());
+  if (index) options.minRollbackIndex = Number(index);
   return options;
 }

@@ -84,6 +84,12 @@ export function checkIdleSeconds(value: unknown): number {
   });
 }
 
+/** The least rollback index of a bundle. */
+export function checkRollbackIndex(value: unknown): number {
+  if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
+  throw wrongType('minRollbackIndex', 'a whole number from 0', value);
+}
+
 /** Unix seconds; the clock where nothing usable is given. */
 export function timeOf(value: unknown, name: string): number {
   if (value === undefined) return clockSeconds();

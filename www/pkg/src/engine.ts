@@ -60,6 +60,8 @@ export interface WireManifest {
   format_version: number;
   name: string;
   version: number;
+  expires_at?: number;
+  rollback_index?: number;
   recommender: string;
   files: Record<string, { path: string; bytes: number; sha256: string }>;
   limits: { max_candidates: number; max_limit: number; max_session_len: number };
@@ -119,4 +121,13 @@ export interface Engine {
 }
 
 /** How the wasm module makes an {@link Engine}; throws objects that carry a stable `code`. */
-export type EngineConstructor = new (files: Record<string, Uint8Array>, publicKey?: Uint8Array, digests?: Record<string, Uint8Array>) => Engine;
+export type EngineConstructor = new (files: Record<string, Uint8Array>, trust?: Trust, digests?: Record<string, Uint8Array>) => Engine;
+
+/** What a bundle must be to be opened. */
+export interface Trust {
+  /** Keys of which one must have signed; without any, signatures are not looked at. */
+  keys: readonly Uint8Array[];
+  /** The present time in Unix seconds. */
+  now: number;
+  leastRollbackIndex: number;
+}

@@ -10,7 +10,7 @@ const CACHE = 'sanderling-bundles';
 const HASH_HEADER = 'x-sanderling-bundle';
 /** Refusals that say something of the folder, and not of the caller's arguments or this device. */
 const FOLDER_IS_BAD = new Set([
-  'io', 'not_found', 'file_missing', 'file_truncated', 'hash_mismatch', 'signature_missing', 'signature_invalid', 'manifest_invalid',
+  'io', 'not_found', 'file_missing', 'file_truncated', 'hash_mismatch', 'signature_missing', 'signature_invalid', 'bundle_expired', 'bundle_rolled_back', 'manifest_invalid',
   'unsupported_format_version', 'incompatible_features', 'items_invalid', 'neighbours_invalid', 'vocabulary_invalid', 'baseline_invalid',
   'model_invalid',
 ]);
@@ -50,6 +50,30 @@ export async function lastGood(folder: URL): Promise<BundleFiles | undefined> {
   } catch {
     return undefined;
   }
+}
+
+/** The largest rollback index that a bundle of the folder had, on this device; 0 where none is known. */
+export async function seenRollbackIndex(folder: URL): Promise<number> {
+  try {
+    const seen = await (await caches.open(CACHE)).match(indexAddress(folder));
+    return Number((await seen?.text()) ?? 0) || 0;
+  } catch {
+    return 0;
+  }
+}
+
+/** Remembers the rollback index of a bundle that was opened. */
+export async function keepRollbackIndex(folder: URL, index: number): Promise<void> {
+  if (index <= (await seenRollbackIndex(folder))) return;
+  try {
+    await (await caches.open(CACHE)).put(indexAddress(folder), new Response(String(index)));
+  } catch {
+    // As above.
+  }
+}
+
+function indexAddress(folder: URL): string {
+  return `${folder.href}?rollback_index`;
 }
 
 /** Forgets every kept bundle. */

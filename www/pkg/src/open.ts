@@ -1,17 +1,17 @@
-import { checkConsent, checkIdleSeconds, checkSessionLength, record, wrongType } from './arguments.js';
+import { checkConsent, checkIdleSeconds, checkRollbackIndex, checkSessionLength, record, wrongType } from './arguments.js';
 import { bundleInfoFromWire } from './boundary.js';
 import { fetchBundle, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
-import type { Engine, WireManifest } from './engine.js';
+import type { Engine, Trust, WireManifest } from './engine.js';
 import { isErrorCode, RecommenderError, toRecommenderError } from './errors.js';
-import { dropLastGood, keepLastGood, lastGood, mayFallBack } from './last-good.js';
+import { dropLastGood, keepLastGood, keepRollbackIndex, lastGood, mayFallBack, seenRollbackIndex } from './last-good.js';
 import { LiveEngine } from './live-engine.js';
 import type { Platform } from './platform.js';
 import { rememberPopular } from './popular.js';
 import { type Instance, instanceOf, type Runtime } from './runtime.js';
 import { reportsUrl, type Sender } from './sender.js';
 import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
-import type { BundleInfo, Consent, Fetch, LoadOptions } from './types.js';
+import type { BundleInfo, Consent, Fetch, LoadOptions, PublicKey } from './types.js';
 
 const DEFAULT_MAX_BUNDLE_BYTES = 256 * 1024 * 1024;
 const DEFAULT_MAX_SESSION_LENGTH = 200;
@@ -84,22 +84,28 @@ function readOptions(source: string | URL | LoadOptions): LoadOptions {
 
 /** The engine of the bundle in its folder; or, where that cannot be opened and `keeps` is true, of the last one that could. */
 async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch, keeps: boolean): Promise<LoadedEngine> {
-  const publicKey = options.publicKey === undefined ? undefined : readKey(options.publicKey);
+  const folder = options.baseUrl === undefined ? undefined : resolveFolder(platform, options.baseUrl);
+  const keys = readKeys(options.publicKey);
+  const minRollbackIndex = checkRollbackIndex(options.minRollbackIndex ?? 0);
+  // Asked anew for each bundle: time goes on, and another page may have seen a later bundle.
+  const trust = async (): Promise<Trust> => ({
+    keys, now: Math.floor(Date.now() / 1000),
+    leastRollbackIndex: Math.max(minRollbackIndex, folder === undefined || !keeps ? 0 : await seenRollbackIndex(folder)),
+  });
   const runtimes = loader(options, platform, fetch);
   const { signal: _, ...lasting } = options;
   const open = async (read: (options: LoadOptions) => Promise<BundleFiles>): Promise<LoadedEngine> => {
     // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
-    const [bundle] = await Promise.all([read(options), runtimes.first]);
-    const { engine, instance } = await runtimes.open(bundle, publicKey);
+    const [bundle, asked] = await Promise.all([read(options), trust(), runtimes.first]);
+    const { engine, instance } = await runtimes.open(bundle, asked);
     const live = new LiveEngine(engine, instance, async () => {
-      return construct(instance, await read(lasting), publicKey).engine;
+      return construct(instance, await read(lasting), await trust()).engine;
     });
     rememberPopular(live, bundle.files);
     return { engine: live, files: bundle, isLastGood: false };
   };
   const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload));
-  if (options.baseUrl === undefined) return fromSource(false);
-  const folder = resolveFolder(platform, options.baseUrl);
+  if (folder === undefined) return fromSource(false);
   try {
     // A cache may hold a damaged or outdated copy; the second refusal is final.
     const loaded = await fromSource(false).catch((thrown: unknown) => {
@@ -107,7 +113,10 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
       if (error.code !== 'hash_mismatch' && error.code !== 'file_truncated') throw error;
       return fromSource(true);
     });
-    if (keeps) void keepLastGood(folder, loaded.engine.bundleHash(), loaded.files);
+    if (keeps) {
+      void keepLastGood(folder, loaded.engine.bundleHash(), loaded.files);
+      void keepRollbackIndex(folder, loaded.engine.manifest().rollback_index ?? 0);
+    }
     return loaded;
   } catch (thrown) {
     const kept = keeps && mayFallBack(thrown) ? await lastGood(folder) : undefined;
@@ -134,7 +143,7 @@ interface Opened {
 /** Opens bundles with the first runtime of a platform, and with the full one where a bundle needs it. */
 function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: Platform, fetch: Fetch): {
   first: Promise<Instance>;
-  open(bundle: BundleFiles, publicKey?: Uint8Array): Promise<Opened>;
+  open(bundle: BundleFiles, trust: Trust): Promise<Opened>;
 } {
   const compile = (runtime: Runtime): Promise<Instance> =>
     instanceOf(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
@@ -142,25 +151,25 @@ function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: P
   first.catch(() => {});
   return {
     first,
-    async open(bundle, publicKey) {
+    async open(bundle, trust) {
       try {
-        return construct(await first, bundle, publicKey);
+        return construct(await first, bundle, trust);
       } catch (thrown) {
         if (!(thrown instanceof RecommenderError) || thrown.code !== 'model_not_slim') throw thrown;
         if (full === undefined) {
           thrown.details.hint = "import from 'sanderling/full', which has the full runtime";
           throw thrown;
         }
-        return construct(await compile(full), bundle, publicKey);
+        return construct(await compile(full), bundle, trust);
       }
     },
   };
 }
 
-function construct(instance: Instance, { files, digests }: BundleFiles, publicKey?: Uint8Array): Opened {
+function construct(instance: Instance, { files, digests }: BundleFiles, trust: Trust): Opened {
   if (instance.isDisabled) throw instance.exhausted();
   try {
-    return { engine: new instance.Engine(files, publicKey, digests), instance };
+    return { engine: new instance.Engine(files, trust, digests), instance };
   } catch (thrown) {
     if (!isErrorCode((thrown as { code?: unknown } | null)?.code)) instance.discard();
     throw toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
@@ -202,7 +211,14 @@ function resolveFolder(platform: Platform, baseUrl: string | URL): URL {
   }
 }
 
-function readKey(key: Uint8Array | string): Uint8Array {
+function readKeys(keys: LoadOptions['publicKey']): Uint8Array[] {
+  if (keys === undefined) return [];
+  // None at all would open what nobody has signed.
+  if (Array.isArray(keys) && keys.length === 0) throw wrongType('publicKey', 'at least one key', keys);
+  return (Array.isArray(keys) ? keys as PublicKey[] : [keys as PublicKey]).map(readKey);
+}
+
+function readKey(key: PublicKey): Uint8Array {
   if (key instanceof Uint8Array && key.length === 32) return key;
   if (typeof key === 'string' && /^[0-9a-f]{64}$/i.test(key)) {
     return Uint8Array.from(key.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));

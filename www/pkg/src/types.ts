@@ -185,6 +185,9 @@ export type WasmSource = string | URL | Response | BufferSource | WebAssembly.Mo
 /** The part of `fetch` that this package uses. */
 export type Fetch = (url: string, init?: RequestInit) => Promise<Response>;
 
+/** An Ed25519 public key: 32 bytes or 64 hex digits. */
+export type PublicKey = Uint8Array | string;
+
 export interface LoadOptions {
   /** Folder of the bundle: an absolute or page-relative URL; in Node also a path. */
   baseUrl?: string | URL;
@@ -193,8 +196,16 @@ export interface LoadOptions {
   /** An engine that is already loaded, instead of `baseUrl` or `files`. Its telemetry is cleared, it
    *  serves one recommender at a time, and `free()` leaves it alone. */
   engine?: Engine;
-  /** Ed25519 key that must have signed the manifest: 32 bytes or 64 hex digits. */
-  publicKey?: Uint8Array | string;
+  /**
+   * Ed25519 keys of which one must have signed the manifest, each 32 bytes or 64 hex digits: several while a new key takes the place of an
+   * old one.
+   */
+  publicKey?: PublicKey | readonly PublicKey[];
+  /**
+   * The least `rollback_index` of the manifest: a bundle with a smaller one was taken back, and is refused. Browsers that keep bundles also
+   * remember the largest one of the folder.
+   */
+  minRollbackIndex?: number;
   /** The compiled engine, where the default loader cannot find it. The first load decides. */
   wasm?: WasmSource;
   /** The same for the full runtime, which `sanderling` loads only for a bundle that needs it. */

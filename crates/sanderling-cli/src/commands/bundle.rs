@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ed25519_dalek::{Signer, SigningKey};
-use sanderling_types::{Code, Error, Manifest, Result};
+use sanderling_core::{PublicKey, Signatures};
+use sanderling_types::{Code, Error, Manifest, Result, Sha256Hash};
 use serde_json::json;
 
 use super::table;
@@ -30,15 +31,25 @@ pub(crate) struct Keygen {
     out: PathBuf,
 }
 
-/// Sign a bundle: writes manifest.sig, an Ed25519 signature of manifest.json.
+/// Sign a bundle: writes manifest.sig, Ed25519 signatures of manifest.json.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sanderling sign bundles/shop --key shop.key")]
+#[command(after_help = "Examples:\n  sanderling sign bundles/shop --key shop.key --expires-in-days 90\n  \
+    sanderling sign bundles/shop --key shop.key --key new.key\n\n\
+    Signatures of other keys stay unless the manifest changes. To change a key, sign with both until every device\n\
+    knows the new one. To take bundles back for good, sign the next one with a larger --rollback-index.")]
 pub(crate) struct Sign {
     /// Bundle folder.
     bundle: PathBuf,
-    /// File of the secret key.
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    /// File of a secret key; may be given several times.
+    #[arg(long, value_name = "FILE", required = true)]
+    key: Vec<PathBuf>,
+    /// Days from now after which devices refuse the bundle; 0 for never. Without it, what the manifest says stays.
+    #[arg(long, value_name = "DAYS")]
+    expires_in_days: Option<u32>,
+    /// Devices refuse bundles of this name with a smaller index from when they have seen this one. Without it, what the manifest
+    /// says stays.
+    #[arg(long, value_name = "INDEX")]
+    rollback_index: Option<u64>,
 }
 
 pub(crate) fn inspect(args: &Inspect, output: &Output) -> Result<Verdict> {
@@ -84,19 +95,58 @@ pub(crate) fn keygen(args: &Keygen, output: &Output) -> Result<Verdict> {
 pub(crate) fn sign(args: &Sign, output: &Output) -> Result<Verdict> {
     // Only what opens without error is worth a signature.
     let engine = super::load_engine(&args.bundle, None)?;
-    let key = SigningKey::from_bytes(&read_key(&args.key)?);
-    let signature = key.sign(&engine.bundle().manifest().encode());
+    let keys: Vec<SigningKey> =
+        args.key.iter().map(|path| Ok(SigningKey::from_bytes(&read_key(path)?))).collect::<Result<_>>()?;
+    let before = engine.bundle().manifest();
+    let manifest = restated(before, args)?;
+    let bytes = manifest.encode();
     let path = args.bundle.join(Manifest::SIGNATURE_FILE_NAME);
-    let fresh = args.bundle.join(format!(".{}.new", Manifest::SIGNATURE_FILE_NAME));
-    fs::write(&fresh, signature.to_bytes())
-        .and_then(|()| fs::rename(&fresh, &path))
-        .map_err(|error| io_error("written", &path, error))?;
-    let public = hex(key.verifying_key().as_bytes());
+    let mut signatures = match fs::read(&path) {
+        Ok(signatures) if manifest == *before => Signatures::decode(&signatures)?,
+        _ => Signatures::default(),
+    };
+    let mut public_keys = Vec::new();
+    for key in &keys {
+        let public = PublicKey(key.verifying_key().to_bytes());
+        signatures.insert(&public, key.sign(&bytes).to_bytes())?;
+        public_keys.push(public);
+    }
+    if manifest != *before {
+        // Signatures of another manifest would be worse than none.
+        let _ = fs::remove_file(&path);
+        replace(&args.bundle, Manifest::FILE_NAME, &bytes)?;
+    }
+    replace(&args.bundle, Manifest::SIGNATURE_FILE_NAME, &signatures.encode())?;
+    let hash = Sha256Hash::of(&bytes);
+    let key_ids: Vec<String> = signatures.key_ids().map(|id| id.to_string()).collect();
+    let public_keys: Vec<String> = public_keys.iter().map(|key| hex(&key.0)).collect();
     output.result(
-        &json!({ "bundle_hash": engine.bundle().hash(), "public_key": public, "signature": hex(&signature.to_bytes()) }),
-        &format!("signed {} for public key {public}", engine.bundle().hash()),
+        &json!({ "bundle_hash": hash, "expires_at": manifest.expires_at, "key_ids": key_ids, "public_keys": public_keys,
+            "rollback_index": manifest.rollback_index.unwrap_or(0) }),
+        &format!("signed {hash} for public key {}", public_keys.join(" and ")),
     )?;
     Ok(Verdict::Done)
+}
+
+/// The manifest with what the arguments say of its time.
+fn restated(manifest: &Manifest, args: &Sign) -> Result<Manifest> {
+    let mut out = manifest.clone();
+    if let Some(days) = args.expires_in_days {
+        let now = super::trust(&[])?.now.unwrap_or(0);
+        out.expires_at = (days > 0).then(|| now + i64::from(days) * 86_400);
+    }
+    if let Some(index) = args.rollback_index {
+        out.rollback_index = Some(index).filter(|index| *index > 0);
+    }
+    Ok(out)
+}
+
+/// Writes a file of a bundle in one step.
+fn replace(bundle: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let (path, fresh) = (bundle.join(name), bundle.join(format!(".{name}.new")));
+    fs::write(&fresh, bytes)
+        .and_then(|()| fs::rename(&fresh, &path))
+        .map_err(|error| io_error("written", &path, error))
 }
 
 fn write_new(path: &Path, text: &str, secret: bool) -> Result<()> {

@@ -22,15 +22,23 @@ pub(crate) mod verify;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use sanderling_core::{Bundle, Engine, PublicKey, operations};
+use sanderling_core::{Bundle, Engine, PublicKey, Trust, operations};
 use sanderling_tract::FullRuntime;
 use sanderling_types::{Code, Error, Result};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 /// Opens a bundle folder and loads its models.
-pub(crate) fn load_engine(dir: &Path, key: Option<&PublicKey>) -> Result<Engine> {
-    Engine::new(Bundle::open(sanderling_train::bundle::read(dir)?, key)?, &FullRuntime)
+pub(crate) fn load_engine(dir: &Path, trust: Option<&Trust>) -> Result<Engine> {
+    Engine::new(Bundle::open(sanderling_train::bundle::read(dir)?, trust)?, &FullRuntime)
+}
+
+/// What the public keys of some files ask of a bundle now.
+pub(crate) fn trust(public_keys: &[std::path::PathBuf]) -> Result<Trust> {
+    let keys: Result<Vec<PublicKey>> =
+        public_keys.iter().map(|path| bundle::read_key(path).map(PublicKey)).collect();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Ok(Trust { now: now.ok().map(|now| now.as_secs() as i64), ..Trust::in_keys(keys?) })
 }
 
 /// Runs `work` on an event loop of its own.

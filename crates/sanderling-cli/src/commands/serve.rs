@@ -9,11 +9,9 @@ use std::time::Duration;
 use clap::Args;
 use sanderling_cli::serve::serve;
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
-use sanderling_core::PublicKey;
 use sanderling_types::Result;
 use serde_json::json;
 
-use super::bundle::read_key;
 use crate::interrupt::stop_signal;
 use crate::output::{Output, Verdict};
 
@@ -32,9 +30,9 @@ pub(crate) struct Serve {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// File with the public key that must have signed the bundle.
+    /// File with a public key; with several, one of them must have signed the bundle.
     #[arg(long, value_name = "FILE")]
-    public_key: Option<PathBuf>,
+    public_key: Vec<PathBuf>,
     /// The engine as a wasi:http component.
     #[arg(long, value_name = "FILE", default_value = "build/sanderling-edge.wasm")]
     component: PathBuf,
@@ -58,7 +56,7 @@ pub(crate) fn run(args: &Serve, output: &Output) -> Result<Verdict> {
 }
 
 async fn listen(args: &Serve, output: &Output) -> Result<()> {
-    let key = args.public_key.as_deref().map(read_key).transpose()?.map(PublicKey);
+    let trust = super::trust(&args.public_key)?;
     let files: BTreeMap<String, Vec<u8>> = sanderling_train::bundle::read(&args.bundle)?
         .iter()
         .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
@@ -72,7 +70,7 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
         load_time: Duration::from_secs(60),
         memory_bytes: args.memory_bytes,
     };
-    let pool = Pool::start(&args.component, &files, key.as_ref(), limits).await?;
+    let pool = Pool::start(&args.component, &files, &trust.keys, limits).await?;
     let json = json!({ "url": url, "bundle_hash": pool.bundle_sha256(), "instances": limits.instances });
     output.result(&json, &format!("listening on {url}; bundle {}", pool.bundle_sha256()))?;
     serve(pool, listener, GRACE, stop_signal()).await

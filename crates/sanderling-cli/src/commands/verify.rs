@@ -10,7 +10,6 @@ use sanderling_testkit::{Expectation, difference, samples};
 use sanderling_types::{Code, Error, Result};
 use serde_json::{Value, json};
 
-use super::bundle::read_key;
 use crate::output::{Output, Verdict};
 
 /// Check a bundle: lengths, hashes, signature, models; that no model fails on a session of known
@@ -21,9 +20,9 @@ use crate::output::{Output, Verdict};
 pub(crate) struct Verify {
     /// Bundle folder.
     bundle: PathBuf,
-    /// File with the public key that must have signed the bundle.
+    /// File with a public key; with several, one of them must have signed the bundle.
     #[arg(long, value_name = "FILE")]
-    public_key: Option<PathBuf>,
+    public_key: Vec<PathBuf>,
     /// Where to run the bundle.
     #[arg(long, value_enum, default_value_t = RuntimeArg::Native)]
     runtime: RuntimeArg,
@@ -47,21 +46,21 @@ enum RuntimeArg {
 }
 
 pub(crate) fn run(args: &Verify, output: &Output) -> Result<Verdict> {
-    let key = args.public_key.as_deref().map(read_key).transpose()?.map(PublicKey);
-    let engine = super::load_engine(&args.bundle, key.as_ref())?;
+    let trust = super::trust(&args.public_key)?;
+    let engine = super::load_engine(&args.bundle, Some(&trust))?;
     let bundle = engine.bundle();
     let cases = samples(bundle.manifest(), &bundle.vocabulary().unpack(), bundle.baseline());
     let native: Vec<Value> =
         cases.iter().map(|case| super::run_operation(&engine, &case.operation)).collect();
     let differences = match args.runtime {
         RuntimeArg::Native => Vec::new(),
-        RuntimeArg::Wasm => compare(args, &cases, &native, key.as_ref())?,
+        RuntimeArg::Wasm => compare(args, &cases, &native, &trust.keys)?,
     };
     let failures: Vec<String> =
         cases.iter().zip(&native).flat_map(|(case, answer)| failures(&case.name, answer)).collect();
     let json = json!({
         "bundle_hash": bundle.hash(),
-        "signature_checked": key.is_some(),
+        "signature_checked": !trust.keys.is_empty(),
         "runtime": if args.runtime == RuntimeArg::Wasm { "wasm" } else { "native" },
         "operations": cases.len(),
         "differences": differences,
@@ -93,7 +92,7 @@ fn compare(
     args: &Verify,
     cases: &[Expectation],
     native: &[Value],
-    key: Option<&PublicKey>,
+    keys: &[PublicKey],
 ) -> Result<Vec<String>> {
     let limits = HostLimits { fuel: args.fuel, memory_bytes: args.memory_bytes, ..HostLimits::default() };
     let mut host = WasmHost::new(&args.component, limits)?;
@@ -101,7 +100,7 @@ fn compare(
         .iter()
         .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
         .collect();
-    host.load_bundle(&files, key)?;
+    host.load_bundle(&files, keys)?;
     let operations: Vec<Value> = cases.iter().map(|case| case.operation.clone()).collect();
     let answers = host.run_operations(&operations)?;
     if answers.len() != native.len() {

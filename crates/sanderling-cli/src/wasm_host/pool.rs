@@ -51,7 +51,7 @@ impl fmt::Debug for Pool {
 
 impl Pool {
     /// Compiles the component at `path`, or takes what an earlier start compiled, and opens a bundle, given its files by name, in
-    /// every instance; with `public_key` its signature must verify.
+    /// every instance; one of `public_keys`, where there are any, must have signed it.
     ///
     /// # Errors
     /// [`Code::Io`] when the component cannot be read, [`Code::InvalidArgument`] when it is not a `wasi:http/proxy` component or
@@ -60,11 +60,11 @@ impl Pool {
     pub async fn start(
         path: &Path,
         files: &BTreeMap<String, Vec<u8>>,
-        public_key: Option<&PublicKey>,
+        public_keys: &[PublicKey],
         limits: PoolLimits,
     ) -> Result<Self> {
         let component = read_component(path)?;
-        Self::from_bytes(&component, files, public_key, limits).await
+        Self::from_bytes(&component, files, public_keys, limits).await
     }
 
     /// As [`Pool::start`], with the component's bytes.
@@ -74,7 +74,7 @@ impl Pool {
     pub async fn from_bytes(
         component: &[u8],
         files: &BTreeMap<String, Vec<u8>>,
-        public_key: Option<&PublicKey>,
+        public_keys: &[PublicKey],
         limits: PoolLimits,
     ) -> Result<Self> {
         let most = Semaphore::MAX_PERMITS - limits.waiting.min(Semaphore::MAX_PERMITS);
@@ -85,7 +85,7 @@ impl Pool {
         }
         let mut pool = Self {
             prepared: prepare(component, Metering::Time)?,
-            bundle: PackedBundle::new(files, public_key)?,
+            bundle: PackedBundle::new(files, public_keys)?,
             bundle_sha256: String::new(),
             limits,
             free: Mutex::default(),

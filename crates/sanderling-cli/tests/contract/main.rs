@@ -154,8 +154,8 @@ fn a_signed_bundle_verifies_with_its_key_alone() {
     run!("verify", bundle, "--public-key", &public(&key), "--json").expect_error("signature_missing");
     let signed = run!("sign", bundle, "--key", &key, "--json").expect_json(0);
     assert_eq!(
-        (&signed["bundle_hash"], &signed["public_key"]),
-        (&WORLD.trained["bundle_hash"], &made["public_key"])
+        (&signed["bundle_hash"], &signed["public_keys"]),
+        (&WORLD.trained["bundle_hash"], &json!([made["public_key"]]))
     );
     let verified = run!("verify", bundle, "--public-key", &public(&key), "--json").expect_json(0);
     assert_eq!(
@@ -166,10 +166,34 @@ fn a_signed_bundle_verifies_with_its_key_alone() {
     run!("verify", bundle, "--public-key", &public(&other), "--json").expect_error("signature_invalid");
     run!("verify", bundle, "--public-key", &bundle.join("card.md"), "--json")
         .expect_error("invalid_argument");
+    // While keys change, a bundle has signatures of both, and a device may trust both.
+    let both = run!("sign", bundle, "--key", &other, "--json").expect_json(0);
+    assert_eq!(both["key_ids"].as_array().unwrap().len(), 2, "the signature of the other key stays");
+    run!("verify", bundle, "--public-key", &public(&key)).expect(0);
+    run!("verify", bundle, "--public-key", &public(&other)).expect(0);
     let mut signature = fs::read(bundle.join("manifest.sig")).unwrap();
-    signature[0] ^= 1;
+    signature[40] ^= 1;
     fs::write(bundle.join("manifest.sig"), signature).unwrap();
     run!("verify", bundle, "--public-key", &public(&key), "--json").expect_error("signature_invalid");
+    run!("verify", bundle, "--public-key", &public(&key), "--public-key", &public(&other)).expect(0);
+    // What a manifest says of its time is signed with it: signatures of the one before are gone.
+    let until =
+        run!("sign", bundle, "--key", &key, "--expires-in-days", "1", "--rollback-index", "4", "--json")
+            .expect_json(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let left = until["expires_at"].as_u64().unwrap() - now;
+    assert!((86_000..=86_400).contains(&left), "{until}");
+    assert_eq!((&until["rollback_index"], until["key_ids"].as_array().unwrap().len()), (&json!(4), 1));
+    assert_ne!(until["bundle_hash"], WORLD.trained["bundle_hash"]);
+    run!("verify", bundle, "--public-key", &public(&key)).expect(0);
+    run!("verify", bundle, "--public-key", &public(&other), "--json").expect_error("signature_invalid");
+    let before =
+        run!("sign", bundle, "--key", &key, "--expires-in-days", "0", "--rollback-index", "0", "--json")
+            .expect_json(0);
+    assert_eq!(
+        (&before["bundle_hash"], &before["expires_at"]),
+        (&WORLD.trained["bundle_hash"], &json!(null))
+    );
 }
 
 #[test]

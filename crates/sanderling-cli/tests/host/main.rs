@@ -114,10 +114,10 @@ fn the_component_recommends_as_the_native_engine_and_survives_its_limits() {
     let limits = HostLimits::default();
     let mut host = WasmHost::new(&component, HostLimits { memory_bytes: 1 << 20, ..limits }).unwrap();
 
-    assert_eq!(host.load_bundle(&files, None).unwrap_err().code(), Code::LimitExceeded, "1 MiB of memory");
+    assert_eq!(host.load_bundle(&files, &[]).unwrap_err().code(), Code::LimitExceeded, "1 MiB of memory");
     host.set_limits(limits);
     assert_eq!(host.recommend(&Request::default()).unwrap_err().code(), Code::NotFound, "no bundle yet");
-    let hash = host.load_bundle(&files, None).unwrap();
+    let hash = host.load_bundle(&files, &[]).unwrap();
     assert_eq!(hash, engine.bundle().hash().to_string());
 
     host.set_limits(HostLimits { fuel: 1000, ..limits });
@@ -140,7 +140,7 @@ fn the_component_recommends_as_the_native_engine_and_survives_its_limits() {
 
     let mut damaged = files.clone();
     damaged.get_mut("items.bin").unwrap()[20] ^= 1;
-    assert_eq!(host.load_bundle(&damaged, None).unwrap_err().code(), Code::HashMismatch);
+    assert_eq!(host.load_bundle(&damaged, &[]).unwrap_err().code(), Code::HashMismatch);
     assert!(host.recommend(&requests(&engine)[1]).is_ok(), "the bundle before stays open");
 
     let results = host.run_operations(&[serde_json::json!({"op": "no_such"})]).unwrap();

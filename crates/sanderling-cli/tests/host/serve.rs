@@ -37,7 +37,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, started) = std::sync::mpsc::channel();
         let run = async move {
-            let pool = Pool::start(&component, &files, None, limits).await.unwrap();
+            let pool = Pool::start(&component, &files, &[], limits).await.unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             ready.send(listener.local_addr().unwrap()).unwrap();
             let shutdown = async move { drop(stopped.await) };
@@ -105,11 +105,11 @@ fn a_component_that_never_opens_a_bundle_is_stopped_by_time() {
     let limits = PoolLimits { load_time: Duration::from_millis(50), ..LIMITS };
     let endless = component("(loop $forever br $forever)");
     let files = [("manifest.json".to_owned(), b"{}".to_vec())].into();
-    let error = runtime.block_on(Pool::from_bytes(&endless, &files, None, limits)).unwrap_err();
+    let error = runtime.block_on(Pool::from_bytes(&endless, &files, &[], limits)).unwrap_err();
     assert_eq!(error.code(), Code::LimitExceeded, "{error}");
     assert!(error.message().contains("time"), "{error}");
     let none = PoolLimits { instances: 0, ..LIMITS };
-    let error = runtime.block_on(Pool::from_bytes(&endless, &files, None, none)).unwrap_err();
+    let error = runtime.block_on(Pool::from_bytes(&endless, &files, &[], none)).unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
 }
 

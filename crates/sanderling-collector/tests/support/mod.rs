@@ -59,6 +59,8 @@ pub fn manifest(version: u64, telemetry: TelemetryConstants, baseline: &[u8]) ->
     let roles = FileRole::REQUIRED.iter().chain(&[FileRole::Encoder, FileRole::Items]);
     let files = roles.map(|role| (*role, entry(*role, content(*role))));
     Manifest {
+        expires_at: None,
+        rollback_index: None,
         feature_spec_sha256: Sha256Hash::of(b"spec"),
         files: files.collect(),
         format_version: FORMAT_VERSION,

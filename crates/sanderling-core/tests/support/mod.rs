@@ -181,6 +181,8 @@ impl Fixture {
 
 fn manifest(spec: &FeatureSpec) -> Manifest {
     Manifest {
+        expires_at: None,
+        rollback_index: None,
         feature_spec_sha256: spec.hash(),
         files: BTreeMap::new(),
         format_version: FORMAT_VERSION,
