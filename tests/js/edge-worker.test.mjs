@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 
 import { openFixture } from './lib/fixture.mjs';
+import { importFrom } from './lib/node.mjs';
 import { BUILD, toolPath, WWW } from './lib/paths.mjs';
 import { bundleWorker, startWorkerd } from './lib/workerd.mjs';
 
@@ -36,13 +37,14 @@ const ask = (path, init) => host.worker.dispatchFetch(new URL(path, 'http://work
 const recommend = (body) => ask('/recommend', { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body) });
 
 async function assertProblem(response, status, code) {
+  const { ERROR_CODES } = await importFrom(fixture.project, 'error-codes');
   assert.equal(response.status, status);
   assert.equal(response.headers.get('content-type'), 'application/problem+json');
   assert.equal(response.headers.get('cache-control'), 'no-store');
   const problem = await response.json();
   assert.deepEqual(
     [problem.type, problem.title, problem.status, problem.code],
-    [`urn:sanderling:problem:${code}`, fixture.sanderling.ERROR_CODES[code], status, code],
+    [`urn:sanderling:problem:${code}`, ERROR_CODES[code], status, code],
   );
   assert.ok(problem.detail.length > 0);
   return problem;

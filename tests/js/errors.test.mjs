@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 
 import { mutated } from './lib/execute.mjs';
 import { openFixture } from './lib/fixture.mjs';
+import { importFrom } from './lib/node.mjs';
 import { REPO } from './lib/paths.mjs';
 
 let fixture;
@@ -29,7 +30,10 @@ test('the codes and their sentences are those of the Rust crates', async () => {
   const source = await readFile(join(REPO, 'crates/sanderling-types/src/error.rs'), 'utf8');
   const declared = [...source.slice(source.indexOf('codes! {')).matchAll(/\w+ = "(\w+)", "([^"]*)";/g)];
   assert.ok(declared.length > 30);
-  assert.deepEqual(Object.entries(fixture.sanderling.ERROR_CODES), declared.map(([, code, text]) => [code, text]));
+  const { ERROR_CODES } = await importFrom(fixture.project, 'error-codes');
+  assert.deepEqual(Object.entries(ERROR_CODES), declared.map(([, code, text]) => [code, text]));
+  const { isErrorCode } = await importFrom(fixture.project, 'errors');
+  assert.ok(declared.every(([, code]) => isErrorCode(code)) && !isErrorCode('no_such_code') && !isErrorCode(''));
 });
 
 test('a flipped byte in any file is a typed error', async () => {

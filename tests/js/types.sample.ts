@@ -1,8 +1,9 @@
 // Compiled against the packed package by packaging.test.mjs; never run.
 import {
-  decodeRequest, encodeResponse, ERROR_CODES, MemoryStorage, Recommender, RecommenderError,
+  decodeRequest, encodeResponse, MemoryStorage, Recommender, RecommenderError,
   type DeviceStorage, type ErrorCode, type FlushResult, type LoadOptions, type Recommendation, type Reason,
 } from 'sanderling';
+import { ERROR_CODES } from 'sanderling/errors';
 
 const storage: DeviceStorage = new MemoryStorage();
 const options: LoadOptions = { baseUrl: '/bundle/', consent: 'share', collectorUrl: 'https://collector.example', storage };

@@ -12,6 +12,11 @@ export async function openNode({ project, bundle }) {
   return { run: (operations) => execute(sanderling, files, operations), close: async () => {} };
 }
 
+/** Imports a file of the installed package. */
+export function importFrom(project, name) {
+  return import(pathToFileURL(join(project, 'node_modules/sanderling/dist', `${name}.js`)).href);
+}
+
 /** Imports the installed package as a module of its project would. */
 export async function importPacked(project) {
   const require = createRequire(join(project, 'index.mjs'));

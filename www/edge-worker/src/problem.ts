@@ -1,4 +1,5 @@
-import { ERROR_CODES, RecommenderError, type ErrorCode } from 'sanderling';
+import { RecommenderError, type ErrorCode } from 'sanderling';
+import { ERROR_CODES } from 'sanderling/errors';
 
 /** A refusal with its HTTP status; the body is a problem document that carries the engine's code. */
 export class Problem extends Error {

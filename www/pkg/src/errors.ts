@@ -1,58 +1,18 @@
-/**
- * Every code that an error of this package can carry, with what it means. Codes, order and
- * sentences are those of the Rust crates; HTTP problem documents use them too.
- */
-export const ERROR_CODES = {
-  manifest_invalid: 'The manifest is not valid JSON of the declared shape.',
-  unsupported_format_version: 'A file was written in a format version that this build does not read.',
-  file_missing: 'A file that the manifest names was not supplied.',
-  file_truncated: 'A file\'s length differs from the manifest\'s; fetch it again.',
-  hash_mismatch: 'A file\'s SHA-256 differs from the manifest\'s; it was changed or damaged.',
-  signature_missing: 'A public key was given but the bundle carries no signature.',
-  signature_invalid: 'No trusted key has signed the manifest, or its signature does not verify.',
-  bundle_expired: 'The bundle\'s time is over; publish it again.',
-  bundle_rolled_back: 'The bundle is older than one that this host has seen, and was taken back.',
-  incompatible_features: 'The feature spec is not the one this engine computes.',
-  items_invalid: 'items.bin is malformed or disagrees with the manifest.',
-  neighbours_invalid: 'neighbours.bin is malformed or disagrees with the manifest.',
-  content_invalid: 'content.bin is malformed or disagrees with the manifest.',
-  vocabulary_invalid: 'vocabulary.bin is malformed or disagrees with the manifest.',
-  baseline_invalid: 'baseline.json is malformed or disagrees with the feature spec.',
-  model_invalid: 'A model is malformed, uses what is not allowed, or has the wrong shapes.',
-  model_not_slim: 'A model is not one that the slim runtime runs: it needs the full runtime.',
-  limit_exceeded: 'An input is larger than the declared limit.',
-  inference_failed: 'A model failed while running.',
-  invalid_argument: 'An argument has the wrong type or is out of range.',
-  unknown_item: 'The item is not in this bundle\'s vocabulary.',
-  unknown_layout: 'The import layout is not known; see `sanderling import --help`.',
-  column_missing: 'A required column is missing; map it with --column.',
-  data_invalid: 'A row cannot be read as an interaction or an item.',
-  empty_data: 'There is nothing to work on after reading the data.',
-  split_unsupported: 'The data does not support the requested split.',
-  feature_leaks: 'A feature knows what happened after the case that it is to predict.',
-  recipe_invalid: 'The recipe has an unknown key or a value out of range.',
-  budget_exceeded: 'The bundle is larger than the recipe\'s byte budget.',
-  training_failed: 'Training produced a value that is not finite.',
-  report_invalid: 'The report is not valid JSON of the declared shape.',
-  report_too_large: 'The report is larger than the declared limit.',
-  report_too_early: 'The report\'s window starts in the future, beyond the tolerance.',
-  report_expired: 'The report\'s window is older than the retention.',
-  report_conflict: 'A report of another window or bundle with this id was already counted.',
-  unknown_bundle: 'No baseline with this bundle hash is registered.',
-  unknown_field: 'The report carries a field that the schema does not declare.',
-  bin_out_of_range: 'An observation\'s bin is outside the field\'s domain.',
-  privacy_violation: 'The report claims other privacy constants than the bundle declares.',
-  overloaded: 'The queue is full; retry after the stated time.',
-  storage_full: 'The disk is full; nothing was stored.',
-  storage: 'The store failed.',
-  not_found: 'There is nothing at this address.',
-  io: 'Reading or writing a file failed.',
-  cancelled: 'The work was stopped on request; nothing half-written was left.',
-  internal: 'A broken promise of our own; please report it.',
-} as const;
+import type { ERROR_CODES } from './error-codes.js';
 
-/** A stable, machine-readable error code. */
+/** A stable, machine-readable error code; what each means is in `ERROR_CODES` of `sanderling/errors`. */
 export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** The codes without their meaning, which most pages never show. */
+const CODES: ReadonlySet<string> = new Set(`
+  manifest_invalid unsupported_format_version file_missing file_truncated hash_mismatch signature_missing
+  signature_invalid bundle_expired bundle_rolled_back incompatible_features items_invalid neighbours_invalid
+  content_invalid vocabulary_invalid baseline_invalid model_invalid model_not_slim limit_exceeded inference_failed
+  invalid_argument unknown_item unknown_layout column_missing data_invalid empty_data split_unsupported feature_leaks
+  recipe_invalid budget_exceeded training_failed report_invalid report_too_large report_too_early report_expired
+  report_conflict unknown_bundle unknown_field bin_out_of_range privacy_violation overloaded storage_full storage
+  not_found io cancelled internal
+`.trim().split(/\s+/));
 
 /** The evidence behind an error. */
 export interface ErrorDetails {
@@ -85,9 +45,9 @@ export class RecommenderError extends Error {
   }
 }
 
-/** Whether a value is one of the keys of {@link ERROR_CODES}. */
+/** Whether a value is one of the codes. */
 export function isErrorCode(text: unknown): text is ErrorCode {
-  return typeof text === 'string' && Object.hasOwn(ERROR_CODES, text);
+  return typeof text === 'string' && CODES.has(text);
 }
 
 /** Turns whatever the engine or the host threw into a {@link RecommenderError}, once. */

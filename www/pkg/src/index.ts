@@ -1,5 +1,5 @@
 /** What every entry file shares: everything but `Recommender`, which knows its platform. */
-export { ERROR_CODES, RecommenderError, type ErrorCode, type ErrorDetails } from './errors.js';
+export { RecommenderError, type ErrorCode, type ErrorDetails } from './errors.js';
 export { MemoryStorage, type DeviceStorage } from './storage.js';
 export { IndexedDbStorage } from './indexed-db.js';
 export { decodeRequest, encodeResponse } from './wire.js';
