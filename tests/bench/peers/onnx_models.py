@@ -60,5 +60,6 @@ def write(items):
     quantize_dynamic(here / "peer-f32.onnx", here / "peer-i8.onnx", weight_type=QuantType.QInt8)
 
 
-for items in (10_000, 50_000, 200_000):
-    write(items)
+if __name__ == "__main__":
+    for items in (10_000, 50_000, 200_000):
+        write(items)
