@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { createServer } from 'node:http';
 import { cp, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -149,6 +150,91 @@ test('a bundle that cannot be loaded is a 503 with its own code, and is tried ag
   const second = await askBroken();
   assert.equal(second.status, 200, await second.text());
   await broken.close();
+});
+
+test('a bundle may come from a bucket', async () => {
+  const stored = await startWorkerd({ modules, r2Buckets: ['BUNDLES'] });
+  const askStored = () => stored.worker.dispatchFetch('http://worker.invalid/recommend', { method: 'POST', body: '{}' });
+  await assertProblem(await askStored(), 503, 'file_missing');
+  const bucket = await stored.worker.getR2Bucket('BUNDLES');
+  for (const [name, bytes] of Object.entries(fixture.files)) await bucket.put(`bundle/${name}`, bytes);
+  const response = await askStored();
+  assert.equal(response.status, 200);
+  assert.equal((await response.json()).recommendations.length, 10);
+  await stored.close();
+});
+
+test('a browser keeps its session in a signed cookie, with consent', async () => {
+  const keeping = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { SESSION_SECRET: 'a secret of this test' } });
+  const send = (path, { body, cookie, method = 'POST', ...headers } = {}) => keeping.worker.dispatchFetch(`http://worker.invalid${path}`, {
+    method, headers: { ...headers, ...(cookie === undefined ? {} : { cookie: `theirs=1; ${cookie}` }) }, ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  const setBy = async (response) => {
+    assert.equal(response.status, 204, await response.text());
+    return response.headers.get('set-cookie');
+  };
+  const interactions = fixture.itemIds.slice(0, 4).map((item_id, step) => ({ item_id, kind: 'view', timestamp: 1_700_000_000 + step }));
+  const options = { limit: 5, now: 1_700_000_100, seed: 1 };
+  const listed = async (body, cookie) => {
+    const { recommendations, faults } = await (await send('/recommend', { body, cookie })).json();
+    return [recommendations.map(({ item_id }) => item_id), faults.map(({ code }) => code)];
+  };
+  const first = await setBy(await send('/session', { body: { consent: 'device', interactions: interactions.slice(0, 2) } }));
+  assert.match(first, /^__Host-sanderling-session=[\w-]+\.[\w-]+; Max-Age=2592000; Path=\/; Secure; HttpOnly; SameSite=Lax$/);
+  const cookie = (await setBy(await send('/session', { body: { consent: 'share', interactions: interactions.slice(2) }, cookie: first.split(';')[0] }))).split(';')[0];
+  assert.deepEqual(await listed(options, cookie), await listed({ ...options, session: interactions }));
+  const [, withoutSession] = await listed(options);
+  assert.deepEqual(withoutSession, ['empty_session']);
+  const [[items], [otherItems]] = [await listed({ ...options, session: interactions.slice(0, 1) }, cookie), await listed({ ...options, session: interactions.slice(0, 1) })];
+  assert.deepEqual(items, otherItems, 'a session in the body goes before the cookie');
+  // Whoever changes a byte of it has no session.
+  const at = cookie.indexOf('=') + 5;
+  for (const forged of [`${cookie.slice(0, at)}${cookie[at] === 'A' ? 'B' : 'A'}${cookie.slice(at + 1)}`, `${cookie}AA`, cookie.split('.')[0], `${cookie.split('=')[0]}=%%%.x`]) {
+    assert.deepEqual((await listed(options, forged))[1], ['empty_session'], forged);
+  }
+  // The newest interactions stay when a cookie would be too long.
+  const many = Array.from({ length: 400 }, (_, step) => ({ item_id: fixture.itemIds[step % 30], kind: 'view', timestamp: 1_700_000_000 + step }));
+  const long = await setBy(await send('/session', { body: { consent: 'device', interactions: [...many, ...interactions] } }));
+  assert.ok(long.length < 4000, String(long.length));
+  assert.equal((await listed(options, long.split(';')[0]))[1].length, 0);
+  for (const [body, method] of [[{ consent: 'none', interactions }, 'POST'], [{ interactions }, 'POST'], [undefined, 'DELETE']]) {
+    assert.match(await setBy(await send('/session', { body, method, cookie })), /^__Host-sanderling-session=; Max-Age=0;/);
+  }
+  await assertProblem(await send('/session', { body: { consent: 'device', interactions }, origin: 'https://else.example' }), 403, 'invalid_argument');
+  for (const body of [[], { consent: 'device', interactions: [{}] }, { consent: 'device', other: 1 }]) await assertProblem(await send('/session', { body }), 400, 'invalid_argument');
+  await keeping.close();
+  const without = await ask('/session', { method: 'POST', body: JSON.stringify({ consent: 'device', interactions }) });
+  await assertProblem(without, 404, 'not_found');
+});
+
+test('reports are handed on without anything that tells whose they are', async () => {
+  const received = [];
+  const collector = createServer((request, response) => {
+    const chunks = [];
+    request.on('data', (chunk) => chunks.push(chunk)).on('end', () => {
+      received.push({ url: request.url, headers: request.headers, body: Buffer.concat(chunks).toString() });
+      response.writeHead(429, { 'content-type': 'application/problem+json', 'retry-after': '7', 'set-cookie': 'a=b' }).end('{"code":"overloaded"}');
+    });
+  });
+  await new Promise((listening) => collector.listen(0, '127.0.0.1', listening));
+  const { port } = collector.address();
+  const handing = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { COLLECTOR_URL: `http://127.0.0.1:${port}/` } });
+  const send = (headers = {}) => handing.worker.dispatchFetch('http://worker.invalid/v1/reports', {
+    method: 'POST', body: '{"report_id":"x"}', headers: { cookie: 'id=1', 'user-agent': 'somebody', referer: 'https://shop.example/private', 'x-forwarded-for': '203.0.113.9', ...headers },
+  });
+  const answer = await send();
+  assert.deepEqual([answer.status, answer.headers.get('retry-after'), answer.headers.get('set-cookie'), await answer.json()], [429, '7', null, { code: 'overloaded' }]);
+  const [{ url, headers, body }] = received;
+  assert.deepEqual([url, body], ['/v1/reports', '{"report_id":"x"}']);
+  assert.ok(!/203\.0\.113|somebody|private|id=1/.test(JSON.stringify(headers)), JSON.stringify(headers));
+  for (const signal of ['sec-gpc', 'dnt']) await assertProblem(await send({ [signal]: '1' }), 403, 'invalid_argument');
+  assert.equal(received.length, 1);
+  await new Promise((closed) => collector.close(closed));
+  const away = await send();
+  assert.equal(away.headers.get('retry-after'), '60');
+  await assertProblem(away, 502, 'io');
+  await handing.close();
+  await assertProblem(await ask('/v1/reports', { method: 'POST', body: '{}' }), 404, 'not_found');
 });
 
 test('browsers may call from the configured origin only', async () => {

@@ -55,9 +55,9 @@ export async function bundleWorker({ entry, contents, project }) {
 }
 
 /** Starts workerd on loopback with a bundle behind the ASSETS binding. */
-export async function startWorkerd({ modules, bundle, bindings = {}, assets }) {
+export async function startWorkerd({ modules, bundle, bindings = {}, assets, ...options }) {
   const { Miniflare } = await importTool('miniflare');
-  const files = assets ?? (await readBundle(bundle));
+  const files = assets ?? (bundle === undefined ? {} : await readBundle(bundle));
   const answer = async (request) => {
     const { Response } = await importTool('miniflare');
     const bytes = files[new URL(request.url).pathname.replace(/^\/bundle\//, '')];
@@ -65,6 +65,7 @@ export async function startWorkerd({ modules, bundle, bindings = {}, assets }) {
   };
   const worker = new Miniflare({
     modules, modulesRoot: '/', compatibilityDate: COMPATIBILITY_DATE, bindings, serviceBindings: { ASSETS: answer }, host: '127.0.0.1',
+    ...options,
   });
   const url = await worker.ready;
   return { worker, url, close: () => worker.dispose() };

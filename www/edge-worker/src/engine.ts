@@ -4,7 +4,9 @@ import { Recommender, type LoadOptions } from 'sanderling';
 export interface Env {
   /** The files beside the worker. */
   ASSETS?: { fetch(input: string, init?: RequestInit): Promise<Response> };
-  /** Folder of the bundle: a path inside ASSETS, or an absolute URL. */
+  /** A bucket that holds the bundle instead (R2, or whatever has its `get`). */
+  BUNDLES?: { get(key: string): Promise<{ body: ReadableStream } | null> };
+  /** Folder of the bundle: a path inside BUNDLES or ASSETS, or an absolute URL. */
   BUNDLE_URL?: string;
   /** 64 hex digits, or several keys with commas between them; empty accepts an unsigned bundle. */
   PUBLIC_KEY?: string;
@@ -12,6 +14,10 @@ export interface Env {
   MIN_ROLLBACK_INDEX?: string;
   /** Origin of the pages that may call from a browser. */
   ALLOWED_ORIGIN?: string;
+  /** Signs the cookies in which browsers keep their sessions; without it sessions come with requests only. */
+  SESSION_SECRET?: string;
+  /** Base URL of the collector that reports are handed on to; without it none are taken. */
+  COLLECTOR_URL?: string;
 }
 
 let loading: Promise<Recommender> | undefined;
@@ -33,11 +39,18 @@ export function engine(env: Env, waitUntil: (work: Promise<unknown>) => void): P
 }
 
 function loadOptions(env: Env): LoadOptions {
-  const { ASSETS: assets, BUNDLE_URL: folder = '/bundle/', PUBLIC_KEY: publicKey, MIN_ROLLBACK_INDEX: index } = env;
+  const { ASSETS: assets, BUNDLES: bucket, BUNDLE_URL: folder = '/bundle/', PUBLIC_KEY: publicKey, MIN_ROLLBACK_INDEX: index } = env;
   // The host of an assets request is never resolved; only the path counts.
   const options: LoadOptions = { baseUrl: new URL(folder, 'https://assets.invalid/'), consent: 'none' };
-  if (assets !== undefined && folder.startsWith('/')) options.fetch = (url, init) => assets.fetch(url, init);
+  if (folder.startsWith('/')) {
+    if (bucket !== undefined) options.fetch = async (url) => objectOf(await bucket.get(decodeURIComponent(new URL(url).pathname.slice(1))));
+    else if (assets !== undefined) options.fetch = (url, init) => assets.fetch(url, init);
+  }
   if (publicKey) options.publicKey = publicKey.split(',').map((key) => key.trim());
   if (index) options.minRollbackIndex = Number(index);
   return options;
+}
+
+function objectOf(object: { body: ReadableStream } | null): Response {
+  return object === null ? new Response(null, { status: 404 }) : new Response(object.body);
 }

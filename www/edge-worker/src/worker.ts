@@ -1,7 +1,9 @@
-import { decodeRequest, encodeResponse, RecommenderError } from 'sanderling';
+import { decodeRequest, encodeResponse, RecommenderError, type SessionInteraction } from 'sanderling';
 
 import { engine, type Env } from './engine.js';
 import { Problem } from './problem.js';
+import { forwardReport } from './reports.js';
+import { cookieFor, forgottenCookie, sessionOf } from './session.js';
 
 /** Largest accepted request body. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -29,6 +31,14 @@ async function route(request: Request, env: Env, context: ExecutionContext): Pro
       if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: { allow: 'POST, OPTIONS' } });
       allow(request, ['POST', 'OPTIONS']);
       return recommend(request, env, context);
+    case '/session':
+      if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: { allow: 'POST, DELETE, OPTIONS' } });
+      allow(request, ['POST', 'DELETE', 'OPTIONS']);
+      fromOwnPages(request, env);
+      return request.method === 'DELETE' ? withCookie(forgottenCookie()) : remember(request, env);
+    case '/v1/reports':
+      allow(request, ['POST']);
+      return forwardReport(request, await readBody(request), env);
     case '/healthz':
       allow(request, ['GET', 'HEAD']);
       return health(env, context);
@@ -37,11 +47,42 @@ async function route(request: Request, env: Env, context: ExecutionContext): Pro
   }
 }
 
-/** Recommends for the session in the body; nothing of it is kept. */
+/** Recommends for the session in the body, or else in the visitor's cookie; nothing of it is kept. */
 async function recommend(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
-  const options = decodeRequest(parse(await readBody(request)));
+  const body = parse(await readBody(request));
+  const options = decodeRequest(body);
+  if ((body as { session?: unknown }).session == null) options.session = await sessionOf(request, env);
   const recommender = await load(env, context);
   return json(encodeResponse(recommender.recommend(options)));
+}
+
+/**
+ * Puts interactions behind those that the visitor's browser keeps in a cookie; pages ask for it with the visitor's consent (`device` or `share`)
+ * only, and with any other the session is forgotten.
+ */
+async function remember(request: Request, env: Env): Promise<Response> {
+  const { consent, interactions, ...others } = recordOf(parse(await readBody(request)));
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) throw new RecommenderError('invalid_argument', `the body has the unknown key ${JSON.stringify(unknown)}`);
+  if (consent !== 'device' && consent !== 'share') return withCookie(forgottenCookie());
+  const more: readonly SessionInteraction[] = decodeRequest({ session: interactions ?? [] }).session ?? [];
+  return withCookie(await cookieFor([...(await sessionOf(request, env)), ...more], env));
+}
+
+/** Other sites' pages could otherwise write into a visitor's cookie. */
+function fromOwnPages(request: Request, env: Env): void {
+  const origin = request.headers.get('origin');
+  if (origin === null || origin === new URL(request.url).origin || origin === env.ALLOWED_ORIGIN) return;
+  throw Problem.of(403, 'invalid_argument', `pages of ${origin} may not change sessions here`);
+}
+
+function recordOf(body: unknown): Record<string, unknown> {
+  if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as Record<string, unknown>;
+  throw new RecommenderError('invalid_argument', 'the body is not an object', { expected: '{"consent": "device", "interactions": [...]}' });
+}
+
+function withCookie(cookie: string): Response {
+  return new Response(null, { status: 204, headers: { 'set-cookie': cookie, 'cache-control': 'no-store' } });
 }
 
 async function health(env: Env, context: ExecutionContext): Promise<Response> {
@@ -97,6 +138,7 @@ function allow(request: Request, methods: readonly string[]): void {
 function refusal(thrown: unknown): Response {
   if (thrown instanceof Problem) return thrown.toResponse();
   if (thrown instanceof RecommenderError && thrown.code === 'invalid_argument') return new Problem(400, thrown).toResponse();
+  if (thrown instanceof RecommenderError && thrown.code === 'not_found') return new Problem(404, thrown).toResponse();
   return new Problem(500, thrown instanceof RecommenderError ? thrown : unexpected(thrown)).toResponse();
 }
 
@@ -119,7 +161,8 @@ function withCors(response: Response, request: Request, env: Env): Response {
   response.headers.append('vary', 'origin');
   if (request.headers.get('origin') !== allowed) return response;
   response.headers.set('access-control-allow-origin', allowed);
-  response.headers.set('access-control-allow-methods', 'POST, GET');
+  response.headers.set('access-control-allow-methods', 'POST, GET, DELETE');
+  response.headers.set('access-control-allow-credentials', 'true');
   response.headers.set('access-control-allow-headers', 'content-type');
   return response;
 }

@@ -1,0 +1,73 @@
+import { RecommenderError, type SessionInteraction } from 'sanderling';
+
+import type { Env } from './engine.js';
+
+const NAME = '__Host-sanderling-session';
+/** Browsers take cookies of 4,096 bytes with name and attributes. */
+const MAX_VALUE_BYTES = 3500;
+const LASTING_SECONDS = 30 * 86_400;
+const ATTRIBUTES = 'Path=/; Secure; HttpOnly; SameSite=Lax';
+
+/** The session that a visitor's browser keeps, signed so that nobody makes one up: oldest first; empty where there is none. */
+export async function sessionOf(request: Request, env: Env): Promise<SessionInteraction[]> {
+  const value = cookieOf(request);
+  if (value === undefined || !env.SESSION_SECRET) return [];
+  const [payload = '', signature = ''] = value.split('.');
+  try {
+    const key = await keyOf(env.SESSION_SECRET, 'verify');
+    const bytes = fromBase64(payload);
+    if (!(await crypto.subtle.verify('HMAC', key, fromBase64(signature), bytes))) return [];
+    const stored = JSON.parse(new TextDecoder().decode(bytes)) as [string, string, number][];
+    return stored.map(([itemId, kind, timestamp]) => ({ itemId, kind, timestamp }));
+  } catch {
+    // Cut off or made by somebody else: a visitor without a session.
+    return [];
+  }
+}
+
+/** The `set-cookie` header of a session; the oldest interactions that do not fit are left out. */
+export async function cookieFor(session: readonly SessionInteraction[], env: Env): Promise<string> {
+  const key = await keyOf(secretOf(env), 'sign');
+  let kept = session.map(({ itemId, kind, timestamp }) => [itemId, kind, timestamp] as const);
+  let payload = encode(kept);
+  while (payload.length > MAX_VALUE_BYTES) {
+    kept = kept.slice(Math.ceil(kept.length / 8));
+    payload = encode(kept);
+  }
+  const signature = toBase64(new Uint8Array(await crypto.subtle.sign('HMAC', key, fromBase64(payload))));
+  return `${NAME}=${payload}.${signature}; Max-Age=${LASTING_SECONDS}; ${ATTRIBUTES}`;
+}
+
+/** The `set-cookie` header that forgets the session. */
+export function forgottenCookie(): string {
+  return `${NAME}=; Max-Age=0; ${ATTRIBUTES}`;
+}
+
+function secretOf({ SESSION_SECRET: secret }: Env): string {
+  if (secret) return secret;
+  throw new RecommenderError('not_found', 'this worker keeps no sessions', { hint: 'set the secret SESSION_SECRET' });
+}
+
+function cookieOf(request: Request): string | undefined {
+  const cookies = (request.headers.get('cookie') ?? '').split(';').map((cookie) => cookie.trim());
+  return cookies.find((cookie) => cookie.startsWith(`${NAME}=`))?.slice(NAME.length + 1);
+}
+
+function keyOf(secret: string, use: 'sign' | 'verify'): Promise<CryptoKey> {
+  return crypto.subtle.importKey('raw', new TextEncoder().encode(secret), { name: 'HMAC', hash: 'SHA-256' }, false, [use]);
+}
+
+function encode(value: unknown): string {
+  return toBase64(new TextEncoder().encode(JSON.stringify(value)));
+}
+
+/** In the alphabet of URLs (RFC 4648, section 5), without padding. */
+function toBase64(bytes: Uint8Array): string {
+  const text = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+  return text.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
+function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  const plain = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+  return Uint8Array.from(plain, (character) => character.charCodeAt(0));
+}
