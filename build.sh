@@ -271,8 +271,8 @@ step_wasm() {
   [[ -n $WASM_TOOLCHAIN ]] || step_setup
   say "wasm"
   local hash
-  hash=$(hash_of Cargo.toml Cargo.lock .cargo crates/sanderling-{types,sketch,kernels,core,tract,wasm,edge} crates/xtask)
-  hash="$hash $(wasm_toolchain_version)"
+  hash=$(hash_of Cargo.toml Cargo.lock .cargo crates/sanderling-{types,sketch,kernels,core,tract,wasm,edge} crates/{small-fft,xtask})
+  hash="$hash $(wasm_toolchain_version) $WASM_CONFIG"
   if is_current wasm "$hash" "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{relaxed,scalar}_bg.wasm \
     "$WASM_TEST_OUT" "$EDGE_COMPONENT"; then
     note "up to date"

@@ -284,6 +284,7 @@ fn grow(numbers: &mut Numbers, depth: usize, tree: &mut Vec<TreeNode>) {
 
 fn facts(num_items: usize, max_candidates: u32, num_features: usize) -> Facts {
     Facts {
+        rollback_index: None,
         name: "bench".to_owned(),
         version: 1,
         parent: None,

@@ -234,10 +234,13 @@ impl Telemetry {
         let found =
             closed.or(current.filter(|window| window.window_start.is_none_or(|start| start == window_start)));
         found.ok_or_else(|| {
-            let latest =
-                self.current.window_start.or(self.closed.as_ref().and_then(|closed| closed.window_start));
+            let mut starts = String::new();
+            for start in self.closed.iter().chain(current).filter_map(|window| window.window_start) {
+                starts.push_str(if starts.is_empty() { "" } else { " or " });
+                starts.push_str(&start.to_string());
+            }
             Error::new(Code::InvalidArgument, "nothing was counted in this window")
-                .expected(latest.map_or("a window with counts".to_owned(), |start| start.to_string()))
+                .expected(starts)
                 .found(window_start)
         })
     }

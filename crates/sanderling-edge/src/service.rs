@@ -65,7 +65,7 @@ struct Loaded {
     engine: Engine,
     /// The keys that the bundle was verified with.
     keys: Vec<PublicKey>,
-    /// The largest `rollback_index` of the bundles before.
+    /// The `rollback_index` that the next bundle must have: that of this one, if a key has signed it.
     rollback_index: u64,
     bundle_sha256: Sha256Hash,
     /// How long steps take; never a session, since each request is somebody else's.
@@ -154,7 +154,9 @@ impl Service {
         let trust = Trust { keys, now: Some(request.now), least_rollback_index };
         let bundle = Bundle::open(files, Some(&trust))?;
         let bundle_sha256 = bundle.hash();
-        let rollback_index = bundle.manifest().rollback_index.unwrap_or(0);
+        // What nobody has signed says nothing of later bundles.
+        let signed = !trust.keys.is_empty();
+        let rollback_index = bundle.manifest().rollback_index.filter(|_| signed).unwrap_or(0);
         let engine = Engine::new(bundle, &FullRuntime)?;
         let memory = SessionMemory::default();
         self.loaded = Some(Loaded { engine, keys: trust.keys, rollback_index, bundle_sha256, memory });

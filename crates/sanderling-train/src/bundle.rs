@@ -25,6 +25,8 @@ pub struct Facts {
     pub version: u64,
     /// The champion that this bundle was trained to replace.
     pub parent: Option<Sha256Hash>,
+    /// See [`Manifest::rollback_index`].
+    pub rollback_index: Option<u64>,
     /// Which recommender made the models.
     pub recommender: String,
     /// Sizes.
@@ -105,7 +107,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> Result<(BundleFiles, Mani
     let facts = facts.clone();
     let manifest = Manifest {
         expires_at: None,
-        rollback_index: None,
+        rollback_index: facts.rollback_index,
         feature_spec_sha256: contents.features.hash(),
         files: entries,
         format_version: FORMAT_VERSION,

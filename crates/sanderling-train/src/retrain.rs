@@ -76,7 +76,8 @@ pub fn retrain(
     watch: &mut dyn FnMut(Step<'_>) -> bool,
 ) -> Result<(Trained, Gate)> {
     let manifest = champion.bundle().manifest();
-    let lineage = Lineage { parent: Some((champion.bundle().hash(), manifest.version)), category_shares };
+    let parent = Some((champion.bundle().hash(), manifest.version));
+    let lineage = Lineage { parent, rollback_index: manifest.rollback_index, category_shares };
     let challenger = train::train(dataset, recipe, &lineage, None, watch)?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);

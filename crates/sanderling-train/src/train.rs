@@ -38,6 +38,8 @@ const LATER_BYTES: u64 = 3 * 1024;
 pub struct Lineage {
     /// The champion's hash and version.
     pub parent: Option<(Sha256Hash, u64)>,
+    /// The champion's rollback index: devices that have seen it refuse a bundle with a smaller one.
+    pub rollback_index: Option<u64>,
     /// What devices reported since: share of interactions by first category. Training examples are
     /// weighted so that target categories have these shares (importance weighting under covariate
     /// shift, Shimodaira 2000), each weight bounded to [0.5, 2].
@@ -234,6 +236,7 @@ impl Packer {
             name: recipe.name.clone(),
             version: lineage.parent.map_or(1, |(_, version)| version + 1),
             parent: lineage.parent.map(|(hash, _)| hash),
+            rollback_index: lineage.rollback_index,
             recommender: model.name.clone(),
             shapes,
             limits: Limits {

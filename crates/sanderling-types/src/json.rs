@@ -516,7 +516,7 @@ macro_rules! json_names {
     };
 }
 
-/// Lets serde read a type as [`FromJson`](crate::FromJson) does.
+/// Lets serde read a type as [`FromJson`](crate::FromJson) does, from formats that say what their values are, as JSON and TOML do.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! deserialize_from_json {

@@ -103,8 +103,13 @@ pub(crate) fn trust(value: &JsValue) -> Result<Option<Trust>, JsValue> {
     }
     let get = |name: &str| Reflect::get(value, &JsValue::from_str(name)).unwrap_or_default();
     let number = |name: &str| integer(name, &get(name));
-    let key = |key: JsValue| fixed("a public key", &Uint8Array::new(&key).to_vec()).map(PublicKey);
-    let keys = Array::from(&get("keys")).iter().map(key).collect::<Result<_, _>>()?;
+    let key = |key: JsValue| {
+        let bytes = key.dyn_into::<Uint8Array>().map(|bytes| bytes.to_vec()).unwrap_or_default();
+        fixed("a public key", &bytes).map(PublicKey)
+    };
+    let not_a_list = |_| thrown(&wrong_argument("keys", "a value that is not a list"));
+    let keys = get("keys").dyn_into::<Array>().map_err(not_a_list)?;
+    let keys = keys.iter().map(key).collect::<Result<_, _>>()?;
     // Numbers below 0 are as little as 0.
     let least_rollback_index = u64::try_from(number("leastRollbackIndex")?).unwrap_or(0);
     Ok(Some(Trust { keys, now: Some(number("now")?), least_rollback_index }))

@@ -1,7 +1,8 @@
 //! A plain discrete Fourier transform behind the few names of the crate `rustfft` that `tract-core` uses.
 //!
 //! tract links a Fourier transform for `DFT` and `STFT`, which are not among the operators that this product allows. The real
-//! crate was a seventh of the full runtime's download; this one gives the same numbers in quadratic time, so that tract stays whole.
+//! crate is hundreds of kilobytes of the full runtime's code that nobody may run; this one gives the same numbers in quadratic time, so
+//! that tract stays whole.
 #![deny(missing_docs)]
 
 use std::marker::PhantomData;

@@ -126,7 +126,10 @@ export class LiveEngine implements Engine {
 
   /** @internal */
   runOperation(operation: Json): Json {
-    return this.#run((engine) => engine.runOperation?.(operation) ?? null);
+    return this.#run((engine) => {
+      if (engine.runOperation === undefined) throw new RecommenderError('not_found', 'only builds for tests have operations');
+      return engine.runOperation(operation);
+    });
   }
 
   free(): void {

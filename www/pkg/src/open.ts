@@ -115,7 +115,8 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     });
     if (keeps) {
       void keepLastGood(folder, loaded.engine.bundleHash(), loaded.files);
-      void keepRollbackIndex(folder, loaded.engine.manifest().rollback_index ?? 0);
+      // What nobody has signed says nothing of later bundles.
+      if (keys.length > 0) void keepRollbackIndex(folder, loaded.engine.manifest().rollback_index ?? 0);
     }
     return loaded;
   } catch (thrown) {

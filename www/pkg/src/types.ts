@@ -202,8 +202,8 @@ export interface LoadOptions {
    */
   publicKey?: PublicKey | readonly PublicKey[];
   /**
-   * The least `rollback_index` of the manifest: a bundle with a smaller one was taken back, and is refused. Browsers that keep bundles also
-   * remember the largest one of the folder.
+   * The least `rollback_index` of the manifest: a bundle with a smaller one was taken back, and is refused. With a
+   * `publicKey`, browsers that keep bundles also remember the largest one of the folder.
    */
   minRollbackIndex?: number;
   /** The compiled engine, where the default loader cannot find it. The first load decides. */
