@@ -145,8 +145,12 @@ fn judge(
 
 #[cfg(test)]
 mod tests {
+    use sanderling_core::Bundle;
+    use sanderling_types::{Interaction, TimeKind};
+
     use super::*;
     use crate::recommenders::{Recommender, SecondSource};
+    use crate::split::SplitKind;
 
     fn constants(epsilon: f64, window_seconds: u32) -> TelemetryConstants {
         TelemetryConstants { epsilon, window_seconds, ..TelemetryConstants::default() }
@@ -162,6 +166,35 @@ mod tests {
         assert!(!privacy(&champion, &constants(2.0, 43_200)).passed);
         // A larger one a window, though less often.
         assert!(!privacy(&champion, &constants(3.0, 2 * 86_400)).passed);
+    }
+
+    #[test]
+    fn the_rollback_index_of_the_champion_goes_on() {
+        let walk = |user: usize| {
+            (0..5).map(move |at| Interaction {
+                user_id: format!("u{user}").as_str().into(),
+                item_id: format!("i{}", (user + at) % 12).as_str().into(),
+                kind: "view".to_owned(),
+                timestamp: at as i64,
+                value: None,
+                split: None,
+            })
+        };
+        let dataset = Dataset::new((0..60).flat_map(walk), Vec::new(), TimeKind::UnixSeconds).expect("fits");
+        let recipe =
+            Recipe { recommender: Recommender::Popular, split: SplitKind::LeaveOneOut, ..Recipe::default() };
+        let mut files =
+            train::train(&dataset, &recipe, &Lineage::default(), None, &mut |_| true).expect("trains").files;
+        let mut manifest =
+            Manifest::decode(files.get(Manifest::FILE_NAME).expect("is there")).expect("decodes");
+        assert_eq!(manifest.rollback_index, None);
+        manifest.rollback_index = Some(7);
+        files.insert(Manifest::FILE_NAME, manifest.encode());
+        let bundle = Bundle::open(files, None).expect("opens");
+        let champion = Engine::new(bundle, &sanderling_core::SlimRuntime).expect("loads");
+        let (challenger, _) =
+            retrain(&champion, &dataset, &recipe, BTreeMap::new(), &mut |_| true).expect("trains");
+        assert_eq!(challenger.manifest.rollback_index, Some(7), "devices would refuse a smaller one");
     }
 
     #[test]
