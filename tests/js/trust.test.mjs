@@ -91,7 +91,8 @@ test('a browser remembers the rollback index of a folder and opens nothing older
     const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
     const kept = async (name) => (await (await caches.open('sanderling-bundles')).match(new URL(name, location.href)));
     const index = async () => (await kept('bundle/?rollback_index'))?.text();
-    const isKept = async () => (await kept('bundle/')) !== undefined && (options.publicKey === undefined || (await index()) !== undefined);
+    const isSigned = async () => !(await kept('bundle/'))?.headers.get('x-sanderling-bundle').endsWith(' ');
+    const isKept = async () => (await kept('bundle/')) !== undefined && (options.publicKey === undefined || ((await index()) !== undefined && (await isSigned())));
     try {
       const recommender = await Recommender.load({ baseUrl: './bundle/', consent: 'device', ...options });
       for (let tries = 0; tries < 100 && !(await isKept()); tries += 1) await new Promise((done) => setTimeout(done, 20));

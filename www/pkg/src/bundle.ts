@@ -6,7 +6,7 @@ import type { Fetch } from './types.js';
 /** Largest manifest and signature that are read. */
 const MAX_MANIFEST_BYTES = 256 * 1024;
 const MANIFEST = 'manifest.json';
-const SIGNATURE = 'manifest.sig';
+export const SIGNATURE = 'manifest.sig';
 /** For people and for adding items; the engine does not ask for them. */
 const NOT_FOR_DEVICES = new Set(['card', 'content']);
 /** The ranker as ONNX, for other tools where the bundle has the same one as trees. */

@@ -2,12 +2,12 @@
  * The last bundle of a folder that could be opened, in the browser's Cache Storage: what a page falls back on when the
  * folder cannot be fetched, or holds a bundle that is refused.
  */
-import type { BundleFiles } from './bundle.js';
+import { SIGNATURE, type BundleFiles } from './bundle.js';
 import { RecommenderError } from './errors.js';
 
 const CACHE = 'sanderling-bundles';
-/** Header of a kept bundle that names it. */
-const HASH_HEADER = 'x-sanderling-bundle';
+/** Header of a kept bundle that names it and its signature. */
+const NAME_HEADER = 'x-sanderling-bundle';
 /** Refusals that say something of the folder, and not of the caller's arguments or this device. */
 const FOLDER_IS_BAD = new Set([
   'io', 'not_found', 'file_missing', 'file_truncated', 'hash_mismatch', 'signature_missing', 'signature_invalid', 'bundle_expired', 'bundle_rolled_back', 'manifest_invalid',
@@ -25,12 +25,14 @@ export async function keepLastGood(folder: URL, hash: string, { files }: BundleF
   try {
     const cache = await caches.open(CACHE);
     const kept = await cache.match(folder.href);
-    if (kept?.headers.get(HASH_HEADER) === hash) return;
+    // Keys may change while the bundle stays: what was kept without a signature, or with another one, is no good for them.
+    const name = `${hash} ${btoa(String.fromCharCode(...(files[SIGNATURE] ?? [])))}`;
+    if (kept?.headers.get(NAME_HEADER) === name) return;
     // One entry for all files: it is there whole, or not at all.
     const form = new FormData();
     for (const [name, bytes] of Object.entries(files)) form.set(name, new Blob([bytes as BlobPart]), name);
     const body = new Response(form);
-    const headers = { 'content-type': body.headers.get('content-type') ?? '', [HASH_HEADER]: hash };
+    const headers = { 'content-type': body.headers.get('content-type') ?? '', [NAME_HEADER]: name };
     await cache.put(folder.href, new Response(await body.blob(), { headers }));
   } catch {
     // Refused, as in a private window, or full.
