@@ -40,7 +40,8 @@ help() {
   bench    sizes of the downloads and latency in a browser; bench quality: what bundles reach on the data of
            SANDERLING_DATA; bench training: against PyTorch and numpy (SANDERLING_PEER_PYTHON);
            bench pipeline: time and memory of reading many interactions; bench runtime: against ONNX Runtime and tfjs;
-           bench serve: `sanderling serve` against the engine in a loop
+           bench serve: `sanderling serve` against the engine in a loop; bench telemetry: false alarms and power of the
+           drift verdict, throughput of the collector
   all      setup, wasm, npm, test, bench
   clean    remove what the steps made in this clone, except node_modules; --cache: also the folder
            of compiled dependencies and tools that all clones share, if build.sh made it
@@ -465,7 +466,7 @@ check_onnx() {
 }
 
 # bench: latency and download; bench quality: bundles on public data; bench training: against PyTorch and numpy;
-# bench pipeline: import, validation and division of made-up interactions.
+# bench pipeline: import, validation and division of made-up interactions; bench telemetry: the drift verdict and the collector.
 step_bench() {
   local what=${1:-}
   if [[ $what == runtime ]]; then
@@ -475,6 +476,11 @@ step_bench() {
   fi
   if [[ $what == serve ]]; then
     bench_serve
+    return
+  fi
+  if [[ $what == telemetry ]]; then
+    shift
+    bench_telemetry "$@"
     return
   fi
   if [[ $what == quality || $what == training || $what == pipeline ]]; then
@@ -518,6 +524,14 @@ bench_serve() {
   cargo build $LOCKED -q -p sanderling-conformance --example runtime_world --example serve_load
   "$CARGO_TARGET_DIR/debug/examples/runtime_world" "$OUT/runtime"
   "$CARGO_TARGET_DIR/debug/examples/serve_load" "$CARGO_TARGET_DIR/debug/sanderling" "$EDGE_COMPONENT" "$OUT/runtime/50000/full"
+}
+
+bench_telemetry() {
+  say "bench telemetry"
+  claim_targets
+  # shellcheck disable=SC2086
+  cargo build $LOCKED -q --release -p sanderling-collector --examples
+  node tests/bench/telemetry.mjs "$@"
 }
 
 step_all() {

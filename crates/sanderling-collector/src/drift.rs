@@ -1,11 +1,12 @@
 //! Whether what devices report differs from the baseline, or from an earlier window.
 
-use std::ops::Range;
+use std::ops;
 
 use sanderling_sketch::noise::{Channel, Estimate};
 use sanderling_sketch::test::{TestResult, holm, noised_counts_against_counts, noised_counts_against_shares};
+use sanderling_sketch::trend::{either, noised_trend_against_counts, noised_trend_against_shares};
 use sanderling_sketch::{Histogram, distance};
-use sanderling_types::{BaselineField, Code, Error, FORMAT_VERSION, Result, Sha256Hash};
+use sanderling_types::{BaselineField, Code, Error, FORMAT_VERSION, FieldKind, Result, Sha256Hash};
 use serde::{Deserialize, Serialize};
 
 use crate::{Merged, Reader, RegisteredBundle};
@@ -13,15 +14,16 @@ use crate::{Merged, Reader, RegisteredBundle};
 /// When to alarm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Probability of any false alarm over all fields of one judgement; over 0, under 1.
+    /// Probability that any field of one judgement shifts by chance; over 0, under 1. Judgements share a budget over
+    /// time: with 0.01 for 30 days, one of a week has 0.01 * 7 / 30.
     pub alpha: f64,
-    /// Smallest [`distance::effect`] that is worth an alarm: with enough reports every
+    /// Smallest [`distance::effect`] of a shift that is drift: with enough reports every
     /// difference is significant.
     pub min_effect: f64,
     /// Fewest answers of a field (in each of two compared windows) that are judged or shown.
     pub min_answers: u64,
     /// Windows (by start, Unix seconds) that fields without baseline shares are compared with.
-    pub reference: Option<Range<i64>>,
+    pub reference: Option<ops::Range<i64>>,
 }
 
 impl Default for Options {
@@ -71,19 +73,25 @@ pub struct FieldDrift {
     pub psi: Option<f64>,
     /// Jensen-Shannon distance, base 2; noise only makes it larger.
     pub jensen_shannon: Option<f64>,
-    /// Wasserstein distance in bins; only meaningful for numeric fields.
+    /// Wasserstein distance in bins; only of numeric fields. Noise only makes it larger.
     pub wasserstein: Option<f64>,
     /// The difference that sampling and noise do not explain, on the scale of `psi`.
     pub effect: Option<f64>,
-    /// Chi-squared statistic.
+    /// Kolmogorov-Smirnov distance on bins; only of numeric fields. Noise only makes it larger.
+    pub kolmogorov_smirnov: Option<f64>,
+    /// Chi-squared statistic over all bins.
     pub statistic: Option<f64>,
     /// Its degrees of freedom.
     pub degrees_of_freedom: Option<u32>,
-    /// Probability of such a statistic without drift.
+    /// Trend statistic, with one degree of freedom: whether mass moved up or down; only of numeric fields.
+    pub trend_statistic: Option<f64>,
+    /// Probability, without drift, of a statistic like one of the two.
     pub p_value: Option<f64>,
     /// The same after Holm's correction over all judged fields.
     pub adjusted_p_value: Option<f64>,
-    /// Whether `adjusted_p_value` is under alpha and `effect` at least the floor.
+    /// Whether `adjusted_p_value` is under alpha: chance does not explain the difference, large or small.
+    pub shifted: bool,
+    /// Whether the field shifted and `effect` is at least the floor.
     pub drifted: bool,
     /// Debiased shares `[num_bins]`; may be slightly negative. Empty where not judged.
     pub shares: Vec<f64>,
@@ -108,9 +116,11 @@ pub struct DriftReport {
     pub num_reports: u64,
     /// Every declared field, in the baseline's order.
     pub fields: Vec<FieldDrift>,
+    /// Whether any field shifted.
+    pub shifted: bool,
     /// Whether any field drifted.
     pub drifted: bool,
-    /// Probability of any false alarm.
+    /// Probability that any field shifts by chance.
     pub alpha: f64,
     /// The effect floor.
     pub min_effect: f64,
@@ -135,45 +145,68 @@ struct Answers<'a> {
 ///
 /// The same devices may have reported in every window, and a device resembles itself. A report answers
 /// `answered_share` of the fields, drawn without looking at the data, so an answer shares its device with
-/// at most `(num_windows - 1) * answered_share` others on average. Noise is drawn anew each time:
-/// two answers of a device correlate by at most the channel's gain, even where the true bins are equal.
-fn design_effect(num_windows: u64, answered_share: f64, channel: &Channel) -> f64 {
-    1.0 + num_windows.saturating_sub(1) as f64 * answered_share * channel.gain()
+/// `(num_windows - 1) * answered_share` others on average. Noise is drawn anew each time: whatever is made of two answers
+/// of a device, they correlate by at most [`Channel::answer_correlation`], even where the true bins are equal.
+fn design_effect(num_windows: u64, answered_share: f64, channel: &Channel, shares: &[f64]) -> f64 {
+    1.0 + num_windows.saturating_sub(1) as f64 * answered_share * channel.answer_correlation(shares)
 }
 
-/// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline.
-///
-/// Answers of several windows count for fewer by a design effect, because the same devices may have
-/// reported in all of them. A field alarms when its p-value, after Holm's correction over all judged fields, is under
-/// `alpha` and its effect at least `min_effect`.
+/// Windows to judge, or to compare with.
+#[derive(Debug, Clone, Copy)]
+pub struct JudgedWindows<'a> {
+    /// First window start and the first that is left out, Unix seconds.
+    pub starts: &'a ops::Range<i64>,
+    /// What was added up.
+    pub merged: &'a Merged,
+}
+
+/// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline: [`judge_merged`] on what the store has.
 ///
 /// # Errors
 /// [`Code::InvalidArgument`] for options out of range, [`Code::Storage`].
 pub fn judge(
     reader: &Reader,
     bundle: &RegisteredBundle,
-    windows: Range<i64>,
+    windows: ops::Range<i64>,
+    options: &Options,
+) -> Result<DriftReport> {
+    let read = |starts: &ops::Range<i64>| reader.merged(bundle.hash(), bundle.baseline(), starts.clone());
+    let merged = read(&windows)?;
+    let before = options.reference.as_ref().map(read).transpose()?;
+    let reference = options.reference.as_ref().zip(before.as_ref());
+    let reference = reference.map(|(starts, merged)| JudgedWindows { starts, merged });
+    judge_merged(bundle, JudgedWindows { starts: &windows, merged: &merged }, reference, options)
+}
+
+/// Compares windows of `bundle` with its baseline, and fields without one with `reference`.
+///
+/// Answers of several windows count for fewer by a design effect, because the same devices may have
+/// reported in all of them. A numeric field is tested twice, over all bins and along their order. A field has shifted when its p-value,
+/// after Holm's correction over all judged fields, is under `alpha`, and drifted when its effect is at least `min_effect` too.
+///
+/// # Errors
+/// [`Code::InvalidArgument`] for options out of range.
+pub fn judge_merged(
+    bundle: &RegisteredBundle,
+    windows: JudgedWindows<'_>,
+    reference: Option<JudgedWindows<'_>>,
     options: &Options,
 ) -> Result<DriftReport> {
     check(options)?;
-    let merged = reader.merged(bundle.hash(), bundle.baseline(), windows.clone())?;
-    let reference = match &options.reference {
-        Some(range) => Some((range.clone(), reader.merged(bundle.hash(), bundle.baseline(), range.clone())?)),
-        None => None,
-    };
-    let reference_answers = reference.as_ref().map(|(_, merged)| merged);
+    let before = reference.map(|range| range.merged);
     let fields = bundle.baseline().fields.iter();
     let mut fields = fields
-        .map(|field| judge_field(field, bundle, &merged, reference_answers, options))
+        .map(|field| judge_field(field, bundle, windows.merged, before, options))
         .collect::<Result<Vec<_>>>()?;
     alarm(&mut fields, options);
     Ok(DriftReport {
         format_version: FORMAT_VERSION,
         bundle_sha256: bundle.hash(),
-        num_reports: merged.num_reports,
+        num_reports: windows.merged.num_reports,
+        shifted: fields.iter().any(|field| field.shifted),
         drifted: fields.iter().any(|field| field.drifted),
-        windows: summary(&windows, &merged),
-        reference: reference.as_ref().map(|(range, merged)| summary(range, merged)),
+        windows: summary(windows),
+        reference: reference.map(summary),
         fields,
         alpha: options.alpha,
         min_effect: options.min_effect,
@@ -191,12 +224,12 @@ fn check(options: &Options) -> Result<()> {
         .found(format!("alpha {} and min_effect {}", options.alpha, options.min_effect)))
 }
 
-fn summary(range: &Range<i64>, merged: &Merged) -> Windows {
+fn summary(range: JudgedWindows<'_>) -> Windows {
     Windows {
-        start: range.start,
-        end: range.end,
-        num_windows: merged.num_windows,
-        num_reports: merged.num_reports,
+        start: range.starts.start,
+        end: range.starts.end,
+        num_windows: range.merged.num_windows,
+        num_reports: range.merged.num_reports,
     }
 }
 
@@ -217,15 +250,17 @@ fn judge_field(
     let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
     let share =
         f64::from(bundle.telemetry().fields_per_report) / bundle.baseline().fields.len().max(1) as f64;
-    let effect_of = |merged: &Merged| design_effect(merged.num_windows, share.min(1.0), &channel);
+    let effect_of = |answers: &Histogram, num_windows: u64| {
+        design_effect(num_windows, share.min(1.0), &channel, &channel.debias(answers.counts()).shares)
+    };
     let reference = match (&field.shares, reference) {
         (Some(shares), _) if field.num_devices > 0 => {
             Reference::Shares { shares, num_devices: field.num_devices }
         }
-        (_, Some(merged)) => Reference::Answers(Answers {
-            counts: merged.answers.get(&field.name).unwrap_or(&none),
-            design_effect: effect_of(merged),
-        }),
+        (_, Some(merged)) => {
+            let counts = merged.answers.get(&field.name).unwrap_or(&none);
+            Reference::Answers(Answers { counts, design_effect: effect_of(counts, merged.num_windows) })
+        }
         (_, None) => {
             out.skipped = Some(Skipped::NoReference);
             return Ok(out);
@@ -237,8 +272,11 @@ fn judge_field(
         out.skipped = Some(Skipped::TooFewReferenceAnswers);
         return Ok(out);
     }
-    let answers = Answers { counts: answers, design_effect: effect_of(merged) };
+    let answers = Answers { counts: answers, design_effect: effect_of(answers, merged.num_windows) };
     compare(&mut out, &answers, &reference, &channel)?;
+    if matches!(field.bins, FieldKind::Numeric { .. }) {
+        compare_order(&mut out, &answers, &reference, &channel)?;
+    }
     Ok(out)
 }
 
@@ -275,7 +313,6 @@ fn compare(
     };
     out.psi = Some(distance::psi(&now.shares, &before.shares));
     out.jensen_shannon = Some(distance::jensen_shannon(&now.shares, &before.shares));
-    out.wasserstein = Some(distance::wasserstein_bins(&now.shares, &before.shares));
     out.effect = Some(distance::effect(&now, &before));
     out.statistic = Some(test.statistic);
     out.degrees_of_freedom = Some(test.degrees_of_freedom);
@@ -283,6 +320,33 @@ fn compare(
     out.shares = now.shares;
     out.standard_errors = now.standard_errors;
     out.baseline_shares = before.shares;
+    Ok(())
+}
+
+/// What the order of the bins tells beyond [`compare`].
+fn compare_order(
+    out: &mut FieldDrift,
+    answers: &Answers<'_>,
+    reference: &Reference<'_>,
+    channel: &Channel,
+) -> Result<()> {
+    let trend = match reference {
+        Reference::Shares { shares, num_devices } => {
+            noised_trend_against_shares(&answers.independent(), shares, *num_devices, channel)?
+        }
+        Reference::Answers(before) => {
+            noised_trend_against_counts(&answers.independent(), &before.independent(), channel)?
+        }
+    };
+    let over_bins = TestResult {
+        statistic: out.statistic.unwrap_or(0.0),
+        degrees_of_freedom: out.degrees_of_freedom.unwrap_or(0),
+        p_value: out.p_value.unwrap_or(1.0),
+    };
+    out.trend_statistic = Some(trend.statistic);
+    out.p_value = Some(either(&over_bins, &trend));
+    out.wasserstein = Some(distance::wasserstein_bins(&out.shares, &out.baseline_shares));
+    out.kolmogorov_smirnov = Some(distance::kolmogorov_smirnov(&out.shares, &out.baseline_shares));
     Ok(())
 }
 
@@ -295,10 +359,13 @@ fn unjudged(name: &str, num_answers: u64) -> FieldDrift {
         jensen_shannon: None,
         wasserstein: None,
         effect: None,
+        kolmogorov_smirnov: None,
         statistic: None,
         degrees_of_freedom: None,
+        trend_statistic: None,
         p_value: None,
         adjusted_p_value: None,
+        shifted: false,
         drifted: false,
         shares: Vec::new(),
         standard_errors: Vec::new(),
@@ -311,7 +378,7 @@ fn alarm(fields: &mut [FieldDrift], options: &Options) {
     let judged = fields.iter_mut().filter(|field| field.p_value.is_some());
     for (field, adjusted) in judged.zip(holm(&p_values)) {
         field.adjusted_p_value = Some(adjusted);
-        let effect = field.effect.unwrap_or(0.0);
-        field.drifted = adjusted < options.alpha && effect >= options.min_effect;
+        field.shifted = adjusted < options.alpha;
+        field.drifted = field.shifted && field.effect.unwrap_or(0.0) >= options.min_effect;
     }
 }

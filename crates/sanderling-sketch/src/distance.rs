@@ -6,20 +6,26 @@
 
 use crate::noise::Estimate;
 
-/// What [`psi`] adds to every share before it scales to 1, so that empty bins have a logarithm.
-pub const PSI_SMOOTHING: f64 = 1e-4;
+/// What [`psi`] takes an empty bin for, so that it has a logarithm; a millionth of the smallest share where that is no larger.
+pub const PSI_EMPTY: f64 = 1e-4;
 
 /// Smallest baseline share that [`effect`] divides by: rarer bins count as if they were this
 /// large, so that a handful of answers in an unheard-of bin is not an infinite effect.
 pub const EFFECT_SHARE_FLOOR: f64 = 0.01;
 
-/// Population stability index: `sum((p - q) * ln(p / q))`, natural logarithm, after
-/// [`PSI_SMOOTHING`]. 0 for equal shares, no upper bound; symmetric.
+/// Population stability index: `sum((p - q) * ln(p / q))`, natural logarithm, empty bins as [`PSI_EMPTY`]. 0 for equal shares, no
+/// upper bound; symmetric.
 #[must_use]
 pub fn psi(p: &[f64], q: &[f64]) -> f64 {
     let (p, q) = clean_pair(p, q);
-    let smooth = |share: f64| (share + PSI_SMOOTHING) / (1.0 + PSI_SMOOTHING * p.len() as f64);
-    p.iter().zip(&q).map(|(p, q)| (smooth(*p), smooth(*q))).map(|(p, q)| (p - q) * (p / q).ln()).sum()
+    let empty = |shares: &[f64]| {
+        let least = shares.iter().copied().filter(|share| *share != 0.0).fold(f64::INFINITY, f64::min);
+        if least <= PSI_EMPTY { least / 1e6 } else { PSI_EMPTY }
+    };
+    let (empty_p, empty_q) = (empty(&p), empty(&q));
+    let filled = |share: f64, empty: f64| if share == 0.0 { empty } else { share };
+    let used = p.iter().zip(&q).filter(|(p, q)| **p != 0.0 || **q != 0.0);
+    used.map(|(p, q)| (filled(*p, empty_p), filled(*q, empty_q))).map(|(p, q)| (p - q) * (p / q).ln()).sum()
 }
 
 /// Jensen-Shannon distance: the square root of the Jensen-Shannon divergence with logarithms to
@@ -53,6 +59,23 @@ pub fn wasserstein_bins(p: &[f64], q: &[f64]) -> f64 {
         moved += f64::abs(ahead);
     }
     moved
+}
+
+/// The Kolmogorov-Smirnov distance on bins: the largest difference of the cumulative shares, from 0 to 1. Only meaningful where bins
+/// have an order.
+#[must_use]
+pub fn kolmogorov_smirnov(p: &[f64], q: &[f64]) -> f64 {
+    let (p, q) = clean_pair(p, q);
+    let mut ahead = 0.0_f64;
+    let mut most = 0.0_f64;
+    for (p, q) in p.iter().zip(&q) {
+        ahead += p - q;
+        // `max` would hide NaN.
+        if ahead.is_nan() || ahead.abs() > most {
+            most = ahead.abs();
+        }
+    }
+    most
 }
 
 /// The part of the difference between two estimates that their standard errors do not explain, on

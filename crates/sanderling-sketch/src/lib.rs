@@ -4,7 +4,7 @@
 //! (k-ary randomised response, local differential privacy). The collector adds what arrives into
 //! histograms again, takes the noise out of the shares ([`noise::Channel::debias`]), measures how
 //! far they are from the baseline ([`mod@distance`]) and whether chance explains it
-//! ([`mod@test`]).
+//! ([`mod@test`], and for ordered bins [`mod@trend`]).
 //!
 //! ```
 //! use sanderling_sketch::{Histogram, noise, test};
@@ -31,5 +31,6 @@ pub mod distance;
 mod histogram;
 pub mod noise;
 pub mod test;
+pub mod trend;
 
 pub use histogram::Histogram;

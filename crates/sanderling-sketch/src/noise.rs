@@ -119,6 +119,54 @@ impl Channel {
         (self.keep - UNIT) as f64 / self.total as f64
     }
 
+    /// The largest correlation between anything that is computed of two answers of one device, if its true bin is the same both times:
+    /// the square of the maximal correlation (Renyi 1959) between true and sent bin, where true bins are distributed like `shares`
+    /// (negative ones count as 0). `gain` squared where all are equally likely.
+    #[must_use]
+    pub fn answer_correlation(&self, shares: &[f64]) -> f64 {
+        let sum: f64 = shares.iter().map(|share| share.max(0.0)).sum();
+        if sum <= 0.0 {
+            return self.gain();
+        }
+        let shares: Vec<f64> = shares.iter().map(|share| share.max(0.0) / sum).collect();
+        let sent = self.apply(&shares);
+        // Alternating conditional expectations of a function of the sent bin: it tends to the one that correlates most.
+        let centred = |values: &[f64], weights: &[f64]| {
+            let mean: f64 = values.iter().zip(weights).map(|(value, weight)| value * weight).sum();
+            values.iter().map(|value| value - mean).collect::<Vec<f64>>()
+        };
+        let variance = |values: &[f64], weights: &[f64]| -> f64 {
+            values.iter().zip(weights).map(|(value, weight)| value * value * weight).sum()
+        };
+        let mut function: Vec<f64> =
+            centred(&(0..shares.len()).map(|bin| ((bin * bin + 1) as f64).sqrt()).collect::<Vec<_>>(), &sent);
+        let mut correlation = 0.0;
+        for _ in 0..200 {
+            // Of each true bin the expected value of the function.
+            let total: f64 = function.iter().sum();
+            let expected: Vec<f64> =
+                function.iter().map(|value| self.lie_probability() * total + self.gain() * value).collect();
+            let before = variance(&function, &sent);
+            if before <= 0.0 {
+                return correlation;
+            }
+            correlation = variance(&expected, &shares) / before;
+            // Of each sent bin the expected value of that.
+            let all: f64 = expected.iter().zip(&shares).map(|(value, share)| value * share).sum();
+            let back: Vec<f64> = (expected.iter().zip(&shares).zip(&sent))
+                .map(|((value, share), sent)| {
+                    (self.lie_probability() * all + self.gain() * value * share) / sent
+                })
+                .collect();
+            let norm = variance(&back, &sent).sqrt();
+            if norm <= 0.0 {
+                return correlation;
+            }
+            function = centred(&back.iter().map(|value| value / norm).collect::<Vec<_>>(), &sent);
+        }
+        correlation
+    }
+
     /// Draws the bin to send for the true `bin`; a bin outside the domain counts as the last one,
     /// so that nothing undeclared can leave.
     pub fn randomise(&self, bin: usize, rng: &mut Rng) -> usize {

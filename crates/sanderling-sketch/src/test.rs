@@ -21,7 +21,7 @@ pub struct TestResult {
 }
 
 impl TestResult {
-    fn new(statistic: f64, degrees_of_freedom: usize) -> Self {
+    pub(crate) fn new(statistic: f64, degrees_of_freedom: usize) -> Self {
         let statistic = statistic.max(0.0);
         let p_value = if degrees_of_freedom == 0 {
             1.0
@@ -53,18 +53,7 @@ pub fn noised_counts_against_shares(
     num_devices_behind_shares: u64,
     channel: &Channel,
 ) -> Result<TestResult> {
-    check_len("noised counts", noised.len(), channel)?;
-    check_len("shares", shares.len(), channel)?;
-    let sum: f64 = shares.iter().sum();
-    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || (sum - 1.0).abs() > 1e-6 {
-        return Err(Error::new(Code::InvalidArgument, "the shares are not a distribution")
-            .expected("shares from 0 to 1 that sum to 1")
-            .found(format!("a sum of {sum}")));
-    }
-    if num_devices_behind_shares == 0 {
-        return Err(Error::new(Code::InvalidArgument, "the shares have no devices behind them")
-            .expected("at least 1 device"));
-    }
+    check_baseline(noised, shares, num_devices_behind_shares, channel)?;
     let (n, m) = (total(noised), num_devices_behind_shares as f64);
     let expected = channel.apply(shares);
     let groups = pool(&expected, n);
@@ -147,11 +136,32 @@ fn chi_squared_tail(statistic: f64, degrees_of_freedom: f64) -> f64 {
     checked_gamma_ur(degrees_of_freedom / 2.0, statistic / 2.0).unwrap_or(0.0).clamp(0.0, 1.0)
 }
 
-fn total(counts: &[u64]) -> f64 {
+pub(crate) fn total(counts: &[u64]) -> f64 {
     counts.iter().map(|count| *count as f64).sum()
 }
 
-fn check_len(what: &str, len: usize, channel: &Channel) -> Result<()> {
+pub(crate) fn check_baseline(
+    noised: &[u64],
+    shares: &[f64],
+    num_devices: u64,
+    channel: &Channel,
+) -> Result<()> {
+    check_len("noised counts", noised.len(), channel)?;
+    check_len("shares", shares.len(), channel)?;
+    let sum: f64 = shares.iter().sum();
+    if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || (sum - 1.0).abs() > 1e-6 {
+        return Err(Error::new(Code::InvalidArgument, "the shares are not a distribution")
+            .expected("shares from 0 to 1 that sum to 1")
+            .found(format!("a sum of {sum}")));
+    }
+    if num_devices == 0 {
+        return Err(Error::new(Code::InvalidArgument, "the shares have no devices behind them")
+            .expected("at least 1 device"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_len(what: &str, len: usize, channel: &Channel) -> Result<()> {
     if len == channel.num_bins() {
         return Ok(());
     }
@@ -162,7 +172,13 @@ fn check_len(what: &str, len: usize, channel: &Channel) -> Result<()> {
 
 /// The best guess of the common distribution if nothing drifted: baseline and debiased answers,
 /// each weighted by how much it knows. It gives bins that the baseline missed their variance.
-fn pooled_estimate(observed: &[f64], shares: &[f64], n: f64, m: f64, channel: &Channel) -> Vec<f64> {
+pub(crate) fn pooled_estimate(
+    observed: &[f64],
+    shares: &[f64],
+    n: f64,
+    m: f64,
+    channel: &Channel,
+) -> Vec<f64> {
     let weight = n * channel.gain().powi(2);
     let debiased = observed.iter().map(|share| (share - channel.lie_probability()) / channel.gain());
     let mixed: Vec<f64> = debiased

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use proptest::prelude::*;
-use sanderling_sketch::distance::{effect, jensen_shannon, psi, wasserstein_bins};
+use sanderling_sketch::distance::{effect, jensen_shannon, kolmogorov_smirnov, psi, wasserstein_bins};
 use sanderling_sketch::noise::{Channel, Estimate, choose_weighted, rng_from_seed};
+use sanderling_sketch::test::noised_counts_against_counts;
+use serde::Deserialize;
 
-const RISING: [f64; 4] = [0.1, 0.2, 0.3, 0.4];
 const EVEN: [f64; 4] = [0.25; 4];
-const GAPPED: [f64; 4] = [0.5, 0.0, 0.5, 0.0];
 
 fn assert_close(found: f64, expected: f64) {
     assert!(
@@ -16,20 +16,47 @@ fn assert_close(found: f64, expected: f64) {
     );
 }
 
-/// scipy 1.17.1: `entropy(s(p), s(q)) + entropy(s(q), s(p))` with `s(x) = (x + 1e-4) / (1 + 4e-4)`,
-/// `scipy.spatial.distance.jensenshannon(p, q, base=2)`,
-/// `scipy.stats.wasserstein_distance(range(4), range(4), p, q)`.
+/// A pair of histograms with what scipy and Evidently say of the samples: `tests/bench/peers/distances.py` wrote it.
+#[derive(Deserialize)]
+struct Measured {
+    before: Vec<u64>,
+    now: Vec<u64>,
+    chi_squared: Option<f64>,
+    chi_squared_p_value: Option<f64>,
+    kolmogorov_smirnov: f64,
+    wasserstein: f64,
+    evidently_psi: f64,
+    evidently_jensen_shannon: f64,
+    evidently_wasserstein_norm: f64,
+}
+
 #[test]
-fn distances_equal_scipy() {
-    let cases = [
-        (RISING, EVEN, 0.2280054477950158, 0.20050332253142814, 0.5),
-        (RISING, GAPPED, 5.581361587861677, 0.6505533585613925, 1.0),
-        (EVEN, GAPPED, 4.256993788194174, 0.5579230452841438, 0.5),
-    ];
-    for (p, q, expected_psi, expected_distance, expected_moved) in cases {
-        assert_close(psi(&p, &q), expected_psi);
-        assert_close(jensen_shannon(&p, &q), expected_distance);
-        assert_close(wasserstein_bins(&p, &q), expected_moved);
+fn without_noise_everything_equals_scipy_and_evidently() {
+    let cases: Vec<Measured> = serde_json::from_str(include_str!("distances.json")).unwrap();
+    assert!(cases.len() > 20);
+    for case in cases {
+        let shares = |counts: &[u64]| {
+            let total: u64 = counts.iter().sum();
+            counts.iter().map(|count| *count as f64 / total as f64).collect::<Vec<_>>()
+        };
+        let (before, now) = (shares(&case.before), shares(&case.now));
+        let moments =
+            |power: i32| before.iter().enumerate().map(|(bin, p)| (bin as f64).powi(power) * p).sum::<f64>();
+        let spread = (moments(2) - moments(1).powi(2)).sqrt();
+        let equal = |found: f64, expected: f64| {
+            assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{found} {expected}");
+        };
+        equal(psi(&now, &before), case.evidently_psi);
+        equal(jensen_shannon(&now, &before), case.evidently_jensen_shannon);
+        equal(wasserstein_bins(&now, &before), case.wasserstein);
+        equal(wasserstein_bins(&now, &before) / spread, case.evidently_wasserstein_norm);
+        equal(kolmogorov_smirnov(&now, &before), case.kolmogorov_smirnov);
+        if let Some(expected) = case.chi_squared {
+            let channel = Channel::new(1.0, now.len()).unwrap();
+            let result = noised_counts_against_counts(&case.before, &case.now, &channel).unwrap();
+            equal(result.statistic, expected);
+            equal(result.p_value, case.chi_squared_p_value.unwrap());
+        }
     }
 }
 
@@ -39,6 +66,7 @@ fn reads_short_negative_and_unscaled_shares_as_documented() {
     assert_close(wasserstein_bins(&[2.0], &[0.0, 0.0, 0.0, 2.0]), 3.0);
     assert_close(psi(&[0.5, 0.5, -0.2], &[0.5, 0.5, 0.0]), 0.0);
     assert!(jensen_shannon(&[0.0, 0.0], &[0.5, 0.5]).is_nan());
+    assert!(kolmogorov_smirnov(&[0.0, 0.0], &[0.5, 0.5]).is_nan());
     assert_eq!(wasserstein_bins(&[], &[]), 0.0);
 }
 
@@ -50,7 +78,7 @@ fn shares() -> impl Strategy<Value = Vec<f64>> {
 proptest! {
     #[test]
     fn distances_are_symmetric_bounded_and_zero_only_at_equality(p in shares(), q in shares(), r in shares()) {
-        for distance in [psi, jensen_shannon, wasserstein_bins] {
+        for distance in [psi, jensen_shannon, wasserstein_bins, kolmogorov_smirnov] {
             prop_assert!((distance(&p, &q) - distance(&q, &p)).abs() < 1e-9);
             prop_assert!(distance(&p, &q) >= 0.0);
             prop_assert!(distance(&p, &p).abs() < 1e-7);

@@ -174,3 +174,19 @@ fn refuses_budgets_and_domains_out_of_range() {
         assert_eq!(error.code(), Code::InvalidArgument, "epsilon {epsilon}, {num_bins} bins");
     }
 }
+
+/// numpy 2.4.6: the square of the second singular value of `diag(p) ** -.5 @ joint @ diag(q) ** -.5`.
+#[test]
+fn answers_of_a_device_correlate_as_the_second_singular_value_says() {
+    let channel = Channel::new(1.0, 4).unwrap();
+    let even = channel.answer_correlation(&[0.25; 4]);
+    assert!((even - channel.gain().powi(2)).abs() < 1e-9, "{even}");
+    for (shares, expected) in [
+        ([0.1, 0.2, 0.3, 0.4], 0.11190733721784012),
+        ([0.9, 0.1, 0.0, 0.0], 0.05790396970942163),
+        ([0.01, 0.01, 0.01, 0.97], 0.010558006306260867),
+    ] {
+        let found = channel.answer_correlation(&shares);
+        assert!((found - expected).abs() < 1e-6, "{shares:?}: {found}, expected {expected}");
+    }
+}

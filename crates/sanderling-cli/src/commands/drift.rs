@@ -31,10 +31,10 @@ pub(crate) struct Drift {
     /// First window start after the reference, Unix seconds.
     #[arg(long, value_name = "SECONDS", requires = "reference_from")]
     reference_to: Option<i64>,
-    /// Probability of any false alarm over all fields.
+    /// Probability that any field shifts by chance.
     #[arg(long, default_value_t = 0.01)]
     alpha: f64,
-    /// Smallest effect that is worth an alarm, on the scale of the population stability index.
+    /// Smallest effect of a shift that is drift, on the scale of the population stability index.
     #[arg(long, default_value_t = 0.1)]
     min_effect: f64,
 }
@@ -96,7 +96,7 @@ fn nothing_judged(report: &DriftReport) -> Error {
 
 fn text(report: &DriftReport) -> String {
     let mut lines = vec![format!(
-        "{} reports in {} windows; alarm under p {} and from effect {}",
+        "{} reports in {} windows; a shift under p {}, drift from effect {}",
         report.num_reports, report.windows.num_windows, report.alpha, report.min_effect
     )];
     lines.push(format!("{:<32}{:>9}{:>10}{:>10}{:>12}", "field", "answers", "psi", "effect", "adjusted p"));
@@ -109,10 +109,19 @@ fn text(report: &DriftReport) -> String {
             number(field.psi),
             number(field.effect),
             number(field.adjusted_p_value),
-            if field.drifted { "  DRIFT" } else { "" }
+            match (field.drifted, field.shifted) {
+                (true, _) => "  DRIFT",
+                (_, true) => "  shift",
+                _ => "",
+            }
         ));
     }
-    lines.push(if report.drifted { "drift".to_owned() } else { "no drift".to_owned() });
+    let verdict = match (report.drifted, report.shifted) {
+        (true, _) => "drift",
+        (_, true) => "no drift, a small shift",
+        _ => "no drift",
+    };
+    lines.push(verdict.to_owned());
     lines.join("\n")
 }
 
