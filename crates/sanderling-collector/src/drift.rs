@@ -147,7 +147,7 @@ struct Answers<'a> {
 /// `answered_share` of the fields, drawn without looking at the data, so an answer shares its device with
 /// `(num_windows - 1) * answered_share` others on average. Noise is drawn anew each time: whatever is made of two answers
 /// of a device, they correlate by at most [`Channel::answer_correlation`], even where the true bins are equal.
-fn design_effect(num_windows: u64, answered_share: f64, channel: &Channel, shares: &[f64]) -> f64 {
+pub(crate) fn design_effect(num_windows: u64, answered_share: f64, channel: &Channel, shares: &[f64]) -> f64 {
     1.0 + num_windows.saturating_sub(1) as f64 * answered_share * channel.answer_correlation(shares)
 }
 
@@ -248,10 +248,13 @@ fn judge_field(
         return Ok(out);
     }
     let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
-    let share =
-        f64::from(bundle.telemetry().fields_per_report) / bundle.baseline().fields.len().max(1) as f64;
     let effect_of = |answers: &Histogram, num_windows: u64| {
-        design_effect(num_windows, share.min(1.0), &channel, &channel.debias(answers.counts()).shares)
+        design_effect(
+            num_windows,
+            bundle.answered_share(),
+            &channel,
+            &channel.debias(answers.counts()).shares,
+        )
     };
     let reference = match (&field.shares, reference) {
         (Some(shares), _) if field.num_devices > 0 => {

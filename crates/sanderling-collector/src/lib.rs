@@ -28,6 +28,7 @@ mod bundle;
 mod clock;
 mod config;
 pub mod drift;
+pub mod online;
 mod problem;
 mod server;
 mod status;

@@ -1,6 +1,8 @@
 //! One file a group of commands: arguments, library call, printed result.
 
+pub(crate) mod advance;
 pub(crate) mod bundle;
+pub(crate) mod channel;
 pub(crate) mod choice;
 pub(crate) mod collect;
 pub(crate) mod compare;
