@@ -18,8 +18,8 @@ mod report;
 mod usage;
 
 use commands::{
-    bundle, channel as channels, collect, compare, data, drift, evaluate, golden, items, pack, recommend,
-    retrain, serve, train, tune, verify,
+    bundle, channel as channels, collect, compare, data, drift, evaluate, golden, items, pack, privacy,
+    recommend, retrain, serve, train, tune, verify,
 };
 use output::{Output, Verdict};
 
@@ -57,6 +57,7 @@ enum Command {
     Promote(channels::Promote),
     Rollback(channels::Rollback),
     Status(channels::Status),
+    Privacy(privacy::Privacy),
     Golden(golden::Golden),
 }
 
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         Command::Promote(args) => channels::promote(&args, &output),
         Command::Rollback(args) => channels::rollback(&args, &output),
         Command::Status(args) => channels::status(&args, &output),
+        Command::Privacy(args) => privacy::run(&args, &output),
         Command::Golden(args) => golden::run(&args, &output),
     };
     match result {

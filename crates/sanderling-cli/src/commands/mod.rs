@@ -12,6 +12,7 @@ pub(crate) mod evaluate;
 pub(crate) mod golden;
 pub(crate) mod items;
 pub(crate) mod pack;
+pub(crate) mod privacy;
 pub(crate) mod recipe;
 pub(crate) mod recommend;
 pub(crate) mod retrain;

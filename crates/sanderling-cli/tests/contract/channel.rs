@@ -185,3 +185,26 @@ fn a_channel_says_what_is_missing() {
         sanderling(&all).expect_error("invalid_argument");
     }
 }
+
+/// Of the numbers of the statement: a longer or shorter report, another budget or window, more answers and late reports are refused in
+/// `sanderling-collector/tests/reports.rs` and `durability.rs`, fields with fewer answers in `drift.rs`, a second report of a window in
+/// `tests/js/outbox.test.mjs`; here a report of the program's own bundle obeys them.
+#[test]
+fn the_privacy_statement_is_what_a_report_obeys() {
+    let statement = run!("privacy", &WORLD.path("bundle"), "--json").expect_json(0);
+    let bundle = RegisteredBundle::read(&WORLD.path("bundle")).unwrap();
+    let telemetry = bundle.telemetry();
+    let counts = sanderling_core::Telemetry::new(bundle.baseline(), telemetry, bundle.hash());
+    let report = counts.build_report(0, [7; 32], [9; 16]).unwrap();
+    assert_eq!(statement["report_bytes"], report.encode().len());
+    assert_eq!(statement["fields_per_report"], report.observations.len());
+    assert_eq!(statement["epsilon_per_report"], report.epsilon);
+    assert_eq!(statement["epsilon_per_day"], report.epsilon * 86_400.0 / f64::from(report.window_seconds));
+    assert_eq!(statement["reports_per_day"], 86_400.0 / f64::from(telemetry.window_seconds));
+    let names = |field: &Value| field["name"].as_str().unwrap().to_owned();
+    let declared: Vec<String> = statement["fields"].as_array().unwrap().iter().map(names).collect();
+    assert!(report.observations.iter().all(|observation| declared.contains(&observation.field)));
+    assert_eq!(statement["min_answers"], sanderling_collector::drift::Options::default().min_answers);
+    let retention = sanderling_collector::Config::default().retention_seconds;
+    assert_eq!(statement["retention_days"], retention / 86_400);
+}
