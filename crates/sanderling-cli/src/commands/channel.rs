@@ -23,6 +23,9 @@ pub(crate) struct Promote {
     /// Folder of the channel.
     #[arg(long, value_name = "FOLDER")]
     channel: PathBuf,
+    /// Time of the decision in Unix seconds, for replays; now by default.
+    #[arg(long, value_name = "SECONDS")]
+    now: Option<i64>,
 }
 
 /// Take the canary of a channel back, or without one return to the champion before.
@@ -33,6 +36,9 @@ pub(crate) struct Rollback {
     /// Folder of the channel.
     #[arg(long, value_name = "FOLDER")]
     channel: PathBuf,
+    /// Time of the decision in Unix seconds, for replays; now by default.
+    #[arg(long, value_name = "SECONDS")]
+    now: Option<i64>,
 }
 
 /// Show what a channel serves, how its canary does, and what was decided.
@@ -49,7 +55,7 @@ pub(crate) struct Status {
 
 pub(crate) fn promote(args: &Promote, output: &Output) -> Result<Verdict> {
     let mut folder = ChannelFolder::open(&args.channel)?;
-    let now = unix_now();
+    let now = args.now.unwrap_or_else(unix_now);
     let (kind, reason, channel) = match &args.bundle {
         Some(bundle) => (DecisionKind::Champion, "by hand", with_champion(&folder, bundle, now)?),
         None => (DecisionKind::Promote, "the canary, by hand", with_canary_promoted(&folder, now)?),
@@ -60,7 +66,7 @@ pub(crate) fn promote(args: &Promote, output: &Output) -> Result<Verdict> {
 
 pub(crate) fn rollback(args: &Rollback, output: &Output) -> Result<Verdict> {
     let mut folder = ChannelFolder::open(&args.channel)?;
-    let now = unix_now();
+    let now = args.now.unwrap_or_else(unix_now);
     let channel = current(&folder)?.clone();
     let (reason, channel) = match channel.canary {
         Some(_) => ("the canary, by hand", Channel { canary: None, ..channel }),
