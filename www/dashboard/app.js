@@ -1,6 +1,6 @@
 import { Unauthorised, ask, setToken, token } from './api.js';
 import { clear, showEffects, showReports, showShares } from './charts.js';
-import { byId, element, note, numbers, table } from './dom.js';
+import { byId, element, legend, note, numbers, table } from './dom.js';
 import { binLabels, formatCount, formatNumber, formatShare, formatTime, formatVerdict, formatWindow } from './format.js';
 
 const NO_REPORTS = 'No reports have arrived yet.';
@@ -117,6 +117,9 @@ function renderRejections() {
   return byId('rejections').replaceChildren(table(['Code', 'Since the start'], cells, [1]));
 }
 
+/** Hashes as short as in the list of bundles. */
+const shorten = (text) => text.replaceAll(/\b[0-9a-f]{64}\b/g, (hash) => hash.slice(0, 12));
+
 /** Decisions are others' JSON: a time and a name where they have one, and the rest as it is. */
 function renderDecisions() {
   if (state.decisions.length === 0) return byId('decisions').replaceChildren(note('None have been written down.'));
@@ -126,7 +129,7 @@ function renderDecisions() {
     const [when, what] = [take('at', 'time', 'timestamp'), take('decision', 'action', 'event', 'kind')];
     const time = when === undefined ? '' : typeof decision[when] === 'number' ? formatTime(decision[when]) : String(decision[when]);
     const rest = Object.entries(decision).filter(([name]) => name !== when && name !== what);
-    const words = rest.map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`);
+    const words = rest.map(([name, value]) => `${name} ${shorten(typeof value === 'string' ? value : JSON.stringify(value))}`);
     return element('li', {},
       element('strong', {}, what === undefined ? 'decision' : String(decision[what])), ' ',
       element('span', { className: 'muted' }, time), element('div', { className: 'detail' }, words.join(' · ')));
@@ -192,14 +195,12 @@ function renderEffects() {
   const judged = (series?.windows ?? []).filter((window) => window.fields.some(({ effect }) => effect !== null));
   if (judged.length === 0) return box.append(note(series?.windows.length > 0 ? `No window alone has ${series.min_answers} answers of a field.` : NO_REPORTS));
   showEffects(box, { ...series, windows: judged }, name);
-  const legend = element('p', { className: 'legend' },
-    element('span', { className: 'key line' }), `${name} `, element('span', { className: 'key other' }), 'other fields ',
-    element('span', { className: 'key drift' }), 'drift ', element('span', { className: 'key shift' }), 'shift');
+  const marks = legend(['line', name], ['other', 'other fields'], ['drift', 'drift'], ['shift', 'shift']);
   const rows = judged.toReversed().map((window) => {
     const field = of(window);
     return [formatWindow(window.window_start), formatNumber(field.effect), formatNumber(field.adjusted_p_value), formatCount(field.num_answers, series.min_answers), formatVerdict(field)];
   });
-  return box.append(legend, numbers(table(['Window', 'Effect', 'Adjusted p', 'Answers', 'Verdict'], rows, [1, 2, 3])));
+  return box.append(marks, numbers(table(['Window', 'Effect', 'Adjusted p', 'Answers', 'Verdict'], rows, [1, 2, 3])));
 }
 
 function renderShares() {
@@ -207,14 +208,13 @@ function renderShares() {
   clear(box);
   const field = state.verdict?.fields.find(({ name }) => name === state.field);
   const declared = state.about?.fields.find(({ name }) => name === state.field);
-  if (field === undefined || declared === undefined) return box.append(note(NO_REPORTS));
+  if (field === undefined || declared === undefined || state.verdict.windows.num_windows === 0) return box.append(note(NO_REPORTS));
   if (field.skipped !== null) return box.append(note(`${field.name} was not judged: ${formatVerdict(field)}.`));
   const labels = binLabels(declared);
   showShares(box, field, labels);
-  const legend = element('p', { className: 'legend' },
-    element('span', { className: 'key other bar' }), 'at training time ', element('span', { className: 'key band' }), 'now, ± 2 standard errors of sampling and noise');
+  const marks = legend(['other bar', 'at training time'], ['band', 'now, ± 2 standard errors of sampling and noise']);
   const rows = labels.map((label, at) => [label, formatShare(field.shares[at]), `± ${formatShare(2 * field.standard_errors[at])}`, formatShare(field.baseline_shares[at])]);
-  return box.append(element('p', { className: 'muted' }, field.name), legend, numbers(table(['Value', 'Now', '2 standard errors', 'Baseline'], rows, [1, 2, 3])));
+  return box.append(element('p', { className: 'muted' }, field.name), marks, numbers(table(['Value', 'Now', '2 standard errors', 'Baseline'], rows, [1, 2, 3])));
 }
 
 function renderReports() {

@@ -3,7 +3,7 @@ import { element } from './dom.js';
 import { formatNumber, formatShare, formatWindow } from './format.js';
 
 const { uPlot } = window;
-const HEIGHT = 260;
+const HEIGHT = 240;
 const FONT = '12px ui-sans-serif, system-ui, sans-serif';
 const MOST_LABEL_CHARACTERS = 16;
 const drawn = new Map();
@@ -49,6 +49,9 @@ export function clear(container) {
 const axis = (more = {}) => ({
   stroke: colour('muted'), font: FONT, grid: { stroke: colour('line'), width: 1 }, ticks: { stroke: colour('line'), width: 1 }, ...more,
 });
+const days = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short', timeZone: 'UTC' });
+const shortDate = (seconds) => days.format(seconds * 1000);
+const timeAxis = () => axis({ space: 70, size: 34, values: (_, splits) => splits.map(shortDate) });
 const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC');
 const still = { drag: { x: false, y: false }, y: false };
 
@@ -65,7 +68,7 @@ export function showEffects(container, { windows, min_effect: floor }, chosen) {
     padding: [12, 16, 0, 0],
     cursor: still,
     scales: { x: { time: true, range: padded(windows) }, y: { range: [0, most] } },
-    axes: [axis({ space: 70, values: (_, splits) => splits.map(shortDate) }), axis({ size: 48 })],
+    axes: [timeAxis(), axis({ size: 48 })],
     series: [{}, ...order.map((name) => (name === chosen
       ? { stroke: colour('accent'), width: 2.5, points: { show: true, size: 5, fill: colour('accent') } }
       : { stroke: colour('quiet'), width: 1, points: { show: false } }))],
@@ -83,9 +86,6 @@ export function showEffects(container, { windows, min_effect: floor }, chosen) {
     },
   }));
 }
-
-const months = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short', timeZone: 'UTC' });
-const shortDate = (seconds) => months.format(seconds * 1000);
 
 /** The range of the windows, with half a window at each end. */
 function padded(windows) {
@@ -181,8 +181,8 @@ function binAxis(labels, width) {
     values: () => short,
     space: 1,
     grid: { show: false },
-    rotate: isTurned ? -45 : 0,
-    size: isTurned ? 24 + Math.round(longest * 4.8) : 36,
+    rotate: isTurned ? 45 : 0,
+    size: isTurned ? 24 + Math.round(longest * 4.8) : 34,
   });
 }
 
@@ -195,7 +195,7 @@ export function showReports(container, windows) {
     padding: [12, 16, 0, 0],
     cursor: { ...still, points: { show: false } },
     scales: { x: { time: true, range: padded(windows) }, y: { range: [0, most * 1.1] } },
-    axes: [axis({ space: 70, values: (_, splits) => splits.map(shortDate) }), axis({ size: 60 })],
+    axes: [timeAxis(), axis({ size: 60 })],
     series: [{}, { fill: colour('accent'), stroke: colour('accent'), width: 0, paths: uPlot.paths.bars({ size: [0.6, 60] }), points: { show: false } }],
     hooks: {
       setCursor: [({ cursor: { idx } }) => {

@@ -34,3 +34,9 @@ export function note(text) {
 export function numbers(...content) {
   return element('details', {}, element('summary', {}, 'The numbers'), ...content);
 }
+
+/** What the marks of a chart mean: the style of a mark with its text. */
+export function legend(...entries) {
+  const entry = ([mark, text]) => element('li', {}, element('span', { className: `key ${mark}`, 'aria-hidden': 'true' }), text);
+  return element('ul', { className: 'legend' }, ...entries.map(entry));
+}

@@ -1,7 +1,8 @@
 //! A collector over a made-up shop, to look at the dashboard: a fortnight of reports, in the last days of which one field
 //! drifts. Serves until its standard input ends; the Node test of the dashboard starts it.
 //!
-//! `dashboard_demo`: prints `{"url":…,"admin_url":…,"token":…}`. `dashboard_demo --empty`: without a report.
+//! `dashboard_demo`: prints `{"url":…,"admin_url":…,"token":…}`. `dashboard_demo --none`: without
+//! a bundle.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program to look at")]
 
 #[path = "../tests/support/mod.rs"]
@@ -9,7 +10,7 @@ mod support;
 
 use std::sync::Arc;
 
-use sanderling_collector::{ManualClock, RegisteredBundle, Store, StoreOptions};
+use sanderling_collector::{Config, ManualClock, RegisteredBundle, Store, StoreOptions};
 use sanderling_sketch::noise::{Channel, choose, choose_weighted, rng_from_seed};
 use sanderling_types::{Baseline, BaselineField, FORMAT_VERSION, FieldKind, Report, TelemetryConstants};
 use serde_json::json;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 const DAY: i64 = 86_400;
 const NUM_WINDOWS: u64 = 14;
 /// The first window in which people play more games than at training time.
-const DRIFT_FROM: u64 = 10;
+const DRIFT_FROM: u64 = 9;
 const REPORTS_PER_WINDOW: u64 = 3_000;
 
 /// Weights of the fields' bins at training time.
@@ -66,7 +67,7 @@ fn reports(bundle: &RegisteredBundle, window: u64, count: u64) -> Vec<Report> {
     let fields = &bundle.baseline().fields;
     let report = |number: u64| {
         let at = choose(fields.len(), &mut rng);
-        let drifted: &[u64] = if window < DRIFT_FROM { FIELDS[at].1 } else { &[20, 55, 15, 10] };
+        let drifted: &[u64] = if window < DRIFT_FROM { FIELDS[at].1 } else { &[15, 60, 15, 10] };
         let weights = if at == 0 { drifted } else { FIELDS[at].1 };
         let channel = Channel::new(bundle.epsilon_per_field(), fields[at].bins.num_bins()).unwrap();
         let bin = channel.randomise(choose_weighted(weights, &mut rng).unwrap(), &mut rng) as u16;
@@ -105,23 +106,21 @@ fn decisions(bundle: &RegisteredBundle) -> String {
 }
 
 fn main() {
-    let is_empty = std::env::args().nth(1).as_deref() == Some("--empty");
+    let is_empty = std::env::args().nth(1).as_deref() == Some("--none");
     let folder = tempfile::tempdir().unwrap();
     let (database, journal) = (folder.path().join("reports.db"), folder.path().join("decisions.jsonl"));
     let options = StoreOptions { queue_capacity: 100_000, max_batch: 10_000, ..StoreOptions::default() };
-    let store = Store::open(&database, &options).unwrap();
+    let open = || Store::open(&database, &options).unwrap();
     if !is_empty {
+        let store = open();
         store.register(&bundle(1)).unwrap();
+        store.register(&bundle(2)).unwrap();
         tokio::runtime::Runtime::new().unwrap().block_on(fill(store, &bundle(1)));
         std::fs::write(&journal, decisions(&bundle(1))).unwrap();
-    } else {
-        drop(store);
     }
     let now = WINDOW + NUM_WINDOWS as i64 * DAY;
-    let config = sanderling_collector::Config { clock: Arc::new(ManualClock::new(now)), ..support::config() };
-    let store = Store::open(&database, &options).unwrap();
-    store.register(&bundle(2)).unwrap();
-    let collector = Collector::start_with(store, config, Some(&journal));
+    let config = Config { clock: Arc::new(ManualClock::new(now)), ..Config::default() };
+    let collector = Collector::start_with(open(), config, Some(&journal));
     if !is_empty {
         let client = collector.client();
         (0..3).for_each(|_| drop(client.post(b"not a report")));
