@@ -19,6 +19,14 @@ pub(super) struct Job {
     pub(super) waiting: Waiting,
 }
 
+impl Job {
+    fn answer(self, answer: Result<Answer>) {
+        drop(self.waiting);
+        // A waiter that has gone away is no problem in either case: it will ask again.
+        let _ = self.reply.send(answer);
+    }
+}
+
 /// Counts a job until it is done or given up.
 pub(super) struct Waiting(Arc<AtomicU64>);
 
@@ -61,11 +69,11 @@ pub(super) fn run(mut connection: Connection, jobs: &Receiver<Job>, max_batch: u
         if !batch.is_empty() {
             run_batch(&mut connection, batch);
         }
-        // Apart from the reports: a full database ends the transaction that finds it out.
-        for Job { reply, waiting, .. } in probes {
-            let answer = probe(&mut connection);
-            drop(waiting);
-            let _ = reply.send(answer.map(|()| Answer::Writable).map_err(|error| storage_error(&error)));
+        if !probes.is_empty() {
+            // Apart from the reports: a full database ends the transaction that finds it out.
+            let found = probe(&mut connection);
+            let answer = || found.as_ref().map(|()| Answer::Writable).map_err(storage_error);
+            probes.into_iter().for_each(|job| job.answer(answer()));
         }
     }
 }
@@ -76,17 +84,11 @@ fn run_batch(connection: &mut Connection, batch: Vec<Job>) {
     if erases && written.is_ok() {
         empty_log(connection);
     }
-    let answer = |job: Job, answer: Result<Answer>| {
-        let Job { reply, waiting, .. } = job;
-        drop(waiting);
-        // A waiter that has gone away is no problem in either case: it will ask again.
-        let _ = reply.send(answer);
-    };
     match written {
-        Ok(answers) => batch.into_iter().zip(answers).for_each(|(job, found)| answer(job, found)),
+        Ok(answers) => batch.into_iter().zip(answers).for_each(|(job, answer)| job.answer(answer)),
         Err(error) => {
             tracing::error!(%error, num_jobs = batch.len(), "a transaction failed; nothing of it was stored");
-            batch.into_iter().for_each(|job| answer(job, Err(storage_error(&error))));
+            batch.into_iter().for_each(|job| job.answer(Err(storage_error(&error))));
         }
     }
 }
