@@ -14,6 +14,7 @@ const FIELDS = [DRIFTED, 'score.ranker', 'session.length', 'feature.item_age_day
 const PHONE = { width: 390, height: 844 };
 const DESKTOP = { width: 1280, height: 900 };
 
+let program;
 let demo;
 let browser;
 let page;
@@ -22,14 +23,15 @@ let problems;
 /** The example, built with the features of the default members, as `cargo test` leaves it. */
 function buildDemo() {
   if (process.env.SANDERLING_DASHBOARD_DEMO) return process.env.SANDERLING_DASHBOARD_DEMO;
-  const { status, stderr } = spawnSync('cargo', ['build', '--locked', '--example', 'dashboard_demo'], { cwd: REPO, encoding: 'utf8' });
+  const locked = process.env.SANDERLING_LOCKED ? ['--locked'] : [];
+  const { status, stderr } = spawnSync('cargo', ['build', ...locked, '--example', 'dashboard_demo'], { cwd: REPO, encoding: 'utf8' });
   assert.equal(status, 0, stderr);
   return join(process.env.CARGO_TARGET_DIR ?? join(REPO, 'target'), 'debug', 'examples', 'dashboard_demo');
 }
 
 /** Starts a collector; ends with its standard input. */
 async function startDemo(...args) {
-  const child = spawn(buildDemo(), args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const line = await new Promise((resolve, reject) => {
     createInterface({ input: child.stdout }).once('line', resolve);
     child.once('error', reject).once('close', (code) => reject(new Error(`the collector ended with ${code}`)));
@@ -42,6 +44,7 @@ async function startDemo(...args) {
 }
 
 before(async () => {
+  program = buildDemo();
   demo = await startDemo();
   browser = await launch({ viewport: DESKTOP });
 });

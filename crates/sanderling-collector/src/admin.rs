@@ -145,7 +145,7 @@ impl Judged {
             (windows, None, None) => {
                 drift::last_windows(desk.shared.store.reader(), bundle, windows.unwrap_or(NUM_WINDOWS))
             }
-            (None, from, to) => Ok(from.unwrap_or(i64::MIN)..to.unwrap_or(i64::MAX)),
+            (None, from, to) => Ok(from.unwrap_or(0)..to.unwrap_or(i64::MAX)),
             _ => Err(Error::new(Code::InvalidArgument, "windows excludes from and to")),
         }
     }
