@@ -4,6 +4,8 @@ import { formatNumber, formatShare, formatWindow } from './format.js';
 
 const { uPlot } = window;
 const HEIGHT = 240;
+/** Height of a line of names under a chart. */
+const LABEL_ROOM = 34;
 const FONT = '12px ui-sans-serif, system-ui, sans-serif';
 const MOST_LABEL_CHARACTERS = 16;
 const drawn = new Map();
@@ -51,7 +53,7 @@ const axis = (more = {}) => ({
 });
 const days = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short', timeZone: 'UTC' });
 const shortDate = (seconds) => days.format(seconds * 1000);
-const timeAxis = () => axis({ space: 70, size: 34, values: (_, splits) => splits.map(shortDate) });
+const timeAxis = () => axis({ space: 70, size: LABEL_ROOM, values: (_, splits) => splits.map(shortDate) });
 const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC');
 const still = { drag: { x: false, y: false }, y: false };
 
@@ -134,6 +136,7 @@ export function showShares(container, field, labels) {
   const ends = shares.flatMap((share, at) => [share - 2 * errors[at], share + 2 * errors[at]]);
   const [least, most] = [Math.min(0, ...ends), Math.max(...before, ...ends) * 1.08];
   show(container, `Shares of ${field.name} now and at training time`, ({ width, say }) => ({
+    height: HEIGHT + labelRoom(labels, width - 56) - LABEL_ROOM,
     data: [labels.map((_, at) => at), before, shares],
     padding: [12, 8, 0, 0],
     cursor: { ...still, points: { show: false } },
@@ -171,18 +174,25 @@ function drawBand(plot, bin, share, error) {
   ctx.restore();
 }
 
-/** Names under the bins, turned where they would run into each other. */
+const shorten = (label) => (label.length > MOST_LABEL_CHARACTERS ? `${label.slice(0, MOST_LABEL_CHARACTERS - 1)}…` : label);
+const longest = (labels) => Math.max(...labels.map((label) => shorten(label).length));
+/** Whether names of bins would run into each other side by side. */
+const isCrowded = (labels, width) => longest(labels) * 7 > width / labels.length;
+
+/** Height of the names under the bins, in pixels. */
+function labelRoom(labels, width) {
+  return isCrowded(labels, width) ? 24 + Math.round(longest(labels) * 4.8) : LABEL_ROOM;
+}
+
+/** Names under the bins, turned where they are crowded. */
 function binAxis(labels, width) {
-  const short = labels.map((label) => (label.length > MOST_LABEL_CHARACTERS ? `${label.slice(0, MOST_LABEL_CHARACTERS - 1)}…` : label));
-  const longest = Math.max(...short.map((label) => label.length));
-  const isTurned = longest * 7 > width / labels.length;
   return axis({
     splits: () => labels.map((_, at) => at),
-    values: () => short,
+    values: () => labels.map(shorten),
     space: 1,
     grid: { show: false },
-    rotate: isTurned ? 45 : 0,
-    size: isTurned ? 24 + Math.round(longest * 4.8) : 34,
+    rotate: isCrowded(labels, width) ? 45 : 0,
+    size: labelRoom(labels, width),
   });
 }
 
