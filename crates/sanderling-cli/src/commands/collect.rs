@@ -23,7 +23,8 @@ use crate::output::{Output, Verdict};
     --admin-listen 127.0.0.1:8788 --admin-token-file admin.token\n\n\
     Prints the address it listens on, then serves POST /v1/reports, GET /healthz and GET /readyz.\n\
     With --admin-listen it prints a second address, where people with the token find the dashboard (/),\n\
-    GET /v1/status, /v1/drift, /v1/drift/series, /v1/decisions and /metrics, and DELETE /v1/bundles/SHA256.\n\
+    GET /v1/status, /v1/drift, /v1/drift/series, /v1/decisions and /metrics, and\n\
+    DELETE /v1/bundles/SHA256.\n\
     Stops on SIGINT or SIGTERM after finishing open requests.")]
 pub(crate) struct Collect {
     /// Database file; made when it does not exist.
