@@ -6,7 +6,8 @@ mod writer;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::RegisteredBundle;
 pub use reader::{Merged, Reader};
-use writer::{Answer, Job, Work};
+use writer::{Answer, Job, Waiting, Work};
 
 /// Settings of [`Store::open`].
 #[derive(Debug, Clone)]
@@ -44,6 +45,9 @@ pub struct Store {
     writer: Option<JoinHandle<()>>,
     reader: Reader,
     path: PathBuf,
+    queue_capacity: usize,
+    /// Jobs that are queued or being done.
+    num_waiting: Arc<AtomicU64>,
     /// Held locked while the store is open; the lock falls with the process, however it ends.
     _lock: File,
 }
@@ -71,7 +75,15 @@ impl Store {
             .name("sanderling-writer".to_owned())
             .spawn(move || writer::run(connection, &receiver, max_batch))
             .map_err(|error| Error::new(Code::Io, "the writer thread cannot start").source_error(error))?;
-        Ok(Self { jobs: Some(jobs), writer: Some(writer), reader, path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            jobs: Some(jobs),
+            writer: Some(writer),
+            reader,
+            path: path.to_owned(),
+            queue_capacity: options.queue_capacity,
+            num_waiting: Arc::default(),
+            _lock: lock,
+        })
     }
 
     /// Makes a bundle's reports acceptable; registering it again changes nothing.
@@ -98,7 +110,7 @@ impl Store {
     pub async fn submit(&self, report: Report, received_at: i64) -> Result<ReportStatus> {
         match self.perform(Work::Report { report: Box::new(report), received_at }).await? {
             Answer::Report(status) => Ok(status),
-            Answer::Deleted(_) => Err(writer_stopped()),
+            _ => Err(writer_stopped()),
         }
     }
 
@@ -110,14 +122,50 @@ impl Store {
     pub async fn delete_expired(&self, now: i64, retention_seconds: u32) -> Result<u64> {
         match self.perform(Work::DeleteExpired { now, retention_seconds }).await? {
             Answer::Deleted(num_deleted) => Ok(num_deleted),
-            Answer::Report(_) => Err(writer_stopped()),
+            _ => Err(writer_stopped()),
         }
+    }
+
+    /// Erases a bundle and everything that was reported of it: counts, ids, windows, and its registration. Answers how
+    /// many reports had been counted. Nothing of it is left in the database file afterwards.
+    ///
+    /// # Errors
+    /// [`Code::UnknownBundle`] where it is not registered, [`Code::Overloaded`], [`Code::Storage`], [`Code::StorageFull`].
+    pub async fn erase_bundle(&self, bundle: Sha256Hash) -> Result<u64> {
+        match self.perform(Work::EraseBundle { bundle }).await? {
+            Answer::Deleted(num_reports) => Ok(num_reports),
+            _ => Err(writer_stopped()),
+        }
+    }
+
+    /// Asks the writer whether it could store reports now. It writes more than a transaction of reports takes, and takes it back.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] where the queue is full or another program holds the database, [`Code::StorageFull`], [`Code::Storage`].
+    pub async fn probe(&self) -> Result<()> {
+        self.perform(Work::Probe).await.map(drop)
+    }
+
+    /// Jobs that may still be queued before reports are refused with [`Code::Overloaded`].
+    #[must_use]
+    pub fn queue_capacity_left(&self) -> u64 {
+        (self.queue_capacity as u64).saturating_sub(self.num_waiting.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of the database on disk, its write-ahead log included.
+    #[must_use]
+    pub fn database_bytes(&self) -> u64 {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        bytes(&self.path) + bytes(Path::new(&log))
     }
 
     async fn perform(&self, work: Work) -> Result<Answer> {
         let (reply, answer) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(writer_stopped)?;
-        jobs.try_send(Job { work, reply }).map_err(|error| match error {
+        let waiting = Waiting::new(&self.num_waiting);
+        jobs.try_send(Job { work, reply, waiting }).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => Error::new(Code::Overloaded, "too many reports are waiting")
                 .hint("send the same report again later"),
             mpsc::TrySendError::Disconnected(_) => writer_stopped(),
@@ -177,6 +225,10 @@ fn lock(path: &Path) -> Result<File> {
 
 fn writer_stopped() -> Error {
     Error::new(Code::Storage, "the writer has stopped")
+}
+
+fn unknown_bundle(hash: Sha256Hash) -> Error {
+    Error::new(Code::UnknownBundle, "no bundle with this hash is registered").found(hash)
 }
 
 /// The error of a failed SQLite call. What is about this moment (a full disk, a lock that someone

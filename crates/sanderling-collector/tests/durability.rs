@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use sanderling_collector::{Config, ManualClock, Reader, Store, StoreOptions, register_bundle};
 use sanderling_types::{Code, Report, ReportStatus, TelemetryConstants};
 use support::{
-    Client, Collector, NOW, WINDOW, baseline, bundle, bundle_of, config, open, padded, report, unpadded,
+    Client, Collector, NOW, WINDOW, baseline, bundle, bundle_of, config, num_stored, open, padded, report,
+    unpadded,
 };
 use tokio::task::JoinSet;
 
@@ -38,6 +39,7 @@ fn duplicates_are_recognised_after_a_restart() {
 #[test]
 fn a_thousand_devices_at_once_are_all_counted_once() {
     let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reports.db");
     let collector = Collector::at(folder.path());
     let (devices, repeats) = (1_000_u64, 3);
     let client = collector.client();
@@ -56,7 +58,7 @@ fn a_thousand_devices_at_once_are_all_counted_once() {
     });
     let count = |status: u16| statuses.iter().filter(|found| **found == status).count() as u64;
     assert_eq!((count(201), count(200)), (devices, devices * (repeats - 1)));
-    assert_eq!(client.status().num_reports, devices);
+    assert_eq!(num_stored(&path), devices);
     collector.stop().unwrap();
     let reader = Reader::open(&folder.path().join("reports.db")).unwrap();
     let merged = reader.merged(bundle().hash(), &baseline(), 0..i64::MAX).unwrap();
@@ -148,14 +150,14 @@ fn a_full_database_refuses_with_507_and_keeps_what_it_acknowledged() {
     });
     let refused = refused.expect("64 KiB hold fewer than 5,000 reports");
     assert!(num_accepted > 50, "only {num_accepted} reports fitted");
-    assert_eq!(client.status().num_reports, num_accepted);
+    assert_eq!(num_stored(&path), num_accepted);
     collector.stop().unwrap();
 
     // With room again, the refused report is new and the acknowledged ones are known.
     let collector = Collector::at(folder.path());
     assert_eq!(collector.client().send(&report(refused, FIELD, 0)).0, 201);
     assert_eq!(collector.client().send(&report(refused - 1, FIELD, 0)).0, 200);
-    assert_eq!(collector.client().status().num_reports, num_accepted + 1);
+    assert_eq!(num_stored(&path), num_accepted + 1);
 }
 
 /// Tries until `condition` holds; fails after half a minute.
@@ -191,7 +193,7 @@ fn a_full_queue_answers_429_with_retry_after_and_nobody_waiting_is_lost() {
             })
             .collect();
         wait_for("refusals", || {
-            client.status().rejections.get("overloaded").is_some_and(|count| *count >= 9)
+            collector.status().rejections.get("overloaded").is_some_and(|count| *count >= 9)
         });
         blocker.execute_batch("ROLLBACK").unwrap();
         let answers = workers.into_iter().map(|worker| worker.join().unwrap());
@@ -205,7 +207,7 @@ fn a_full_queue_answers_429_with_retry_after_and_nobody_waiting_is_lost() {
     let count = |status: u16| statuses.iter().filter(|found| **found == status).count();
     assert_eq!(count(201) + count(429), 12, "{statuses:?}");
     assert!((1..=3).contains(&count(201)), "{statuses:?}");
-    assert_eq!(client.status().num_reports, count(201) as u64);
+    assert_eq!(num_stored(&path), count(201) as u64);
 }
 
 fn in_window(number: u64, window: i64) -> Report {
@@ -254,7 +256,7 @@ fn a_serving_collector_deletes_expired_reports_when_it_starts() {
         || database.query_row("SELECT count(*) FROM reports", (), |row| row.get::<_, i64>(0)).unwrap();
     wait_for("the deletion", || num_raw() == 0);
     assert_eq!(collector.client().send(&report(1, FIELD, 0)).1["code"], "report_expired");
-    assert_eq!(collector.client().status().num_reports, 1);
+    assert_eq!(num_stored(&path), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,7 +112,7 @@ impl Reader {
             let bundle = RegisteredBundle::decode(&manifest, &baseline)?;
             let windows = statement
                 .query_map([bundle_id], |row| {
-                    Ok(WindowStatus { window_start: row.get(0)?, num_reports: count_of(row, 1)? })
+                    Ok(WindowStatus { window_start: row.get(0)?, num_reports: Some(count_of(row, 1)?) })
                 })
                 .and_then(Iterator::collect)
                 .map_err(failed)?;
