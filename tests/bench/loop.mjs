@@ -12,7 +12,7 @@ import { runDevices } from '../../www/tools/devices.mjs';
 
 const DAY = 86_400;
 const SHIFT_DAY = 30;
-const [FIRST_CHECK, LAST_CHECK, WEEK] = [37, 65, 7];
+const [FIRST_CHECK, LAST_CHECK, WEEK] = [37, 79, 7];
 /** Days of logs that a challenger is trained on. */
 const MEMORY_DAYS = 28;
 const CANARY_SHARE = 0.5;

@@ -20,8 +20,11 @@ const FAULT: (&str, &str) = ("fault", "none");
 /// When a canary is promoted or rolled back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Probability, at one check, of rolling back a canary that is no worse, and of promoting one that loses more than `margin`.
+    /// Probability, at one check, of rolling back a canary that is no worse.
     pub alpha: f64,
+    /// Probability, at one check, of promoting a canary that loses more than `margin`. The gate has shown already that it is
+    /// better on logs: this is a second look, and may ask for less.
+    pub promotion_alpha: f64,
     /// The loss of hit rate that a promotion may hide.
     pub margin: f64,
     /// The rise of the share of lists with a fault that is put up with.
@@ -35,11 +38,12 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// alpha 0.01, margin 0.02, fault margin 0.01, 100 answers, 7 to 28 windows.
+    /// alpha 0.01 and 0.1, margin 0.05, fault margin 0.01, 100 answers, 7 to 28 windows.
     fn default() -> Self {
         Self {
             alpha: 0.01,
-            margin: 0.02,
+            promotion_alpha: 0.1,
+            margin: 0.05,
             fault_margin: 0.01,
             min_answers: 100,
             min_windows: 7,
@@ -74,15 +78,32 @@ pub struct Arm {
     pub fault_rate: Rate,
 }
 
-/// Canary minus champion, with one-sided bounds that each fail with probability alpha.
+/// Canary minus champion.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// The difference.
     pub value: f64,
-    /// Lower bound.
-    pub low: f64,
-    /// Upper bound.
-    pub high: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+}
+
+impl Difference {
+    fn of(champion: &Rate, canary: &Rate) -> Option<Self> {
+        Some(Self {
+            value: canary.value? - champion.value?,
+            standard_error: canary.standard_error?.hypot(champion.standard_error?),
+        })
+    }
+
+    /// What the difference is under with probability `alpha` at most.
+    fn low(self, alpha: f64) -> f64 {
+        self.value - normal_bound(alpha) * self.standard_error
+    }
+
+    /// What the difference is over with probability `alpha` at most.
+    fn high(self, alpha: f64) -> f64 {
+        self.value + normal_bound(alpha) * self.standard_error
+    }
 }
 
 /// What to do with the canary.
@@ -140,20 +161,27 @@ pub fn compare_merged(
 ) -> Result<Comparison> {
     check(options)?;
     let (champion, canary) = (arm(champion, options)?, arm(canary, options)?);
-    let hit_rate = difference(&champion.hit_rate, &canary.hit_rate, options.alpha);
-    let fault_rate = difference(&champion.fault_rate, &canary.fault_rate, options.alpha);
+    let hit_rate = Difference::of(&champion.hit_rate, &canary.hit_rate);
+    let fault_rate = Difference::of(&champion.fault_rate, &canary.fault_rate);
     let (decision, reason) = decide(canary.num_windows, hit_rate, fault_rate, options);
     Ok(Comparison { champion, canary, hit_rate, fault_rate, decision, reason })
 }
 
 fn check(options: &Options) -> Result<()> {
-    let alpha_ok = options.alpha > 0.0 && options.alpha < 0.5;
-    if alpha_ok && options.margin >= 0.0 && options.fault_margin >= 0.0 {
+    let alpha_ok = |alpha: f64| alpha > 0.0 && alpha < 0.5;
+    if alpha_ok(options.alpha)
+        && alpha_ok(options.promotion_alpha)
+        && options.margin >= 0.0
+        && options.fault_margin >= 0.0
+    {
         return Ok(());
     }
     Err(Error::new(Code::InvalidArgument, "the options of an online comparison are out of range")
         .expected("0 < alpha < 0.5 and margins of 0 or more")
-        .found(format!("alpha {}, margins {} and {}", options.alpha, options.margin, options.fault_margin)))
+        .found(format!(
+            "alpha {} and {}, margins {} and {}",
+            options.alpha, options.promotion_alpha, options.margin, options.fault_margin
+        )))
 }
 
 fn arm((bundle, merged): (&RegisteredBundle, &Merged), options: &Options) -> Result<Arm> {
@@ -193,30 +221,24 @@ fn rate(
     })
 }
 
-fn difference(champion: &Rate, canary: &Rate, alpha: f64) -> Option<Difference> {
-    let value = canary.value? - champion.value?;
-    let spread = normal_bound(alpha) * canary.standard_error?.hypot(champion.standard_error?);
-    Some(Difference { value, low: value - spread, high: value + spread })
-}
-
 fn decide(
     num_windows: u64,
     hit_rate: Option<Difference>,
     fault_rate: Option<Difference>,
     options: &Options,
 ) -> (Decision, String) {
-    if let Some(faults) = fault_rate.filter(|faults| faults.low > options.fault_margin) {
-        let reason = format!("lists with a fault are more often by {:.4} at least", faults.low);
-        return (Decision::RollBack, reason);
+    let more_faults = fault_rate.map(|faults| faults.low(options.alpha));
+    if let Some(more) = more_faults.filter(|more| *more > options.fault_margin) {
+        return (Decision::RollBack, format!("lists have a fault more often by {more:.4} at least"));
     }
-    if let Some(hits) = hit_rate.filter(|hits| hits.high < 0.0) {
-        let reason = format!("the hit rate is lower by {:.4} at least", -hits.high);
-        return (Decision::RollBack, reason);
+    let fewer_hits = hit_rate.map(|hits| -hits.high(options.alpha));
+    if let Some(fewer) = fewer_hits.filter(|fewer| *fewer > 0.0) {
+        return (Decision::RollBack, format!("the hit rate is lower by {fewer:.4} at least"));
     }
-    let is_good = hit_rate.filter(|hits| hits.low > -options.margin);
-    if let Some(hits) = is_good.filter(|_| num_windows >= options.min_windows) {
+    let loss = hit_rate.map(|hits| (-hits.low(options.promotion_alpha)).max(0.0));
+    if let Some(loss) = loss.filter(|loss| *loss < options.margin && num_windows >= options.min_windows) {
         let reason =
-            format!("the hit rate is lower by {:.4} at most, which is under {}", -hits.low, options.margin);
+            format!("the hit rate is lower by {loss:.4} at most, of {} that are put up with", options.margin);
         return (Decision::Promote, reason);
     }
     if num_windows >= options.max_windows {

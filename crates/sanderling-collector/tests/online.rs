@@ -71,7 +71,10 @@ fn a_canary_that_is_no_worse_is_promoted_after_a_week() {
     let late = compared(GOOD, GOOD, 1);
     assert_eq!(late.decision, Decision::Promote, "{late:?}");
     let hit_rate = late.hit_rate.unwrap();
-    assert!(hit_rate.low > -0.02 && hit_rate.low < hit_rate.value && hit_rate.value < hit_rate.high);
+    assert!(
+        hit_rate.value.abs() < 4.0 * hit_rate.standard_error && hit_rate.standard_error < 0.02,
+        "{hit_rate:?}"
+    );
     assert!((late.champion.hit_rate.value.unwrap() - 0.3).abs() < 0.02);
 }
 
@@ -108,11 +111,24 @@ fn an_equal_canary_is_rolled_back_as_rarely_as_alpha_says() {
 }
 
 #[test]
+fn a_canary_that_loses_the_margin_is_promoted_as_rarely_as_alpha_says() {
+    let (champion, canary) =
+        (Arm { num_answers: 1_000, ..GOOD }, Arm { num_answers: 1_000, hits: 250, ..GOOD });
+    let runs = 500;
+    let wrong = (0..runs)
+        .filter(|seed| compared(champion, canary, 5_000 + seed).decision == Decision::Promote)
+        .count();
+    // 99.9 % of a binomial(500, 0.1) lie under 72.
+    assert!((10..=72).contains(&wrong), "{wrong} of {runs}");
+}
+
+#[test]
 fn options_out_of_range_are_refused() {
     let (bundle, none) = (bundle(1), Merged { num_windows: 0, num_reports: 0, answers: BTreeMap::new() });
     for options in [
         Options { alpha: 0.0, ..Options::default() },
         Options { alpha: 0.5, ..Options::default() },
+        Options { promotion_alpha: 0.0, ..Options::default() },
         Options { margin: -0.1, ..Options::default() },
         Options { fault_margin: f64::NAN, ..Options::default() },
     ] {

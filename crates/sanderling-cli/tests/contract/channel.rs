@@ -134,7 +134,7 @@ fn a_canary_that_hurts_is_rolled_back_and_a_good_one_promoted_without_a_hand() {
     site.report(&folder, 1, 2_000, 20);
     let rolled_back = site.check(2, &[]).expect_json(1);
     assert_eq!(rolled_back["decision"], "roll_back", "{rolled_back}");
-    assert!(rolled_back["evidence"]["comparison"]["hit_rate"]["high"].as_f64().unwrap() < 0.0);
+    assert!(rolled_back["evidence"]["comparison"]["hit_rate"]["value"].as_f64().unwrap() < 0.0);
     assert_eq!((site.channel().canary, site.channel().champion), (None, champion.clone()));
 
     let canary = site.check(9, &["--max-age-days", "1", "--max-epochs", "1"]).expect_json(0);
