@@ -150,6 +150,9 @@ fn replay(name: &str) {
     for crasher in crashers(name) {
         run(name, target, &std::fs::read(crasher).expect("a crasher can be read"));
     }
+    for input in kept(name) {
+        run(name, target, &input);
+    }
     let mut draw = Draw(name.bytes().fold(1, |sum, byte| sum * 31 + u64::from(byte)));
     let start = Instant::now();
     let (mutations, time) = effort();
@@ -175,6 +178,20 @@ fn crashers(name: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = folder.map(|entry| entry.expect("the folder can be read").path()).collect();
     files.sort();
     files
+}
+
+/// What a fuzzer found worth keeping, as `examples/fuzz_keep.rs` packs it.
+fn kept(name: &str) -> Vec<Vec<u8>> {
+    let Ok(file) = std::fs::read(here().join(format!("fuzz/kept/{name}.zst"))) else { return Vec::new() };
+    let packed = zstd::decode_all(&file[..]).expect("the kept corpus is compressed");
+    let (mut rest, mut inputs) = (&packed[..], Vec::new());
+    while let Some((len, behind)) = rest.split_first_chunk() {
+        let (input, next) = behind.split_at(u32::from_le_bytes(*len) as usize);
+        inputs.push(input.to_vec());
+        rest = next;
+    }
+    assert!(rest.is_empty() && !inputs.is_empty(), "the kept corpus of {name} is whole");
+    inputs
 }
 
 macro_rules! replays {
