@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::{Config, Problem, RegisteredBundle, Status, Store, validate};
+use crate::{Config, Problem, Reader, RegisteredBundle, Status, Store, validate};
 
 /// How long a body of at most 4 KiB may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -133,10 +133,10 @@ async fn post_report(State(shared): State<Arc<Shared>>, request: Request) -> Res
     }
 }
 
-async fn accept(shared: &Shared, request: Request) -> Result<ReportReceipt> {
+async fn accept(shared: &Arc<Shared>, request: Request) -> Result<ReportReceipt> {
     let body = read_body(request).await?;
     let report = Report::decode(&body)?;
-    let bundle = shared.bundle(report.bundle_sha256)?;
+    let bundle = shared.bundle(report.bundle_sha256).await?;
     let now = shared.config.clock.now();
     validate(&report, body.len(), &bundle, &shared.config, now)?;
     let report_id = report.report_id.clone();
@@ -161,10 +161,7 @@ async fn read_body(request: Request) -> Result<Bytes> {
 }
 
 async fn get_status(State(shared): State<Arc<Shared>>) -> Response {
-    let reading = Arc::clone(&shared);
-    let bundles = tokio::task::spawn_blocking(move || reading.store.reader().status()).await;
-    let bundles = bundles.unwrap_or_else(|_| Err(Error::new(Code::Internal, "reading the status panicked")));
-    match bundles {
+    match shared.read(Reader::status).await {
         Ok(bundles) => {
             let windows = bundles.iter().flat_map(|bundle| &bundle.windows);
             let num_reports = windows.map(|window| window.num_reports).sum();
@@ -202,16 +199,26 @@ async fn delete_expired_regularly(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn bundle(&self, hash: Sha256Hash) -> Result<Arc<RegisteredBundle>> {
+    async fn bundle(self: &Arc<Self>, hash: Sha256Hash) -> Result<Arc<RegisteredBundle>> {
         if let Some(bundle) = self.bundles.read().unwrap_or_else(PoisonError::into_inner).get(&hash) {
             return Ok(Arc::clone(bundle));
         }
-        let bundle = self.store.reader().bundle(hash)?.ok_or_else(|| {
+        let bundle = self.read(move |reader| reader.bundle(hash)).await?.ok_or_else(|| {
             Error::new(Code::UnknownBundle, "no bundle with this hash is registered").found(hash)
         })?;
         let bundle = Arc::new(bundle);
         self.bundles.write().unwrap_or_else(PoisonError::into_inner).insert(hash, Arc::clone(&bundle));
         Ok(bundle)
+    }
+
+    /// Asks the database on a thread that may wait for it.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&Reader) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(self);
+        let answer = tokio::task::spawn_blocking(move || ask(shared.store.reader())).await;
+        answer.unwrap_or_else(|_| Err(Error::new(Code::Internal, "reading the database panicked")))
     }
 
     /// Answers a refused report, and counts it.

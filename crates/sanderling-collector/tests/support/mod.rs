@@ -1,20 +1,29 @@
 //! What the tests share: a bundle, reports, and a collector on a port of its own.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
+#![allow(dead_code, unused_imports, unused_macros, unreachable_pub, reason = "every test file uses its part")]
+
+#[cfg(unix)]
+pub mod cluster;
+pub mod database;
+pub mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sanderling_collector::{Config, ManualClock, RegisteredBundle, Status, Store, StoreOptions, serve};
+use sanderling_collector::{
+    Config, ManualClock, RegisteredBundle, Status, Store, StoreLocation, StoreOptions, serve,
+};
 use sanderling_types::{
     Baseline, BaselineField, FORMAT_VERSION, FieldKind, FileEntry, FileRole, Limits, Manifest, Observation,
     PolicyDefaults, Quantisation, Report, Result, RuntimeKind, Sha256Hash, Shapes, TelemetryConstants,
     TimeKind, TrainingWindow,
 };
 use tokio::sync::oneshot;
+
+pub(crate) use database::for_every_database;
+pub use database::{Database, Kind};
 
 /// Start of the window that tests report.
 pub const WINDOW: i64 = 20_000 * 86_400;
@@ -131,10 +140,24 @@ pub fn config() -> Config {
     Config { clock: Arc::new(ManualClock::new(NOW)), ..Config::default() }
 }
 
-pub fn open(path: &Path) -> Store {
-    let store = Store::open(path, &StoreOptions::default()).unwrap();
+pub fn open(location: &StoreLocation) -> Store {
+    let store = Store::open(location, &StoreOptions::default()).unwrap();
     store.register(&bundle()).unwrap();
     store
+}
+
+/// Does what a test does in a runtime.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(test)
+}
+
+/// Tries until `condition` holds; fails after half a minute.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A collector that serves in a thread of its own until it is dropped.
@@ -159,9 +182,9 @@ impl Collector {
         Self { address, shutdown: Some(shutdown), thread: Some(thread) }
     }
 
-    /// Over a new database in `folder`, with the test bundle registered.
-    pub fn at(folder: &Path) -> Self {
-        Self::start(open(&folder.join("reports.db")), config())
+    /// Over a database, with the test bundle registered.
+    pub fn at(database: &Database) -> Self {
+        Self::start(open(&database.location()), config())
     }
 
     pub fn client(&self) -> Client {

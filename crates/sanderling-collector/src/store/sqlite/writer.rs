@@ -1,55 +1,48 @@
-//! The one writer: takes what waits, stores it in one transaction, answers after the commit.
+//! The writing connection: stores a batch in one transaction, answers after the commit.
 
-use std::sync::mpsc::Receiver;
+use std::fs::File;
+use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
-use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash};
-use tokio::sync::oneshot;
+use sanderling_types::{Report, ReportStatus, Result, Sha256Hash};
 
-use super::storage_error;
+use super::{lock, schema, storage_error};
 use crate::RegisteredBundle;
+use crate::store::StoreOptions;
+use crate::store::queue::{Answer, Backend, BundleRow, Work, hour_of, id_bytes, settle, unknown_bundle};
 use crate::validate::oldest_window_start;
 
-/// Work for the writer, with the way back to whoever waits for it.
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) reply: oneshot::Sender<Result<Answer>>,
+/// The one writer of a database file.
+pub(in crate::store) struct Writer {
+    connection: Connection,
+    /// Held locked while the connection is open; the lock falls with the process, however it ends.
+    _lock: File,
 }
 
-pub(super) enum Work {
-    Report { report: Box<Report>, received_at: i64 },
-    DeleteExpired { now: i64, retention_seconds: u32 },
-}
-
-pub(super) enum Answer {
-    Report(ReportStatus),
-    /// How many raw reports were deleted.
-    Deleted(u64),
-}
-
-/// Runs until the queue is closed and empty.
-pub(super) fn run(mut connection: Connection, jobs: &Receiver<Job>, max_batch: usize) {
-    while let Ok(first) = jobs.recv() {
-        let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(max_batch - 1)).collect();
-        // A waiter that has gone away is no problem in either case: it will ask again.
-        match write(&mut connection, &batch) {
-            Ok(answers) => batch.into_iter().zip(answers).for_each(|(job, answer)| {
-                let _ = job.reply.send(answer);
-            }),
-            Err(error) => {
-                tracing::error!(%error, num_jobs = batch.len(), "a transaction failed; nothing of it was stored");
-                batch.into_iter().for_each(|job| {
-                    let _ = job.reply.send(Err(storage_error(&error)));
-                });
-            }
+impl Writer {
+    pub(in crate::store) fn open(path: &Path, options: &StoreOptions) -> Result<Self> {
+        let lock = lock(path)?;
+        let connection = schema::open_for_writing(path)?;
+        if let Some(max_bytes) = options.max_database_bytes {
+            schema::limit_size(&connection, max_bytes)?;
         }
+        Ok(Self { connection, _lock: lock })
+    }
+}
+
+impl Backend for Writer {
+    fn write(&mut self, batch: &[Work]) -> Vec<Result<Answer>> {
+        write(&mut self.connection, batch).unwrap_or_else(|error| {
+            tracing::error!(%error, num_jobs = batch.len(), "a transaction failed; nothing of it was stored");
+            batch.iter().map(|_| Err(storage_error(&error))).collect()
+        })
     }
 }
 
 /// Does the whole batch in one transaction; the answers may be sent, because it is committed.
-fn write(connection: &mut Connection, batch: &[Job]) -> rusqlite::Result<Vec<Result<Answer>>> {
+fn write(connection: &mut Connection, batch: &[Work]) -> rusqlite::Result<Vec<Result<Answer>>> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let answers = batch.iter().map(|job| perform(&tx, &job.work)).collect::<rusqlite::Result<_>>()?;
+    let answers = batch.iter().map(|work| perform(&tx, work)).collect::<rusqlite::Result<_>>()?;
     tx.commit()?;
     Ok(answers)
 }
@@ -65,33 +58,22 @@ fn perform(tx: &Transaction<'_>, work: &Work) -> rusqlite::Result<Result<Answer>
 
 /// Stores one report. The outer error ends the transaction; the inner one concerns this report.
 fn store(tx: &Transaction<'_>, report: &Report, received_at: i64) -> rusqlite::Result<Result<ReportStatus>> {
-    let Some((bundle_id, expired_before)) = bundle_row(tx, report.bundle_sha256)? else {
-        return Ok(Err(Error::new(Code::UnknownBundle, "no bundle with this hash is registered")
-            .found(report.bundle_sha256)));
+    let Some(bundle) = bundle_row(tx, report.bundle_sha256)? else {
+        return Ok(Err(unknown_bundle(report.bundle_sha256)));
     };
     let id = id_bytes(&report.report_id);
     let known: Option<(i64, i64)> = tx
         .prepare_cached("SELECT bundle_id, window_start FROM reports WHERE report_id = ?1")?
         .query_row([&id[..]], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if let Some(known) = known {
-        return Ok(if known == (bundle_id, report.window_start) {
-            Ok(ReportStatus::Duplicate)
-        } else {
-            Err(Error::new(Code::ReportConflict, "a report of another window or bundle has this id")
-                .found(&report.report_id))
-        });
-    }
-    if report.window_start < expired_before {
-        return Ok(Err(Error::new(Code::ReportExpired, "the reports of this window were deleted")
-            .expected(format!("a start of {expired_before} or later"))
-            .found(report.window_start)));
+    if let Some(settled) = settle(report, bundle, known) {
+        return Ok(settled);
     }
     tx.prepare_cached(
         "INSERT INTO reports (report_id, bundle_id, window_start, received_at) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute((&id[..], bundle_id, report.window_start, received_at - received_at.rem_euclid(3600)))?;
-    count(tx, bundle_id, report)?;
+    .execute((&id[..], bundle.bundle_id, report.window_start, hour_of(received_at)))?;
+    count(tx, bundle.bundle_id, report)?;
     Ok(Ok(ReportStatus::Accepted))
 }
 
@@ -111,9 +93,11 @@ fn count(tx: &Transaction<'_>, bundle_id: i64, report: &Report) -> rusqlite::Res
     Ok(())
 }
 
-fn bundle_row(tx: &Transaction<'_>, hash: Sha256Hash) -> rusqlite::Result<Option<(i64, i64)>> {
+fn bundle_row(tx: &Transaction<'_>, hash: Sha256Hash) -> rusqlite::Result<Option<BundleRow>> {
     tx.prepare_cached("SELECT bundle_id, expired_before FROM bundles WHERE bundle_sha256 = ?1")?
-        .query_row([hash.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([hash.as_bytes()], |row| {
+            Ok(BundleRow { bundle_id: row.get(0)?, expired_before: row.get(1)? })
+        })
         .optional()
 }
 
@@ -136,10 +120,4 @@ fn delete_expired(tx: &Transaction<'_>, now: i64, retention_seconds: u32) -> rus
         )?;
     }
     Ok(num_deleted)
-}
-
-/// The 16 bytes of an id of 32 hex digits, which decoding has checked.
-fn id_bytes(report_id: &str) -> Vec<u8> {
-    let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
-    report_id.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
