@@ -125,7 +125,7 @@ fn files_that_are_no_collectors_database_are_refused_unchanged() {
         |path: &Path| Store::open(&path.into(), &StoreOptions::default()).map(drop).unwrap_err().code();
     let read = |path: &Path| Reader::open(&path.into()).unwrap_err().code();
     assert_eq!(open(&path), Code::Storage);
-    assert_eq!(Reader::open(&path).unwrap_err().code(), Code::Storage);
+    assert_eq!(read(&path), Code::Storage);
     assert_eq!(std::fs::read(&path).unwrap(), before);
     std::fs::write(&path, b"a text file, longer than a header of sqlite would be, and then some more of it")
         .unwrap();
@@ -176,8 +176,7 @@ fn a_full_queue_answers_429_with_retry_after_and_nobody_waiting_is_lost(kind: Ki
     let options = StoreOptions { queue_capacity: 2, max_batch: 1, ..StoreOptions::default() };
     let collector = Collector::start(Store::open(&location, &options).unwrap(), config());
     // Somebody else writes: the writer has to wait, then the queue fills.
-    let blocker = rusqlite::Connection::open(&location).unwrap();
-    wait_for("the write lock", || blocker.execute_batch("BEGIN IMMEDIATE").is_ok());
+    let blocker = database.block();
     let client = collector.client();
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..12)
@@ -253,10 +252,7 @@ fn a_serving_collector_deletes_expired_reports_when_it_starts(kind: Kind) {
     let later = NOW + 91 * 86_400;
     let collector =
         Collector::start(open(&location), Config { clock: Arc::new(ManualClock::new(later)), ..config() });
-    let database = rusqlite::Connection::open(&location).unwrap();
-    let num_raw =
-        || database.query_row("SELECT count(*) FROM reports", (), |row| row.get::<_, i64>(0)).unwrap();
-    wait_for("the deletion", || num_raw() == 0);
+    wait_for("the deletion", || database.number("SELECT count(*) FROM reports") == 0);
     assert_eq!(collector.client().send(&report(1, FIELD, 0)).1["code"], "report_expired");
     assert_eq!(collector.client().status().num_reports, 1);
 }
@@ -266,8 +262,7 @@ fn the_same_report_in_one_batch_is_counted_once(kind: Kind) {
         let database = Database::new(kind);
         let location = database.location();
         let store = Arc::new(open(&location));
-        let blocker = rusqlite::Connection::open(&location).unwrap();
-        blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let blocker = database.block();
         let mut sending = JoinSet::new();
         for _ in 0..8 {
             let store = Arc::clone(&store);
@@ -290,8 +285,7 @@ fn a_shutdown_finishes_open_requests_and_frees_the_database(kind: Kind) {
     let location = database.location();
     let collector = Collector::at(&database);
     let address = collector.address;
-    let blocker = rusqlite::Connection::open(&location).unwrap();
-    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let blocker = database.block();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| Client::new(address).send(&report(1, FIELD, 0)).0);
         std::thread::sleep(Duration::from_secs(1));
