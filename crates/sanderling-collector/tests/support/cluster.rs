@@ -76,6 +76,16 @@ impl Cluster {
         self.run("pg_ctl", &["-w", "-m", "immediate", "stop"]);
     }
 
+    /// Copies a file into the cluster, readable by the server alone.
+    pub fn take(&self, file: &Path) {
+        let copy = self.folder.join("data").join(file.file_name().unwrap());
+        std::fs::copy(file, &copy).unwrap();
+        std::fs::set_permissions(&copy, Permissions::from_mode(0o600)).unwrap();
+        if let Some((uid, gid)) = self.user {
+            chown(&copy, Some(uid), Some(gid)).unwrap();
+        }
+    }
+
     /// The URL of a new, empty database.
     pub fn new_database(&self) -> String {
         let name = format!("test_{}", self.num_databases.fetch_add(1, Ordering::SeqCst));

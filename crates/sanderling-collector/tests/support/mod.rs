@@ -4,6 +4,8 @@
 #[cfg(unix)]
 pub mod cluster;
 pub mod database;
+#[cfg(unix)]
+pub mod proxy;
 pub mod traffic;
 
 use std::collections::BTreeMap;

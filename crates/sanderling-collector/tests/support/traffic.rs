@@ -41,9 +41,14 @@ pub struct Process {
 
 impl Process {
     pub fn start(location: &str) -> Self {
+        Self::start_with(location, &[])
+    }
+
+    pub fn start_with(location: &str, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "collector_child", "--nocapture"])
             .env(DATABASE, location)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

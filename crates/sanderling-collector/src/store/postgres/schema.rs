@@ -70,8 +70,11 @@ pub(super) fn open(config: &Config) -> Result<Client, Failure> {
     Ok(client)
 }
 
+/// Asks a table of the catalogue: `to_regclass` would answer from a cache, which in a transaction that waited is out of date.
 fn has_tables(client: &mut impl GenericClient) -> Result<bool, ::postgres::Error> {
-    Ok(client.query_one("SELECT to_regclass('sanderling.schema_version') IS NOT NULL", &[])?.get(0))
+    let question = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables
+        WHERE schemaname = 'sanderling' AND tablename = 'schema_version')";
+    Ok(client.query_one(question, &[])?.get(0))
 }
 
 /// Makes the tables unless another collector was faster; others that start now wait for the lock.
@@ -80,7 +83,8 @@ fn make_tables(client: &mut Client) -> Result<(), ::postgres::Error> {
     tx.execute("SELECT pg_advisory_xact_lock($1)", &[&CREATION_LOCK])?;
     if !has_tables(&mut tx)? {
         // An administrator may have made the schema for a role that may not.
-        let has_schema: bool = tx.query_one("SELECT to_regnamespace('sanderling') IS NOT NULL", &[])?.get(0);
+        let question = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'sanderling')";
+        let has_schema: bool = tx.query_one(question, &[])?.get(0);
         if !has_schema {
             tx.batch_execute("CREATE SCHEMA sanderling")?;
         }
