@@ -105,6 +105,11 @@ fn collectors_that_start_at_once_on_an_empty_database_all_start() {
         starting.into_iter().map(|store| store.join().unwrap()).collect()
     });
     assert_eq!(stores[7].reader().status().unwrap().len(), 1, "they registered one bundle");
+    // The socket's folder may be said in the other way, too.
+    let socket = cluster::shared().unwrap().socket();
+    let name = database.text().rsplit('/').next().unwrap();
+    let url = format!("postgres:///{name}?user=sanderling&host={}", socket.parent().unwrap().display());
+    assert_eq!(Reader::open(&url.parse().unwrap()).unwrap().status().unwrap().len(), 1);
 }
 
 #[test]
@@ -377,6 +382,7 @@ fn certificate(folder: &std::path::Path) -> Option<(String, String)> {
     let made = std::process::Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
         .args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .args(["-keyout", &key, "-out", &certificate])
         .output();
     made.is_ok_and(|made| made.status.success()).then_some((key, certificate))

@@ -10,18 +10,21 @@ use sanderling_types::Result;
 use serde_json::json;
 
 use crate::interrupt::stop_signal;
+use crate::location::StoreArgument;
 use crate::output::{Output, Verdict};
 
 /// Receive reports over HTTP and store them durably until stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling collect --store reports.db --bundle bundles/shop \\\n    \
-    --listen 127.0.0.1:8787 --allow-origin https://shop.example\n\n\
+    --listen 127.0.0.1:8787 --allow-origin https://shop.example\n  \
+    sanderling collect --store postgres://collector@db.example/telemetry --bundle bundles/shop\n\n\
     Prints the address it listens on, then serves POST /v1/reports, GET /v1/status and GET /healthz.\n\
     Stops on SIGINT or SIGTERM after finishing open requests.")]
 pub(crate) struct Collect {
-    /// Database file; made when it does not exist.
-    #[arg(long, value_name = "FILE")]
-    store: PathBuf,
+    /// Database file, made when it does not exist; or the postgres:// URL of a database, which several collectors may
+    /// share. A password that is not in the URL is taken from PGPASSWORD.
+    #[arg(long, value_name = "FILE_OR_URL")]
+    store: StoreArgument,
     /// Bundle folders whose reports are accepted.
     #[arg(long, value_name = "BUNDLE")]
     bundle: Vec<PathBuf>,
@@ -37,7 +40,7 @@ pub(crate) struct Collect {
 }
 
 pub(crate) fn run(args: &Collect, output: &Output) -> Result<Verdict> {
-    let store = Store::open(&args.store, &StoreOptions::default())?;
+    let store = Store::open(&args.store.location()?, &StoreOptions::default())?;
     for folder in &args.bundle {
         store.register(&RegisteredBundle::read(folder)?)?;
     }

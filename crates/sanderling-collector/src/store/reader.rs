@@ -17,7 +17,7 @@ pub struct Reader(Source);
 #[derive(Debug)]
 enum Source {
     Sqlite(sqlite::Reader),
-    Postgres(postgres::Reader),
+    Postgres(Box<postgres::Reader>),
 }
 
 /// Windows added up.
@@ -55,7 +55,7 @@ impl Reader {
     pub fn open(location: &StoreLocation) -> Result<Self> {
         Ok(Self(match &location.0 {
             Place::File(path) => Source::Sqlite(sqlite::Reader::open(path)?),
-            Place::Postgres(config) => Source::Postgres(postgres::Reader::open(config)?),
+            Place::Postgres(config) => Source::Postgres(Box::new(postgres::Reader::open(config)?)),
         }))
     }
 

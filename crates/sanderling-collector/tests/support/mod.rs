@@ -1,5 +1,6 @@
 //! What the tests share: a bundle, reports, and a collector on a port of its own.
 #![allow(dead_code, unused_imports, unused_macros, unreachable_pub, reason = "every test file uses its part")]
+#![allow(clippy::print_stdout, reason = "a skipped test says so, and a child says where it listens")]
 
 #[cfg(unix)]
 pub mod cluster;
