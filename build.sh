@@ -41,7 +41,7 @@ help() {
            SANDERLING_DATA; bench training: against PyTorch and numpy (SANDERLING_PEER_PYTHON);
            bench pipeline: time and memory of reading many interactions; bench runtime: against ONNX Runtime and tfjs;
            bench serve: `sanderling serve` against the engine in a loop; bench telemetry: false alarms and power of the
-           drift verdict, throughput of the collector
+           drift verdict, throughput of the collector; bench loop: tastes change, and the loop follows without a hand
   all      setup, wasm, npm, test, bench
   clean    remove what the steps made in this clone, except node_modules; --cache: also the folder
            of compiled dependencies and tools that all clones share, if build.sh made it
@@ -478,9 +478,9 @@ step_bench() {
     bench_serve
     return
   fi
-  if [[ $what == telemetry ]]; then
+  if [[ $what == telemetry || $what == loop ]]; then
     shift
-    bench_telemetry "$@"
+    "bench_$what" "$@"
     return
   fi
   if [[ $what == quality || $what == training || $what == pipeline ]]; then
@@ -524,6 +524,15 @@ bench_serve() {
   cargo build $LOCKED -q -p sanderling-conformance --example runtime_world --example serve_load
   "$CARGO_TARGET_DIR/debug/examples/runtime_world" "$OUT/runtime"
   "$CARGO_TARGET_DIR/debug/examples/serve_load" "$CARGO_TARGET_DIR/debug/sanderling" "$EDGE_COMPONENT" "$OUT/runtime/50000/full"
+}
+
+bench_loop() {
+  step_npm
+  say "bench loop"
+  claim_targets
+  # shellcheck disable=SC2086
+  cargo build $LOCKED --bins
+  node tests/bench/loop.mjs "$@"
 }
 
 bench_telemetry() {

@@ -23,19 +23,21 @@ export const sanderling = (...args) => run(args, [0]);
 /** Runs a command that may find something wanting (1); the caller looks at the result. */
 sanderling.judging = (...args) => run(args, [0, 1]);
 
-/** Starts a collector on a free port. */
-export async function collect({ store, bundle, origins }) {
+/** Starts a collector on a free port, and another one for administrators where a file with their token is given. */
+export async function collect({ store, bundle, origins, tokenFile }) {
   const allowed = origins.flatMap((origin) => ['--allow-origin', origin]);
-  const args = ['collect', '--store', store, '--bundle', bundle, '--listen', '127.0.0.1:0', ...allowed, '--json'];
+  const admin = tokenFile === undefined ? [] : ['--admin-listen', '127.0.0.1:0', '--admin-token-file', tokenFile];
+  const args = ['collect', '--store', store, '--bundle', bundle, '--listen', '127.0.0.1:0', ...admin, ...allowed, '--json'];
   const child = spawn(PROGRAM, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((resolve) => child.once('close', resolve));
-  const url = await new Promise((resolve, reject) => {
-    child.stdout.setEncoding('utf8').once('data', (text) => resolve(JSON.parse(text).url));
+  const { url, admin_url: adminUrl } = await new Promise((resolve, reject) => {
+    child.stdout.setEncoding('utf8').once('data', (text) => resolve(JSON.parse(text)));
     child.once('error', reject);
     child.once('close', (code) => reject(new Error(`the collector ended with ${code}`)));
   });
   return {
     url,
+    adminUrl,
     async stop() {
       child.kill('SIGTERM');
       await ended;

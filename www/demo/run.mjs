@@ -1,6 +1,7 @@
 // The whole loop on a generated world: `node run.mjs [--once] [--out DIR] [--users N] [--devices N] [--port N]`.
 // World, training, evaluation, bundle, check under wasmtime, collector, real devices (the packed engine in Node), a real
 // browser, drift verdicts with and without drift, retraining and the gate. Exits 0 only if every step held.
+import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -148,12 +149,14 @@ async function openShop({ url: collector }) {
 async function shop(once) {
   await writeCatalogue();
   const store = join(flags.out, 'shop.db');
-  const collector = await collect({ store, bundle: paths.champion, origins: ['*'] });
+  const [token, tokenFile] = [randomBytes(16).toString('hex'), join(flags.out, 'admin.token')];
+  await writeFile(tokenFile, token, { mode: 0o600 });
+  const collector = await collect({ store, bundle: paths.champion, origins: ['*'], tokenFile });
   const server = await openShop(collector).catch(async (error) => {
     await collector.stop();
     throw error;
   });
-  if (!once) return { collector, server };
+  if (!once) return { collector, server, token };
   try {
     print.step('one session in a real browser');
     const session = await playSession({ url: `${server.url}/`, bundle: paths.champion, screenshots: paths.screenshots });
@@ -179,8 +182,8 @@ if (flags.once) {
   await shop(true);
   print.step('every step held');
 } else {
-  const { collector, server } = await shop(false);
-  print.line(`\nThe shop:      ${server.url}/\nThe collector: ${collector.url}/v1/status\n\nCtrl-C stops both.`);
+  const { collector, server, token } = await shop(false);
+  print.line(`\nThe shop:      ${server.url}/\nThe collector: ${collector.adminUrl}/ (token ${token})\n\nCtrl-C stops both.`);
   for (const signal of ['SIGINT', 'SIGTERM']) {
     process.once(signal, async () => {
       await server.close();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod channel;
 mod commands;
 mod download;
 mod interrupt;
@@ -17,8 +18,8 @@ mod report;
 mod usage;
 
 use commands::{
-    bundle, collect, compare, data, drift, evaluate, golden, items, pack, recommend, retrain, serve, train,
-    tune, verify,
+    bundle, channel as channels, collect, compare, data, drift, evaluate, golden, items, pack, privacy,
+    recommend, retrain, serve, train, tune, verify,
 };
 use output::{Output, Verdict};
 
@@ -53,6 +54,10 @@ enum Command {
     Collect(collect::Collect),
     Drift(drift::Drift),
     Retrain(retrain::Retrain),
+    Promote(channels::Promote),
+    Rollback(channels::Rollback),
+    Status(channels::Status),
+    Privacy(privacy::Privacy),
     Golden(golden::Golden),
 }
 
@@ -78,6 +83,10 @@ fn main() -> ExitCode {
         Command::Collect(args) => collect::run(&args, &output),
         Command::Drift(args) => drift::run(&args, &output),
         Command::Retrain(args) => retrain::run(&args, &output),
+        Command::Promote(args) => channels::promote(&args, &output),
+        Command::Rollback(args) => channels::rollback(&args, &output),
+        Command::Status(args) => channels::status(&args, &output),
+        Command::Privacy(args) => privacy::run(&args, &output),
         Command::Golden(args) => golden::run(&args, &output),
     };
     match result {

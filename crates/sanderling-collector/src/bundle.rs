@@ -56,6 +56,12 @@ impl RegisteredBundle {
         self.hash
     }
 
+    /// Share of the declared fields that a report answers, at most 1.
+    pub(crate) fn answered_share(&self) -> f64 {
+        let num_fields = self.baseline.fields.len().max(1) as f64;
+        (f64::from(self.telemetry().fields_per_report) / num_fields).min(1.0)
+    }
+
     /// The manifest.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {

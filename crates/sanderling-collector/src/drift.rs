@@ -147,7 +147,7 @@ struct Answers<'a> {
 /// `answered_share` of the fields, drawn without looking at the data, so an answer shares its device with
 /// `(num_windows - 1) * answered_share` others on average. Noise is drawn anew each time: whatever is made of two answers
 /// of a device, they correlate by at most [`Channel::answer_correlation`], even where the true bins are equal.
-fn design_effect(num_windows: u64, answered_share: f64, channel: &Channel, shares: &[f64]) -> f64 {
+pub(crate) fn design_effect(num_windows: u64, answered_share: f64, channel: &Channel, shares: &[f64]) -> f64 {
     1.0 + num_windows.saturating_sub(1) as f64 * answered_share * channel.answer_correlation(shares)
 }
 
@@ -158,6 +158,24 @@ pub struct JudgedWindows<'a> {
     pub starts: &'a ops::Range<i64>,
     /// What was added up.
     pub merged: &'a Merged,
+}
+
+/// The starts of `num_windows` windows that end with the latest one of `bundle` that has reports; empty without one.
+///
+/// # Errors
+/// [`Code::Storage`].
+pub fn last_windows(reader: &Reader, bundle: &RegisteredBundle, num_windows: u32) -> Result<ops::Range<i64>> {
+    let status = reader.status()?;
+    let known = status.iter().filter(|known| known.bundle_sha256 == bundle.hash());
+    let latest = known.flat_map(|known| &known.windows).map(|window| window.window_start).max();
+    Ok(windows_until(latest, num_windows, bundle.telemetry().window_seconds))
+}
+
+fn windows_until(latest: Option<i64>, num_windows: u32, window_seconds: u32) -> ops::Range<i64> {
+    let Some(latest) = latest else { return 0..0 };
+    let window_seconds = i64::from(window_seconds);
+    let end = latest.saturating_add(window_seconds);
+    end.saturating_sub(window_seconds.saturating_mul(i64::from(num_windows)))..end
 }
 
 /// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline: [`judge_merged`] on what the store has.
@@ -248,10 +266,13 @@ fn judge_field(
         return Ok(out);
     }
     let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
-    let share =
-        f64::from(bundle.telemetry().fields_per_report) / bundle.baseline().fields.len().max(1) as f64;
     let effect_of = |answers: &Histogram, num_windows: u64| {
-        design_effect(num_windows, share.min(1.0), &channel, &channel.debias(answers.counts()).shares)
+        design_effect(
+            num_windows,
+            bundle.answered_share(),
+            &channel,
+            &channel.debias(answers.counts()).shares,
+        )
     };
     let reference = match (&field.shares, reference) {
         (Some(shares), _) if field.num_devices > 0 => {
@@ -380,5 +401,17 @@ fn alarm(fields: &mut [FieldDrift], options: &Options) {
         field.adjusted_p_value = Some(adjusted);
         field.shifted = adjusted < options.alpha;
         field.drifted = field.shifted && field.effect.unwrap_or(0.0) >= options.min_effect;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::windows_until;
+
+    #[test]
+    fn the_last_windows_end_with_the_latest_that_has_reports() {
+        assert_eq!(windows_until(Some(700), 7, 100), 100..800);
+        assert_eq!(windows_until(Some(700), 1, 100), 700..800);
+        assert!(windows_until(None, 7, 100).is_empty());
     }
 }

@@ -21,25 +21,37 @@
 //! # }
 //! ```
 //!
+//! [`serve_with_admin`] adds a listener of its own for people: counts, verdicts, metrics, erasure and the dashboard, behind
+//! an [`AdminToken`], with every number of fewer than [`drift::Options::min_answers`] left out.
+//!
 //! What it does not do: it never sees a session, an item id or a model, it keeps and logs no
 //! network address, and it reads no argument and no environment variable. No features.
 #![deny(missing_docs)]
 
+mod admin;
 mod bundle;
 mod clock;
 mod config;
+mod dashboard;
+mod decisions;
 pub mod drift;
+mod metrics;
+pub mod online;
 mod problem;
+mod release;
 mod server;
 mod status;
 mod store;
+mod token;
 mod validate;
 
+pub use admin::Admin;
 pub use bundle::RegisteredBundle;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
 pub use problem::{Problem, http_status};
-pub use server::{serve, serve_until};
+pub use server::{serve, serve_until, serve_with_admin};
 pub use status::{BundleStatus, Status, WindowStatus};
 pub use store::{Merged, Reader, Store, StoreLocation, StoreOptions, register_bundle};
+pub use token::AdminToken;
 pub use validate::validate;

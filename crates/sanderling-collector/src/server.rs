@@ -1,9 +1,9 @@
-//! The HTTP side: one address for reports, one for people's eyes.
+//! The HTTP side: one listener for reports, and where configured one for administrators.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
@@ -11,14 +11,14 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use sanderling_types::{
-    Code, Error, FORMAT_VERSION, Report, ReportReceipt, ReportStatus, Result, Sha256Hash,
-};
+use sanderling_types::{Code, Error, Report, ReportReceipt, ReportStatus, Result, Sha256Hash};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::{Config, Problem, Reader, RegisteredBundle, Status, Store, validate};
+use crate::admin::{self, Admin};
+use crate::metrics::Metrics;
+use crate::{Config, Problem, RegisteredBundle, Store, validate};
 
 /// How long a body of at most 4 KiB may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,22 +26,26 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// What browsers may keep the permission for.
 const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
+/// How long the writer may take to say that it can write.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What every request needs, on either listener.
 #[derive(Debug)]
-struct Shared {
-    config: Config,
-    store: Store,
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) metrics: Metrics,
     /// Bundles that were asked for, so that a report usually costs no look into the database.
     bundles: RwLock<BTreeMap<Sha256Hash, Arc<RegisteredBundle>>>,
-    rejections: Mutex<BTreeMap<Code, u64>>,
+    /// For [`Shared::database_bytes`].
+    sizing: Arc<Semaphore>,
 }
 
-/// Serves until `shutdown` completes, then finishes open requests (at most the configured grace)
-/// and closes the store.
+/// Serves devices until `shutdown` completes, then finishes open requests (at most the configured grace)
+/// and closes the store. There are no administrators: see [`serve_with_admin`].
 ///
-/// `POST /v1/reports` answers 201 (stored now) or 200 (stored before) with a
-/// [`ReportReceipt`], everything else with a [`Problem`]. `GET /v1/status` answers [`Status`],
-/// `GET /healthz` answers 204 while the process serves.
+/// `POST /v1/reports` answers 201 (stored now) or 200 (stored before) with a [`ReportReceipt`], everything else with
+/// a [`Problem`]. `GET /healthz` answers 204 while the process serves, `GET /readyz` 204 while reports can be stored.
 ///
 /// # Errors
 /// [`Code::InvalidArgument`] for an origin that cannot be one, [`Code::Io`] where the listener
@@ -52,23 +56,63 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
+    serve_with_admin(config, store, listener, None, shutdown).await
+}
+
+/// As [`serve`], with a second listener for administrators, whose requests carry a token.
+///
+/// # Errors
+/// Those of [`serve`].
+pub async fn serve_with_admin(
+    config: Config,
+    store: Store,
+    listener: TcpListener,
+    admin: Option<Admin>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let grace = config.shutdown_grace;
     let cors = cors(&config.allowed_origins)?;
-    let shared = Arc::new(Shared { config, store, bundles: RwLock::default(), rejections: Mutex::default() });
-    let router = Router::new()
+    let shared = Arc::new(Shared {
+        config,
+        store,
+        metrics: Metrics::default(),
+        bundles: RwLock::default(),
+        sizing: Arc::new(Semaphore::new(1)),
+    });
+    let (stopping, mut stopped) = watch::channel(false);
+    let shutdown = async move {
+        shutdown.await;
+        stopping.send_replace(true);
+    };
+    let housekeeping = tokio::spawn(delete_expired_regularly(Arc::clone(&shared)));
+    let served = match admin {
+        None => serve_until(public_router(&shared, cors), listener, grace, shutdown).await,
+        Some(admin) => {
+            let router = admin::router(&shared, admin.token, admin.decisions);
+            // Ends with the other listener, however that ends.
+            let stopped = async move {
+                let _ = stopped.wait_for(|stopping| *stopping).await;
+            };
+            let reports = serve_until(public_router(&shared, cors), listener, grace, shutdown);
+            let people = serve_until(router, admin.listener, grace, stopped);
+            tokio::try_join!(reports, people).map(|((), ())| ())
+        }
+    };
+    housekeeping.abort();
+    let _ = housekeeping.await;
+    served
+}
+
+fn public_router(shared: &Arc<Shared>, cors: CorsLayer) -> Router {
+    Router::new()
         .route("/v1/reports", post(post_report))
-        .route("/v1/status", get(get_status))
         .route("/healthz", get(|| async { StatusCode::NO_CONTENT }))
+        .route("/readyz", get(get_readiness))
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(Report::MAX_BYTES))
         .layer(cors)
-        .with_state(Arc::clone(&shared));
-    let housekeeping = tokio::spawn(delete_expired_regularly(Arc::clone(&shared)));
-    let served = serve_until(router, listener, grace, shutdown).await;
-    housekeeping.abort();
-    let _ = housekeeping.await;
-    served
+        .with_state(Arc::clone(shared))
 }
 
 /// Serves until `shutdown` completes, then finishes open requests, for at most `grace`.
@@ -135,12 +179,19 @@ async fn post_report(State(shared): State<Arc<Shared>>, request: Request) -> Res
 
 async fn accept(shared: &Arc<Shared>, request: Request) -> Result<ReportReceipt> {
     let body = read_body(request).await?;
+    let received = Instant::now();
     let report = Report::decode(&body)?;
     let bundle = shared.bundle(report.bundle_sha256).await?;
     let now = shared.config.clock.now();
     validate(&report, body.len(), &bundle, &shared.config, now)?;
-    let report_id = report.report_id.clone();
-    let status = shared.store.submit(report, now).await?;
+    let (report_id, hash) = (report.report_id.clone(), report.bundle_sha256);
+    let submitted = shared.store.submit(report, now).await;
+    if submitted.as_ref().is_err_and(|error| error.code() == Code::UnknownBundle) {
+        // It was erased at another collector.
+        shared.forget_bundle(hash);
+    }
+    let status = submitted?;
+    shared.metrics.acknowledged(status, received.elapsed());
     Ok(ReportReceipt { report_id, status })
 }
 
@@ -160,30 +211,27 @@ async fn read_body(request: Request) -> Result<Bytes> {
     })
 }
 
-async fn get_status(State(shared): State<Arc<Shared>>) -> Response {
-    match shared.read(Reader::status).await {
-        Ok(bundles) => {
-            let windows = bundles.iter().flat_map(|bundle| &bundle.windows);
-            let num_reports = windows.map(|window| window.num_reports).sum();
-            let rejections = shared.rejections.lock().unwrap_or_else(PoisonError::into_inner);
-            let rejections = rejections.iter().map(|(code, count)| (code.to_string(), *count)).collect();
-            Json(Status { format_version: FORMAT_VERSION, num_reports, bundles, rejections }).into_response()
-        }
-        Err(error) => shared.problem(&error),
+async fn get_readiness(State(shared): State<Arc<Shared>>) -> Response {
+    let probed = tokio::time::timeout(PROBE_TIMEOUT, shared.store.probe()).await;
+    let probed = probed.unwrap_or_else(|_| {
+        Err(Error::new(Code::Overloaded, "the writer did not answer in time")
+            .expected(format!("{PROBE_TIMEOUT:?}")))
+    });
+    match probed {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => shared.problem_with(&error, StatusCode::SERVICE_UNAVAILABLE),
     }
 }
 
-async fn not_found(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+pub(crate) async fn not_found(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     shared
         .problem(&Error::new(Code::NotFound, "there is nothing at this address").found(request.uri().path()))
 }
 
-async fn wrong_method(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+pub(crate) async fn wrong_method(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let error =
         Error::new(Code::InvalidArgument, "this address does not know the method").found(request.method());
-    let mut problem = Problem::new(&error);
-    problem.status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
-    problem.into_response(shared.config.retry_after_seconds)
+    shared.problem_with(&error, StatusCode::METHOD_NOT_ALLOWED)
 }
 
 async fn delete_expired_regularly(shared: Arc<Shared>) {
@@ -199,11 +247,20 @@ async fn delete_expired_regularly(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// The bundle of a hash; the database is asked on a thread that may wait for it.
     async fn bundle(self: &Arc<Self>, hash: Sha256Hash) -> Result<Arc<RegisteredBundle>> {
-        if let Some(bundle) = self.bundles.read().unwrap_or_else(PoisonError::into_inner).get(&hash) {
-            return Ok(Arc::clone(bundle));
+        match self.remembered(hash) {
+            Some(bundle) => Ok(bundle),
+            None => self.read(move |shared| shared.find_bundle(hash)).await,
         }
-        let bundle = self.read(move |reader| reader.bundle(hash)).await?.ok_or_else(|| {
+    }
+
+    /// As [`Shared::bundle`], for a thread that may wait.
+    pub(crate) fn find_bundle(&self, hash: Sha256Hash) -> Result<Arc<RegisteredBundle>> {
+        if let Some(bundle) = self.remembered(hash) {
+            return Ok(bundle);
+        }
+        let bundle = self.store.reader().bundle(hash)?.ok_or_else(|| {
             Error::new(Code::UnknownBundle, "no bundle with this hash is registered").found(hash)
         })?;
         let bundle = Arc::new(bundle);
@@ -211,26 +268,50 @@ impl Shared {
         Ok(bundle)
     }
 
+    fn remembered(&self, hash: Sha256Hash) -> Option<Arc<RegisteredBundle>> {
+        self.bundles.read().unwrap_or_else(PoisonError::into_inner).get(&hash).map(Arc::clone)
+    }
+
+    /// Forgets a bundle that was erased.
+    pub(crate) fn forget_bundle(&self, hash: Sha256Hash) {
+        self.bundles.write().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+    }
+
+    /// Size of the database; `None` where that is not known in time.
+    pub(crate) async fn database_bytes(self: &Arc<Self>) -> Option<u64> {
+        // One at a time, so that a database that does not answer costs one thread.
+        let permit = Arc::clone(&self.sizing).try_acquire_owned().ok()?;
+        let reading = self.read(move |shared| {
+            let _permit = permit;
+            shared.store.database_bytes()
+        });
+        tokio::time::timeout(PROBE_TIMEOUT, reading).await.ok()?.ok()
+    }
+
     /// Asks the database on a thread that may wait for it.
     async fn read<T: Send + 'static>(
         self: &Arc<Self>,
-        ask: impl FnOnce(&Reader) -> Result<T> + Send + 'static,
+        ask: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let shared = Arc::clone(self);
-        let answer = tokio::task::spawn_blocking(move || ask(shared.store.reader())).await;
+        let answer = tokio::task::spawn_blocking(move || ask(&shared)).await;
         answer.unwrap_or_else(|_| Err(Error::new(Code::Internal, "reading the database panicked")))
     }
 
     /// Answers a refused report, and counts it.
     fn refuse(&self, error: &Error) -> Response {
         tracing::debug!(code = %error.code(), "a report was refused");
-        let mut rejections = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
-        *rejections.entry(error.code()).or_default() += 1;
-        drop(rejections);
+        self.metrics.refused(error.code());
         self.problem(error)
     }
 
-    fn problem(&self, error: &Error) -> Response {
+    pub(crate) fn problem(&self, error: &Error) -> Response {
         Problem::new(error).into_response(self.config.retry_after_seconds)
+    }
+
+    /// As [`Shared::problem`], with another status than the code's.
+    pub(crate) fn problem_with(&self, error: &Error, status: StatusCode) -> Response {
+        Problem { status: status.as_u16(), ..Problem::new(error) }
+            .into_response(self.config.retry_after_seconds)
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// [`sanderling_types::FORMAT_VERSION`].
     pub format_version: u32,
-    /// Number of reports that were counted, over all bundles and windows.
+    /// Number of reports that were counted, over all bundles and the windows whose counts are shown.
     pub num_reports: u64,
     /// Registered bundles, in the order in which they were registered.
     pub bundles: Vec<BundleStatus>,
@@ -36,6 +36,7 @@ pub struct BundleStatus {
 pub struct WindowStatus {
     /// Start in Unix seconds.
     pub window_start: i64,
-    /// Reports that were counted.
-    pub num_reports: u64,
+    /// Reports that were counted; `None` where an administrator asks and they are fewer than
+    /// [`crate::drift::Options::min_answers`].
+    pub num_reports: Option<u64>,
 }

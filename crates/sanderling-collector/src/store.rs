@@ -6,16 +6,17 @@ mod queue;
 mod reader;
 mod sqlite;
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use sanderling_types::{Code, Error, Report, ReportStatus, Result};
+use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash};
 use tokio::sync::oneshot;
 
 use crate::RegisteredBundle;
 use location::Place;
 pub use location::StoreLocation;
-use queue::{Answer, Backend, Job, Work};
+use queue::{Answer, Backend, Job, Reply, Waiting, Work};
 pub use reader::{Merged, Reader};
 
 /// Settings of [`Store::open`].
@@ -45,6 +46,9 @@ pub struct Store {
     writer: Option<JoinHandle<()>>,
     reader: Reader,
     location: StoreLocation,
+    queue_capacity: usize,
+    /// Jobs that are queued or being done.
+    num_waiting: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -69,7 +73,14 @@ impl Store {
             .name("sanderling-writer".to_owned())
             .spawn(move || queue::run(backend, &receiver, max_batch))
             .map_err(|error| Error::new(Code::Io, "the writer thread cannot start").source_error(error))?;
-        Ok(Self { jobs: Some(jobs), writer: Some(writer), reader, location: location.clone() })
+        Ok(Self {
+            jobs: Some(jobs),
+            writer: Some(writer),
+            reader,
+            location: location.clone(),
+            queue_capacity: options.queue_capacity,
+            num_waiting: Arc::default(),
+        })
     }
 
     /// Makes a bundle's reports acceptable; registering it again changes nothing.
@@ -97,7 +108,7 @@ impl Store {
     pub async fn submit(&self, report: Report, received_at: i64) -> Result<ReportStatus> {
         match self.perform(Work::Report { report: Box::new(report), received_at }).await? {
             Answer::Report(status) => Ok(status),
-            Answer::Deleted(_) => Err(writer_stopped()),
+            _ => Err(writer_stopped()),
         }
     }
 
@@ -109,13 +120,50 @@ impl Store {
     pub async fn delete_expired(&self, now: i64, retention_seconds: u32) -> Result<u64> {
         match self.perform(Work::DeleteExpired { now, retention_seconds }).await? {
             Answer::Deleted(num_deleted) => Ok(num_deleted),
-            Answer::Report(_) => Err(writer_stopped()),
+            _ => Err(writer_stopped()),
         }
     }
 
+    /// Erases a bundle and everything that was reported of it: counts, ids, windows, and its registration. Answers how
+    /// many reports had been counted. Nothing of it is left in a database file afterwards; a server frees the space when it
+    /// vacuums.
+    ///
+    /// # Errors
+    /// [`Code::UnknownBundle`] where it is not registered, [`Code::Overloaded`], [`Code::Storage`], [`Code::StorageFull`].
+    pub async fn erase_bundle(&self, bundle: Sha256Hash) -> Result<u64> {
+        match self.perform(Work::EraseBundle { bundle }).await? {
+            Answer::Deleted(num_reports) => Ok(num_reports),
+            _ => Err(writer_stopped()),
+        }
+    }
+
+    /// Asks the writer whether it could store reports now. It writes, and takes it back: more than a transaction of reports
+    /// takes where a file has a bound, or where a server's disk was full when it was last tried.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] where the queue is full, another program holds the database or its server cannot be reached, [`Code::StorageFull`], [`Code::Storage`].
+    pub async fn probe(&self) -> Result<()> {
+        self.perform(Work::Probe).await.map(drop)
+    }
+
+    /// Jobs that may still be queued before reports are refused with [`Code::Overloaded`].
+    #[must_use]
+    pub fn queue_capacity_left(&self) -> u64 {
+        (self.queue_capacity as u64).saturating_sub(self.num_waiting.load(Ordering::Relaxed))
+    }
+
+    /// Bytes on disk: of a database file and its write-ahead log, or of the tables on a server with their indexes.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] where the server cannot be reached, [`Code::Storage`].
+    pub fn database_bytes(&self) -> Result<u64> {
+        self.reader.database_bytes()
+    }
+
     async fn perform(&self, work: Work) -> Result<Answer> {
-        let (reply, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(writer_stopped)?;
+        let reply = Reply { sender, waiting: Waiting::new(&self.num_waiting) };
         jobs.try_send(Job { work, reply }).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => Error::new(Code::Overloaded, "too many reports are waiting")
                 .hint("send the same report again later"),

@@ -12,7 +12,7 @@ use sanderling_collector::{Config, ManualClock, Reader, Store, StoreOptions, reg
 use sanderling_types::{Code, Report, ReportStatus, TelemetryConstants};
 use support::{
     Client, Collector, Database, Kind, NOW, WINDOW, baseline, bundle, bundle_of, config, for_every_database,
-    open, padded, report, unpadded, wait_for,
+    num_stored, open, padded, report, unpadded, wait_for,
 };
 use tokio::task::JoinSet;
 
@@ -67,7 +67,7 @@ fn a_thousand_devices_at_once_are_all_counted_once(kind: Kind) {
     });
     let count = |status: u16| statuses.iter().filter(|found| **found == status).count() as u64;
     assert_eq!((count(201), count(200)), (devices, devices * (repeats - 1)));
-    assert_eq!(client.status().num_reports, devices);
+    assert_eq!(num_stored(&database.location()), devices);
     collector.stop().unwrap();
     let reader = Reader::open(&database.location()).unwrap();
     let merged = reader.merged(bundle().hash(), &baseline(), 0..i64::MAX).unwrap();
@@ -159,14 +159,14 @@ fn a_full_database_refuses_with_507_and_keeps_what_it_acknowledged() {
     });
     let refused = refused.expect("64 KiB hold fewer than 5,000 reports");
     assert!(num_accepted > 50, "only {num_accepted} reports fitted");
-    assert_eq!(client.status().num_reports, num_accepted);
+    assert_eq!(num_stored(&database.location()), num_accepted);
     collector.stop().unwrap();
 
     // With room again, the refused report is new and the acknowledged ones are known.
     let collector = Collector::at(&database);
     assert_eq!(collector.client().send(&report(refused, FIELD, 0)).0, 201);
     assert_eq!(collector.client().send(&report(refused - 1, FIELD, 0)).0, 200);
-    assert_eq!(collector.client().status().num_reports, num_accepted + 1);
+    assert_eq!(num_stored(&database.location()), num_accepted + 1);
 }
 
 fn a_full_queue_answers_429_with_retry_after_and_nobody_waiting_is_lost(kind: Kind) {
@@ -191,7 +191,7 @@ fn a_full_queue_answers_429_with_retry_after_and_nobody_waiting_is_lost(kind: Ki
             })
             .collect();
         wait_for("refusals", || {
-            client.status().rejections.get("overloaded").is_some_and(|count| *count >= 9)
+            collector.status().rejections.get("overloaded").is_some_and(|count| *count >= 9)
         });
         drop(blocker);
         let answers = workers.into_iter().map(|worker| worker.join().unwrap());
@@ -205,7 +205,7 @@ fn a_full_queue_answers_429_with_retry_after_and_nobody_waiting_is_lost(kind: Ki
     let count = |status: u16| statuses.iter().filter(|found| **found == status).count();
     assert_eq!(count(201) + count(429), 12, "{statuses:?}");
     assert!((1..=3).contains(&count(201)), "{statuses:?}");
-    assert_eq!(client.status().num_reports, count(201) as u64);
+    assert_eq!(num_stored(&database.location()), count(201) as u64);
 }
 
 fn in_window(number: u64, window: i64) -> Report {
@@ -254,7 +254,7 @@ fn a_serving_collector_deletes_expired_reports_when_it_starts(kind: Kind) {
         Collector::start(open(&location), Config { clock: Arc::new(ManualClock::new(later)), ..config() });
     wait_for("the deletion", || database.number("SELECT count(*) FROM reports") == 0);
     assert_eq!(collector.client().send(&report(1, FIELD, 0)).1["code"], "report_expired");
-    assert_eq!(collector.client().status().num_reports, 1);
+    assert_eq!(num_stored(&database.location()), 1);
 }
 
 fn the_same_report_in_one_batch_is_counted_once(kind: Kind) {

@@ -17,8 +17,8 @@ use support::cluster::{self, Cluster};
 use support::proxy::{Cut, Proxy};
 use support::traffic::{Process, Stream, serve_if_child};
 use support::{
-    Client, Collector, Database, Kind, NOW, WINDOW, baseline, bundle, bundle_of, config, open, padded,
-    report, unpadded,
+    Client, Collector, Database, Kind, NOW, WINDOW, baseline, bundle, bundle_of, config, num_stored, open,
+    padded, report, unpadded,
 };
 use tokio::task::JoinSet;
 
@@ -258,8 +258,20 @@ fn a_crash_of_the_server_in_the_middle_of_traffic_loses_nothing_and_needs_no_han
     assert_eq!(merged.num_reports, num_reports);
     assert_eq!(merged.answers[FIELD].counts(), [num_reports / 4; 4]);
     for collector in &collectors {
-        assert_eq!(Client::new(collector.address).status().num_reports, num_reports, "readers are back, too");
+        let unknown = in_bundle_nobody_knows();
+        assert_eq!(
+            Client::new(collector.address).send(&unknown).1["code"],
+            "unknown_bundle",
+            "readers are back, too"
+        );
     }
+}
+
+/// A report for which a collector has to look into the database.
+fn in_bundle_nobody_knows() -> Report {
+    let mut report = unpadded(1, FIELD, 0);
+    report.bundle_sha256 = bundle_of(99, TelemetryConstants::default()).hash();
+    padded(report)
 }
 
 /// Makes the server fail with `state` while `condition` holds, whenever reports are added.
@@ -287,7 +299,69 @@ fn a_full_disk_refuses_with_507_and_goes_on_when_there_is_room() {
     assert_eq!((status, problem["code"].as_str()), (507, Some("storage_full")), "{problem}");
     fail_while(&database, "false", "53100");
     assert_eq!(client.send(&report(2, FIELD, 0)).0, 201);
-    assert_eq!(client.status().num_reports, 2);
+    assert_eq!(num_stored(&database.location()), 2);
+}
+
+#[test]
+fn a_full_disk_is_not_ready_until_there_is_room() {
+    let Some(database) = database() else { return };
+    let collector = Collector::at(&database);
+    let client = collector.client();
+    let readiness = || {
+        let (status, problem) = client.get("/readyz");
+        (status, problem["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let [ready, full] = [(204, String::new()), (503, "storage_full".to_owned())];
+    // No page is left for anything large.
+    fail_while(&database, "true", "53100");
+    database.execute(
+        "CREATE FUNCTION sanderling.fail_large() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF octet_length(NEW.manifest) > 500000 THEN RAISE EXCEPTION 'full' USING ERRCODE = '53100'; END IF;
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER fail_large AFTER INSERT ON sanderling.bundles
+         FOR EACH ROW EXECUTE FUNCTION sanderling.fail_large()",
+    );
+    assert_eq!(readiness(), ready, "nothing was refused yet");
+    assert_eq!(client.send(&report(1, FIELD, 0)).0, 507);
+    assert_eq!([readiness(), readiness()], [full.clone(), full]);
+    database
+        .execute("DROP TRIGGER fail_large ON sanderling.bundles; DROP TRIGGER fail ON sanderling.reports");
+    assert_eq!(readiness(), ready);
+    assert_eq!(client.send(&report(1, FIELD, 0)).0, 201);
+    assert_eq!(database.number("SELECT count(*) FROM bundles"), 1, "probes leave nothing");
+}
+
+/// Reports that are on their way while a bundle is erased are counted in the answer or refused; nothing of them is left.
+#[test]
+fn a_bundle_that_one_collector_erases_is_unknown_to_all() {
+    let Some(database) = database() else { return };
+    let (first, second) = (Arc::new(open(&database.location())), open(&database.location()));
+    let other = Collector::at(&database);
+    assert_eq!(other.client().send(&report(10_000, FIELD, 0)).0, 201);
+    let (num_erased, answers) = support::run(async {
+        let mut sending = JoinSet::new();
+        for number in 0..400 {
+            let store = Arc::clone(&first);
+            sending.spawn(async move { store.submit(report(number, FIELD, 0), NOW).await });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let num_erased = second.erase_bundle(bundle().hash()).await.unwrap();
+        (num_erased, sending.join_all().await)
+    });
+    let accepted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+    assert_eq!(num_erased, accepted + 1);
+    for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        assert_eq!(error.code(), Code::UnknownBundle);
+    }
+    for table in ["reports", "windows", "cells", "bundles"] {
+        assert_eq!(database.number(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+    }
+    // It was in this one's memory.
+    assert_eq!(other.client().send(&report(10_001, FIELD, 0)).1["code"], "unknown_bundle");
+    let path = format!("/v1/bundles/{}", bundle().hash());
+    assert_eq!(other.administrator().get(&path).0, 404);
 }
 
 #[test]
@@ -308,7 +382,7 @@ fn a_deadlock_or_a_conflict_is_tried_again_for_a_bounded_number_of_times() {
     let (status, problem) = client.send(&report(3, FIELD, 0));
     assert_eq!((status, problem["code"].as_str()), (500, Some("storage")), "{problem}");
     assert!(!problem.to_string().contains("as the test wants it"), "devices do not read the server's words");
-    assert_eq!(client.status().num_reports, 2);
+    assert_eq!(num_stored(&database.location()), 2);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! correction for testing many fields.
 
 use sanderling_types::{Code, Error, Result};
+use statrs::function::erf::erf_inv;
 use statrs::function::gamma::checked_gamma_ur;
 
 use crate::noise::Channel;
@@ -125,6 +126,12 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
         adjusted[index] = floor;
     }
     adjusted
+}
+
+/// What a standard normal variable exceeds with probability `alpha`, over 0 and under 1: 2.326 for 0.01.
+#[must_use]
+pub fn normal_bound(alpha: f64) -> f64 {
+    std::f64::consts::SQRT_2 * erf_inv(1.0 - 2.0 * alpha)
 }
 
 /// Probability that a chi-squared variable exceeds `statistic` (0 or more).

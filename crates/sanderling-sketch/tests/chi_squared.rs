@@ -3,7 +3,9 @@
 #![allow(clippy::print_stdout, reason = "measured rates are worth reading")]
 
 use sanderling_sketch::noise::{Channel, Rng, choose_weighted, rng_from_seed};
-use sanderling_sketch::test::{TestResult, holm, noised_counts_against_counts, noised_counts_against_shares};
+use sanderling_sketch::test::{
+    TestResult, holm, noised_counts_against_counts, noised_counts_against_shares, normal_bound,
+};
 use sanderling_types::Code;
 
 const SHARES: [f64; 4] = [0.1, 0.2, 0.3, 0.4];
@@ -43,6 +45,16 @@ fn two_windows_give_the_contingency_test_of_scipy() {
     assert_close(result.statistic, 16.55187969924812);
     assert_close(result.p_value, 0.000873695947699457);
     assert_eq!(result.degrees_of_freedom, 3);
+}
+
+/// scipy 1.17.1: `scipy.stats.norm.isf(alpha)`.
+#[test]
+fn bounds_of_a_normal_variable_equal_scipy() {
+    for (alpha, expected) in
+        [(0.01, 2.3263478740408408), (0.05, 1.6448536269514729), (0.0001, 3.719016485455709)]
+    {
+        assert_close(normal_bound(alpha), expected);
+    }
 }
 
 /// statsmodels 0.15.0: `statsmodels.stats.multitest.multipletests(p, method='holm')`.

@@ -16,6 +16,7 @@
 
 mod baseline;
 mod catalogue;
+mod channel;
 mod container;
 mod decode;
 mod error;
@@ -32,6 +33,7 @@ mod vocabulary;
 
 pub use baseline::{Baseline, BaselineField, FieldKind};
 pub use catalogue::Item;
+pub use channel::{Canary, Channel, Release};
 pub use container::{pack_files, unpack_files};
 pub use decode::{decode_json, read_json};
 pub use error::{Code, Error, Result};

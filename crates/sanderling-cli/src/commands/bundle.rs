@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{PublicKey, Signatures};
-use sanderling_types::{Code, Error, Manifest, Result, Sha256Hash};
+use sanderling_types::{Code, Error, Manifest, Result};
 use serde_json::json;
 
 use super::table;
@@ -95,29 +95,10 @@ pub(crate) fn keygen(args: &Keygen, output: &Output) -> Result<Verdict> {
 pub(crate) fn sign(args: &Sign, output: &Output) -> Result<Verdict> {
     // Only what opens without error is worth a signature.
     let engine = super::load_engine(&args.bundle, None)?;
-    let keys: Vec<SigningKey> =
-        args.key.iter().map(|path| Ok(SigningKey::from_bytes(&read_key(path)?))).collect::<Result<_>>()?;
     let before = engine.bundle().manifest();
     let manifest = restated(before, args)?;
-    let bytes = manifest.encode();
-    let path = args.bundle.join(Manifest::SIGNATURE_FILE_NAME);
-    let mut signatures = match fs::read(&path) {
-        Ok(signatures) if manifest == *before => Signatures::decode(&signatures)?,
-        _ => Signatures::default(),
-    };
-    let mut public_keys = Vec::new();
-    for key in &keys {
-        let public = PublicKey(key.verifying_key().to_bytes());
-        signatures.insert(&public, key.sign(&bytes).to_bytes())?;
-        public_keys.push(public);
-    }
-    if manifest != *before {
-        // Signatures of another manifest would be worse than none.
-        let _ = fs::remove_file(&path);
-        replace(&args.bundle, Manifest::FILE_NAME, &bytes)?;
-    }
-    replace(&args.bundle, Manifest::SIGNATURE_FILE_NAME, &signatures.encode())?;
-    let hash = Sha256Hash::of(&bytes);
+    let (signatures, public_keys) = sign_manifest(&args.bundle, before, &manifest, &args.key)?;
+    let hash = manifest.bundle_hash();
     let key_ids: Vec<String> = signatures.key_ids().map(|id| id.to_string()).collect();
     let public_keys: Vec<String> = public_keys.iter().map(|key| hex(&key.0)).collect();
     output.result(
@@ -126,6 +107,37 @@ pub(crate) fn sign(args: &Sign, output: &Output) -> Result<Verdict> {
         &format!("signed {hash} for public key {}", public_keys.join(" and ")),
     )?;
     Ok(Verdict::Done)
+}
+
+/// Signs `manifest` with the keys of some files and puts it into the folder in place of `before`, whose other signatures stay where
+/// the two are equal.
+pub(crate) fn sign_manifest(
+    folder: &Path,
+    before: &Manifest,
+    manifest: &Manifest,
+    keys: &[PathBuf],
+) -> Result<(Signatures, Vec<PublicKey>)> {
+    let keys: Vec<SigningKey> =
+        keys.iter().map(|path| Ok(SigningKey::from_bytes(&read_key(path)?))).collect::<Result<_>>()?;
+    let bytes = manifest.encode();
+    let path = folder.join(Manifest::SIGNATURE_FILE_NAME);
+    let mut signatures = match fs::read(&path) {
+        Ok(signatures) if manifest == before => Signatures::decode(&signatures)?,
+        _ => Signatures::default(),
+    };
+    let mut public_keys = Vec::new();
+    for key in &keys {
+        let public = PublicKey(key.verifying_key().to_bytes());
+        signatures.insert(&public, key.sign(&bytes).to_bytes())?;
+        public_keys.push(public);
+    }
+    if manifest != before {
+        // Signatures of another manifest would be worse than none.
+        let _ = fs::remove_file(&path);
+        replace(folder, Manifest::FILE_NAME, &bytes)?;
+    }
+    replace(folder, Manifest::SIGNATURE_FILE_NAME, &signatures.encode())?;
+    Ok((signatures, public_keys))
 }
 
 /// The manifest with what the arguments say of its time.

@@ -1,12 +1,14 @@
 //! `sanderling collect`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sanderling_collector::{Config, RegisteredBundle, Store, StoreOptions, serve};
-use sanderling_types::Result;
+use sanderling_collector::{
+    Admin, AdminToken, Config, RegisteredBundle, Store, StoreOptions, serve_with_admin,
+};
+use sanderling_types::{Code, Error, Result};
 use serde_json::json;
 
 use crate::interrupt::stop_signal;
@@ -17,8 +19,14 @@ use crate::output::{Output, Verdict};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling collect --store reports.db --bundle bundles/shop \\\n    \
     --listen 127.0.0.1:8787 --allow-origin https://shop.example\n  \
-    sanderling collect --store postgres://collector@db.example/telemetry --bundle bundles/shop\n\n\
-    Prints the address it listens on, then serves POST /v1/reports, GET /v1/status and GET /healthz.\n\
+    sanderling collect --store postgres://collector@db.example/telemetry --bundle bundles/shop\n  \
+    openssl rand -hex 32 > admin.token\n  \
+    sanderling collect --store reports.db --bundle bundles/shop \\\n    \
+    --admin-listen 127.0.0.1:8788 --admin-token-file admin.token\n\n\
+    Prints the address it listens on, then serves POST /v1/reports, GET /healthz and GET /readyz.\n\
+    With --admin-listen it prints a second address, where people with the token find the dashboard (/),\n\
+    GET /v1/status, /v1/drift, /v1/drift/series, /v1/decisions and /metrics, and\n\
+    DELETE /v1/bundles/SHA256.\n\
     Stops on SIGINT or SIGTERM after finishing open requests.")]
 pub(crate) struct Collect {
     /// Database file, made when it does not exist; or the postgres:// URL of a database, which several collectors may
@@ -37,25 +45,59 @@ pub(crate) struct Collect {
     /// Days after which raw reports are deleted; merged counts stay.
     #[arg(long, default_value_t = 90)]
     retention_days: u32,
+    /// Address for administrators, which devices must not reach; none without it. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", requires = "admin_token_file")]
+    admin_listen: Option<SocketAddr>,
+    /// File with the token that administrators' requests carry, at least 16 characters.
+    #[arg(long, value_name = "FILE", requires = "admin_listen")]
+    admin_token_file: Option<PathBuf>,
+    /// Append-only JSONL file of decisions about bundles, for administrators to see.
+    #[arg(long, value_name = "FILE", requires = "admin_listen")]
+    decisions: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Collect, output: &Output) -> Result<Verdict> {
+    let admin = args.admin_listen.zip(args.admin_token_file.as_deref());
+    let admin = admin.map(|(address, file)| read_token(file).map(|token| (address, token))).transpose()?;
     let store = Store::open(&args.store.location()?, &StoreOptions::default())?;
     for folder in &args.bundle {
         store.register(&RegisteredBundle::read(folder)?)?;
     }
-    super::run_async(listen(args, store, output))?;
+    super::run_async(listen(args, admin, store, output))?;
     Ok(Verdict::Done)
 }
 
-async fn listen(args: &Collect, store: Store, output: &Output) -> Result<()> {
+fn read_token(path: &Path) -> Result<AdminToken> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::new(Code::Io, format!("{} cannot be read", path.display())).found(&error).source_error(error)
+    })?;
+    AdminToken::new(&text)
+}
+
+async fn listen(
+    args: &Collect,
+    admin: Option<(SocketAddr, AdminToken)>,
+    store: Store,
+    output: &Output,
+) -> Result<()> {
     let (listener, url) = super::listen_on(args.listen).await?;
-    output.result(&json!({ "url": url }), &format!("listening on {url}"))?;
+    let admin = match admin {
+        None => {
+            output.result(&json!({ "url": url }), &format!("listening on {url}"))?;
+            None
+        }
+        Some((address, token)) => {
+            let (listener, admin_url) = super::listen_on(address).await?;
+            let text = format!("listening on {url}\nfor administrators: {admin_url}");
+            output.result(&json!({ "url": url, "admin_url": admin_url }), &text)?;
+            Some(Admin { listener, token, decisions: args.decisions.clone() })
+        }
+    };
     let config = Config {
         allowed_origins: args.allow_origin.clone(),
         retention_seconds: args.retention_days.saturating_mul(86_400),
         shutdown_grace: Duration::from_secs(10),
         ..Config::default()
     };
-    serve(config, store, listener, stop_signal()).await
+    serve_with_admin(config, store, listener, admin, stop_signal()).await
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sanderling_collector::drift::{DriftReport, Options, judge};
+use sanderling_collector::drift::{DriftReport, Options, judge, last_windows};
 use sanderling_collector::{Reader, RegisteredBundle};
 use sanderling_types::{Code, Error, Result};
 
@@ -61,19 +61,8 @@ impl WindowArgs {
         if self.from.is_some() || self.to.is_some() {
             return Ok(self.from.unwrap_or(0)..self.to.unwrap_or(i64::MAX));
         }
-        let status = reader.status()?;
-        let known = status.iter().filter(|known| known.bundle_sha256 == bundle.hash());
-        let latest = known.flat_map(|known| &known.windows).map(|window| window.window_start).max();
-        Ok(last_windows(latest, self.windows, bundle.telemetry().window_seconds))
+        last_windows(reader, bundle, self.windows)
     }
-}
-
-/// `num_windows` windows that end with the one that starts at `latest`; none without one.
-fn last_windows(latest: Option<i64>, num_windows: u32, window_seconds: u32) -> Range<i64> {
-    let Some(latest) = latest else { return 0..0 };
-    let window_seconds = i64::from(window_seconds);
-    let end = latest.saturating_add(window_seconds);
-    end.saturating_sub(window_seconds.saturating_mul(i64::from(num_windows)))..end
 }
 
 /// Opens a collector's database for a bundle that it knows.
@@ -136,16 +125,4 @@ pub(crate) fn run(args: &Drift, output: &Output) -> Result<Verdict> {
     }
     output.result(&report, &text(&report))?;
     Ok(Verdict::wanting_if(report.drifted))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::last_windows;
-
-    #[test]
-    fn the_last_windows_end_with_the_latest_that_has_reports() {
-        assert_eq!(last_windows(Some(700), 7, 100), 100..800);
-        assert_eq!(last_windows(Some(700), 1, 100), 700..800);
-        assert!(last_windows(None, 7, 100).is_empty());
-    }
 }

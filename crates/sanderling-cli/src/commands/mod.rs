@@ -1,6 +1,8 @@
 //! One file a group of commands: arguments, library call, printed result.
 
+pub(crate) mod advance;
 pub(crate) mod bundle;
+pub(crate) mod channel;
 pub(crate) mod choice;
 pub(crate) mod collect;
 pub(crate) mod compare;
@@ -10,6 +12,7 @@ pub(crate) mod evaluate;
 pub(crate) mod golden;
 pub(crate) mod items;
 pub(crate) mod pack;
+pub(crate) mod privacy;
 pub(crate) mod recipe;
 pub(crate) mod recommend;
 pub(crate) mod retrain;

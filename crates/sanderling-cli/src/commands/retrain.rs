@@ -1,19 +1,22 @@
 //! `sanderling retrain`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use sanderling_core::BundleFiles;
 use sanderling_sketch::noise::Channel;
 use sanderling_train::baseline::CATEGORY_FIELD;
 use sanderling_train::bundle;
+use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
 use sanderling_train::retrain::{Gate, inherit, retrain};
 use sanderling_train::train::Step;
-use sanderling_types::{FieldKind, Result};
+use sanderling_types::{Code, Error, FieldKind, Result};
 use serde::Serialize;
 
+use super::advance::{self, AdvanceArgs};
 use super::choice::CostMeter;
 use super::drift::{self, WindowArgs};
 use super::evaluate;
@@ -24,23 +27,27 @@ use crate::progress::{self, TrainingProgress};
 use crate::usage::Usage;
 
 /// Train a challenger on logs and reports, gate it against the champion, write the next version;
-/// exit 1 when the gate refuses.
+/// exit 1 when the gate refuses. With --channel: decide whether to, and whether a canary stays.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  sanderling retrain data/shop --champion bundles/shop --store reports.db \\\n    \
-    --out bundles/shop-next --json"
+    after_help = "Examples:\n  sanderling retrain data/shop --champion bundles/shop --store reports.db \\\n    \
+    --out bundles/shop-next --json\n  \
+    sanderling retrain data/shop --channel live --store reports.db --key shop.key --watch 86400\n\n\
+    With --channel one check is made, or with --watch one every so many seconds: a canary is compared online with the champion and\n\
+    promoted, rolled back or left; without a canary a challenger is trained when the reports drifted, the champion is old or there are\n\
+    many new interactions, and becomes the canary when it passes the gate. Each decision is a line of FOLDER/decisions.jsonl."
 )]
 pub(crate) struct Retrain {
     /// Data folder with fresh logs, or the object-store URL of one.
-    data: DataLocation,
+    pub(super) data: DataLocation,
     /// Bundle that is served now.
-    #[arg(long, value_name = "BUNDLE")]
-    champion: PathBuf,
+    #[arg(long, value_name = "BUNDLE", required_unless_present = "channel", requires = "out")]
+    champion: Option<PathBuf>,
     /// Database of the collector, as for `collect`, for what devices reported.
     #[arg(long, value_name = "FILE_OR_URL")]
-    store: Option<StoreArgument>,
+    pub(super) store: Option<StoreArgument>,
     #[command(flatten)]
-    windows: WindowArgs,
+    pub(super) windows: WindowArgs,
     /// Recipe file; without one the champion's name, recommender, split, telemetry constants, policy and limits stay.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
@@ -48,22 +55,24 @@ pub(crate) struct Retrain {
     #[arg(long)]
     max_epochs: Option<usize>,
     /// Folder to write the challenger to when the gate lets it pass.
-    #[arg(long, value_name = "BUNDLE")]
-    out: PathBuf,
+    #[arg(long, value_name = "BUNDLE", requires = "champion")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) advance: AdvanceArgs,
 }
 
 #[derive(Debug, Serialize)]
-struct RetrainResult {
-    gate: Gate,
-    category_shares: BTreeMap<String, f64>,
+pub(super) struct RetrainResult {
+    pub(super) gate: Gate,
+    pub(super) category_shares: BTreeMap<String, f64>,
     #[serde(flatten)]
     challenger: TrainResult,
 }
 
 /// Debiased shares of interactions by category, from merged reports: what devices did lately.
-fn category_shares(args: &Retrain) -> Result<BTreeMap<String, f64>> {
+fn category_shares(args: &Retrain, champion: &Path) -> Result<BTreeMap<String, f64>> {
     let Some(store) = &args.store else { return Ok(BTreeMap::new()) };
-    let (reader, bundle) = drift::open(store, &args.champion)?;
+    let (reader, bundle) = drift::open(store, champion)?;
     let merged = reader.merged(bundle.hash(), bundle.baseline(), args.windows.range(&reader, &bundle)?)?;
     let (Some(field), Some(answers)) =
         (bundle.baseline().field(CATEGORY_FIELD), merged.answers.get(CATEGORY_FIELD))
@@ -82,7 +91,7 @@ fn drift_options() -> sanderling_collector::drift::Options {
     sanderling_collector::drift::Options::default()
 }
 
-fn text(result: &RetrainResult) -> String {
+pub(super) fn text(result: &RetrainResult) -> String {
     let gate = &result.gate;
     let mut lines = vec![format!(
         "champion NDCG@10 {:.4}, challenger {:.4}, paired difference {:.4} ({:.4} to {:.4})",
@@ -101,31 +110,44 @@ fn text(result: &RetrainResult) -> String {
 }
 
 pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
+    if let Some(channel) = &args.advance.channel {
+        return advance::run(args, channel, output);
+    }
+    let (Some(champion), Some(out)) = (&args.champion, &args.out) else {
+        return Err(Error::new(Code::InvalidArgument, "--champion and --out belong together"));
+    };
+    let (result, files) = challenge(args, champion, &progress::read_dataset(&args.data)?)?;
+    if result.gate.promote {
+        bundle::write(&files, out)?;
+    }
+    output.result(&result, &text(&result))?;
+    Ok(Verdict::wanting_if(!result.gate.promote))
+}
+
+/// Trains a challenger of the bundle in `champion` and judges it; nothing is written.
+pub(super) fn challenge(
+    args: &Retrain,
+    champion: &Path,
+    dataset: &Dataset,
+) -> Result<(RetrainResult, BundleFiles)> {
     let start = Instant::now();
-    let champion = super::load_engine(&args.champion, None)?;
+    let shares = category_shares(args, champion)?;
+    let champion = super::load_engine(champion, None)?;
     let mut recipe = args.recipe.as_ref().map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
     if args.recipe.is_none() {
         inherit(&mut recipe, champion.bundle().manifest());
         recipe.split = evaluate::split_kind(&champion.bundle().manifest().training.split)?;
     }
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
-    let shares = category_shares(args)?;
-    let dataset = progress::read_dataset(&args.data)?;
     let mut progress = TrainingProgress::after(0, 0)?;
     let mut costs = CostMeter::new(start);
     let mut watch = |step: Step<'_>| {
         costs.note(step);
         progress.show(step)
     };
-    let (challenger, gate) = retrain(&champion, &dataset, &recipe, shares.clone(), &mut watch)?;
+    let (challenger, gate) = retrain(&champion, dataset, &recipe, shares.clone(), &mut watch)?;
     let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
-    if gate.promote {
-        bundle::write(&challenger.files, &args.out)?;
-    }
-    let promote = gate.promote;
-    let challenger = TrainResult::new(&challenger, &costs, fit_wall_seconds, Usage::since(start));
-    let result = RetrainResult { gate, category_shares: shares, challenger };
-    output.result(&result, &text(&result))?;
-    Ok(Verdict::wanting_if(!promote))
+    let result = TrainResult::new(&challenger, &costs, fit_wall_seconds, Usage::since(start));
+    Ok((RetrainResult { gate, category_shares: shares, challenger: result }, challenger.files))
 }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "modules of one test")]
 
 mod bad_input;
+mod channel;
 mod compare;
 mod import;
 mod items;
@@ -40,6 +41,9 @@ fn the_help_of_every_subcommand_has_an_example_of_it() {
         "collect",
         "drift",
         "retrain",
+        "promote",
+        "rollback",
+        "status",
     ] {
         assert!(commands.contains(known), "{known} is not in {commands:?}");
     }

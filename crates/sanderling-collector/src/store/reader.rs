@@ -92,6 +92,14 @@ impl Reader {
         Ok(Merged { num_windows: sums.num_windows, num_reports: sums.num_reports, answers })
     }
 
+    /// Bytes on disk.
+    pub(super) fn database_bytes(&self) -> Result<u64> {
+        match &self.0 {
+            Source::Sqlite(reader) => Ok(reader.database_bytes()),
+            Source::Postgres(reader) => reader.database_bytes(),
+        }
+    }
+
     /// Every registered bundle with its windows.
     ///
     /// # Errors

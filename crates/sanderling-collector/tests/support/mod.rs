@@ -11,12 +11,14 @@ pub mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sanderling_collector::{
-    Config, ManualClock, RegisteredBundle, Status, Store, StoreLocation, StoreOptions, serve,
+    Admin, AdminToken, Config, ManualClock, Reader, RegisteredBundle, Status, Store, StoreLocation,
+    StoreOptions, serve_with_admin,
 };
 use sanderling_types::{
     Baseline, BaselineField, FORMAT_VERSION, FieldKind, FileEntry, FileRole, Limits, Manifest, Observation,
@@ -163,26 +165,38 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// What administrators of the tests' collectors show.
+pub const TOKEN: &str = "a-token-of-the-tests";
+
 /// A collector that serves in a thread of its own until it is dropped.
 pub struct Collector {
     pub address: SocketAddr,
+    pub admin: SocketAddr,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Collector {
     pub fn start(store: Store, config: Config) -> Self {
+        Self::start_with(store, config, None)
+    }
+
+    /// With a journal of decisions.
+    pub fn start_with(store: Store, config: Config, decisions: Option<&Path>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
+        let bind = || runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let (listener, for_admin) = (bind(), bind());
+        let (address, admin_address) = (listener.local_addr().unwrap(), for_admin.local_addr().unwrap());
+        let token = AdminToken::new(TOKEN).unwrap();
+        let admin = Admin { listener: for_admin, token, decisions: decisions.map(Path::to_owned) };
         let (shutdown, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            runtime.block_on(serve(config, store, listener, async {
+            runtime.block_on(serve_with_admin(config, store, listener, Some(admin), async {
                 let _ = stopped.await;
             }))
         });
-        Self { address, shutdown: Some(shutdown), thread: Some(thread) }
+        Self { address, admin: admin_address, shutdown: Some(shutdown), thread: Some(thread) }
     }
 
     /// Over a database, with the test bundle registered.
@@ -192,6 +206,16 @@ impl Collector {
 
     pub fn client(&self) -> Client {
         Client::new(self.address)
+    }
+
+    /// An administrator with the right token.
+    pub fn administrator(&self) -> Client {
+        Client::new(self.admin)
+    }
+
+    /// What administrators are shown.
+    pub fn status(&self) -> Status {
+        serde_json::from_value(self.administrator().get("/v1/status").1).unwrap()
     }
 
     /// Asks for the graceful end and waits for it.
@@ -253,8 +277,29 @@ impl Client {
         self.post(&report.encode())
     }
 
-    pub fn status(&self) -> Status {
-        let mut response = self.agent.get(self.url("/v1/status")).call().unwrap();
-        serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
+    /// Status and body of what the right token gets; text that is not JSON as a string.
+    pub fn get(&self, path: &str) -> (u16, serde_json::Value) {
+        let request = self.agent.get(self.url(path)).header("authorization", format!("Bearer {TOKEN}"));
+        Self::read(request.call())
     }
+
+    /// As [`Client::get`], for a deletion.
+    pub fn delete(&self, path: &str) -> (u16, serde_json::Value) {
+        let request = self.agent.delete(self.url(path)).header("authorization", format!("Bearer {TOKEN}"));
+        Self::read(request.call())
+    }
+
+    fn read(answer: Answer) -> (u16, serde_json::Value) {
+        let mut response = answer.unwrap();
+        let body = response.body_mut().read_to_string().unwrap();
+        let value = serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body));
+        (response.status().as_u16(), value)
+    }
+}
+
+/// Reports in the database, counted without hiding anything.
+pub fn num_stored(location: &StoreLocation) -> u64 {
+    let status = Reader::open(location).unwrap().status().unwrap();
+    let windows = status.iter().flat_map(|bundle| &bundle.windows);
+    windows.map(|window| window.num_reports.unwrap()).sum()
 }

@@ -67,6 +67,11 @@ impl Failure {
             || *state == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
     }
 
+    /// Whether the server's disk is full.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Database(error) if error.code() == Some(&SqlState::DISK_FULL))
+    }
+
     /// Whether the same may well succeed at once, with a new connection if this one is lost.
     pub(super) fn is_passing(&self) -> bool {
         let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];

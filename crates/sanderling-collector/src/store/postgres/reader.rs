@@ -77,7 +77,7 @@ impl Reader {
                     &[&bundle_id],
                 )?;
                 let window = |row: &Row| {
-                    Ok(WindowStatus { window_start: row.try_get(0)?, num_reports: count_of(row, 1)? })
+                    Ok(WindowStatus { window_start: row.try_get(0)?, num_reports: Some(count_of(row, 1)?) })
                 };
                 out.push(StoredBundle {
                     manifest: row.try_get(1)?,
@@ -86,6 +86,19 @@ impl Reader {
                 });
             }
             Ok(out)
+        })
+    }
+
+    /// Of the tables with their indexes.
+    pub(in crate::store) fn database_bytes(&self) -> Result<u64> {
+        self.ask(|tx| {
+            let bytes = tx.query_one(
+                "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                 WHERE n.nspname = 'sanderling' AND c.relkind = 'r'",
+                &[],
+            )?;
+            count_of(&bytes, 0)
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ::postgres::{Client, Config, IsolationLevel, Statement, Transaction};
-use sanderling_types::{Code, Error, Report, ReportStatus, Result};
+use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash};
 
 use super::connection::{Failure, off_runtime};
 use super::schema;
@@ -25,6 +25,8 @@ pub(in crate::store) struct Writer {
     session: Option<Session>,
     wait: Duration,
     next_try: Instant,
+    /// Whether the server's disk was full, and no probe has found room since.
+    was_full: bool,
 }
 
 /// A connection with its statements.
@@ -60,6 +62,19 @@ const ADD_CELLS: &str = "
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], $5::bigint[])
     ON CONFLICT (bundle_id, window_start, field, bin) DO UPDATE SET num_answers = old.num_answers + excluded.num_answers";
 
+/// The locks of a transaction of reports, in its order, and a row that names nothing.
+const PROBE: &str = "
+    INSERT INTO sanderling.bundles (bundle_id, bundle_sha256, manifest, baseline) OVERRIDING SYSTEM VALUE
+    SELECT -1 - floor(random() * 1e15)::bigint, sha256(convert_to(random()::text, 'UTF8')),
+        string_agg(sha256(convert_to(random()::text, 'UTF8')), ''), ''
+    FROM generate_series(1, $1::bigint / 32)";
+const LOCKS: &str =
+    "LOCK TABLE sanderling.reports, sanderling.windows, sanderling.cells IN ROW EXCLUSIVE MODE";
+/// What a probe writes: little, because every write leaves a dead row for the server to vacuum.
+const PROBE_BYTES: i64 = 32;
+/// What it writes to find out whether a full disk has room again: more than the tables may have left in their pages.
+const FULL_PROBE_BYTES: i64 = 1 << 20;
+
 impl Writer {
     pub(in crate::store) fn open(config: &Config, options: &StoreOptions) -> Result<Self> {
         if options.max_database_bytes.is_some() {
@@ -73,6 +88,7 @@ impl Writer {
             session: Some(session),
             wait: FIRST_WAIT,
             next_try: Instant::now(),
+            was_full: false,
         })
     }
 
@@ -124,14 +140,21 @@ impl Writer {
         }
     }
 
-    /// Writes either reports or one deletion.
+    /// Writes either reports, or one deletion or erasure.
     fn write_part(&mut self, part: &[Work]) -> Vec<Result<Answer>> {
         let done = match part {
             [Work::DeleteExpired { now, retention_seconds }] => self
                 .attempt(|session| delete_expired(&mut session.client, *now, *retention_seconds))
                 .map(|num_deleted| vec![Ok(Answer::Deleted(num_deleted))]),
+            [Work::EraseBundle { bundle }] => {
+                // An attempt whose commit came through though its answer was lost.
+                let mut erased = None;
+                self.attempt(|session| erase_bundle(&mut session.client, *bundle, &mut erased))
+                    .map(|answer| vec![answer.map(Answer::Deleted)])
+            }
             reports => self.attempt(|session| store(session, &arrivals(reports))),
         };
+        self.was_full |= done.as_ref().is_err_and(Failure::is_full);
         done.unwrap_or_else(|failure| {
             // Being away was said when it began.
             if !matches!(failure, Failure::Away) {
@@ -143,11 +166,21 @@ impl Writer {
 }
 
 impl Backend for Writer {
-    /// Deletions are transactions of their own, because they take long and lock what reports need.
+    /// Deletions and erasures are transactions of their own, because they take long and lock what reports need.
     fn write(&mut self, batch: &[Work]) -> Vec<Result<Answer>> {
         let is_report = |work: &Work| matches!(work, Work::Report { .. });
         let parts = batch.chunk_by(|a, b| is_report(a) && is_report(b));
         parts.flat_map(|part| self.write_part(part)).collect()
+    }
+
+    fn probe(&mut self) -> Result<()> {
+        let bytes = if self.was_full { FULL_PROBE_BYTES } else { PROBE_BYTES };
+        let probed = self.attempt(|session| probe(&mut session.client, bytes));
+        match &probed {
+            Ok(()) => self.was_full = false,
+            Err(failure) => self.was_full |= failure.is_full(),
+        }
+        probed.map_err(|failure| failure.error())
     }
 }
 
@@ -184,7 +217,7 @@ fn arrivals(batch: &[Work]) -> Vec<Arrival<'_>> {
         &Work::Report { ref report, received_at } => {
             Some(Arrival { id: id_bytes(&report.report_id), report, received_at })
         }
-        Work::DeleteExpired { .. } => None,
+        Work::DeleteExpired { .. } | Work::EraseBundle { .. } | Work::Probe => None,
     };
     batch.iter().filter_map(arrival).collect()
 }
@@ -292,6 +325,44 @@ fn add(tx: &mut Transaction<'_>, statements: &Statements, additions: &Additions)
     let counts: Vec<i64> = additions.cells.values().copied().collect();
     tx.execute(&statements.add_cells, &[&bundle_ids, &windows, &fields, &bins, &counts])?;
     Ok(())
+}
+
+/// Deletes everything that names the bundle, in one transaction. The lock waits for reports that are being stored, and those that
+/// come later wait for it, and then find no bundle. The server frees what the rows took when it vacuums.
+fn erase_bundle(
+    client: &mut Client,
+    bundle: Sha256Hash,
+    erased: &mut Option<u64>,
+) -> Result<Result<u64>, Failure> {
+    let mut tx = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start()?;
+    let row = tx.query_opt(
+        "SELECT bundle_id FROM sanderling.bundles WHERE bundle_sha256 = $1 FOR UPDATE",
+        &[&&bundle.as_bytes()[..]],
+    )?;
+    let Some(row) = row else { return Ok(erased.ok_or_else(|| unknown_bundle(bundle))) };
+    let bundle_id: i64 = row.try_get(0)?;
+    tx.execute("DELETE FROM sanderling.reports WHERE bundle_id = $1", &[&bundle_id])?;
+    let counted: i64 = tx
+        .query_one(
+            "WITH gone AS (DELETE FROM sanderling.windows WHERE bundle_id = $1 RETURNING num_reports)
+             SELECT coalesce(sum(num_reports), 0)::bigint FROM gone",
+            &[&bundle_id],
+        )?
+        .try_get(0)?;
+    tx.execute("DELETE FROM sanderling.cells WHERE bundle_id = $1", &[&bundle_id])?;
+    tx.execute("DELETE FROM sanderling.bundles WHERE bundle_id = $1", &[&bundle_id])?;
+    let num_reports = counted.unsigned_abs();
+    *erased = Some(num_reports);
+    tx.commit()?;
+    Ok(Ok(num_reports))
+}
+
+/// Writes a row under the locks of reports, and takes it back.
+fn probe(client: &mut Client, bytes: i64) -> Result<(), Failure> {
+    let mut tx = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start()?;
+    tx.execute(PROBE, &[&bytes])?;
+    tx.batch_execute(LOCKS)?;
+    Ok(tx.rollback()?)
 }
 
 /// Closes the windows first, and deletes after that is committed: no collector adds to them any more, and none waits meanwhile.

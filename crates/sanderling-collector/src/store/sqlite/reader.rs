@@ -1,7 +1,7 @@
 //! The reading connection.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::Connection;
@@ -14,11 +14,12 @@ use crate::{RegisteredBundle, WindowStatus};
 #[derive(Debug)]
 pub(in crate::store) struct Reader {
     connection: Mutex<Connection>,
+    path: PathBuf,
 }
 
 impl Reader {
     pub(in crate::store) fn open(path: &Path) -> Result<Self> {
-        Ok(Self { connection: Mutex::new(schema::open_for_reading(path)?) })
+        Ok(Self { connection: Mutex::new(schema::open_for_reading(path)?), path: path.to_owned() })
     }
 
     pub(in crate::store) fn bundle(&self, hash: Sha256Hash) -> Result<Option<RegisteredBundle>> {
@@ -71,13 +72,21 @@ impl Reader {
         for (bundle_id, manifest, baseline) in bundles {
             let windows = statement
                 .query_map([bundle_id], |row| {
-                    Ok(WindowStatus { window_start: row.get(0)?, num_reports: count_of(row, 1)? })
+                    Ok(WindowStatus { window_start: row.get(0)?, num_reports: Some(count_of(row, 1)?) })
                 })
                 .and_then(Iterator::collect)
                 .map_err(failed)?;
             out.push(StoredBundle { manifest, baseline, windows });
         }
         Ok(out)
+    }
+
+    /// Of the file and its write-ahead log.
+    pub(in crate::store) fn database_bytes(&self) -> u64 {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        bytes(&self.path) + bytes(Path::new(&log))
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

@@ -12,6 +12,9 @@ use crate::store::StoreOptions;
 use crate::store::queue::{Answer, Backend, BundleRow, Work, hour_of, id_bytes, settle, unknown_bundle};
 use crate::validate::oldest_window_start;
 
+/// What a probe needs room for: more pages than a transaction of reports touches.
+const PROBE_BYTES: i64 = 64 * 1024;
+
 /// The one writer of a database file.
 pub(in crate::store) struct Writer {
     connection: Connection,
@@ -32,11 +35,37 @@ impl Writer {
 
 impl Backend for Writer {
     fn write(&mut self, batch: &[Work]) -> Vec<Result<Answer>> {
-        write(&mut self.connection, batch).unwrap_or_else(|error| {
+        let written = write(&mut self.connection, batch);
+        if written.is_ok() && batch.iter().any(|work| matches!(work, Work::EraseBundle { .. })) {
+            empty_log(&self.connection);
+        }
+        written.unwrap_or_else(|error| {
             tracing::error!(%error, num_jobs = batch.len(), "a transaction failed; nothing of it was stored");
             batch.iter().map(|_| Err(storage_error(&error))).collect()
         })
     }
+
+    fn probe(&mut self) -> Result<()> {
+        probe(&mut self.connection).map_err(|error| storage_error(&error))
+    }
+}
+
+/// Moves the write-ahead log into the database, so that neither holds what was erased.
+fn empty_log(connection: &Connection) {
+    let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0));
+    if !matches!(done, Ok(0)) {
+        tracing::warn!(?done, "erased pages stay in the write-ahead log until it is next emptied");
+    }
+}
+
+/// Takes the write lock and room for a large transaction, and gives both back.
+fn probe(connection: &mut Connection) -> rusqlite::Result<()> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.prepare_cached(
+        "INSERT INTO bundles (bundle_sha256, manifest, baseline) VALUES (randomblob(32), zeroblob(?1), x'')",
+    )?
+    .execute([PROBE_BYTES])?;
+    tx.rollback()
 }
 
 /// Does the whole batch in one transaction; the answers may be sent, because it is committed.
@@ -53,6 +82,8 @@ fn perform(tx: &Transaction<'_>, work: &Work) -> rusqlite::Result<Result<Answer>
         Work::DeleteExpired { now, retention_seconds } => {
             Ok(Ok(Answer::Deleted(delete_expired(tx, *now, *retention_seconds)?)))
         }
+        Work::EraseBundle { bundle } => Ok(erase_bundle(tx, *bundle)?.map(Answer::Deleted)),
+        Work::Probe => Ok(Ok(Answer::Writable)),
     }
 }
 
@@ -99,6 +130,23 @@ fn bundle_row(tx: &Transaction<'_>, hash: Sha256Hash) -> rusqlite::Result<Option
             Ok(BundleRow { bundle_id: row.get(0)?, expired_before: row.get(1)? })
         })
         .optional()
+}
+
+/// Deletes everything that names the bundle; the pages are overwritten with zeros.
+fn erase_bundle(tx: &Transaction<'_>, bundle: Sha256Hash) -> rusqlite::Result<Result<u64>> {
+    let Some(BundleRow { bundle_id, .. }) = bundle_row(tx, bundle)? else {
+        return Ok(Err(unknown_bundle(bundle)));
+    };
+    let num_reports: i64 = tx.query_row(
+        "SELECT coalesce(sum(num_reports), 0) FROM windows WHERE bundle_id = ?1",
+        [bundle_id],
+        |row| row.get(0),
+    )?;
+    tx.query_row("PRAGMA secure_delete = on", (), |_| Ok(()))?;
+    for table in ["cells", "windows", "reports", "bundles"] {
+        tx.execute(&format!("DELETE FROM {table} WHERE bundle_id = ?1"), [bundle_id])?;
+    }
+    Ok(Ok(num_reports.unsigned_abs()))
 }
 
 fn delete_expired(tx: &Transaction<'_>, now: i64, retention_seconds: u32) -> rusqlite::Result<u64> {

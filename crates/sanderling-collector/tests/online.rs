@@ -1,0 +1,124 @@
+//! A canary is promoted, rolled back or left alone for the reasons that are stated, and as rarely wrong.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use sanderling_collector::online::{Comparison, Decision, Options, compare_merged};
+use sanderling_collector::{Merged, RegisteredBundle};
+use sanderling_sketch::Histogram;
+use sanderling_sketch::noise::{Channel, Rng, choose_weighted, rng_from_seed};
+use sanderling_types::{Baseline, BaselineField, Code, FORMAT_VERSION, FieldKind, TelemetryConstants};
+
+const LABELS: [&str; 5] = ["none", "1", "2-3", "4-10", "over_10"];
+const FAULTS: [&str; 3] = ["none", "encoder_failed", "ranker_failed"];
+
+fn bundle(version: u64) -> RegisteredBundle {
+    let field = |name: &str, labels: &[&str]| BaselineField {
+        name: name.to_owned(),
+        bins: FieldKind::Categorical { labels: labels.iter().map(ToString::to_string).collect() },
+        shares: None,
+        num_devices: 0,
+    };
+    let fields = vec![field("outcome.position", &LABELS), field("fault", &FAULTS)];
+    let baseline = Baseline { format_version: FORMAT_VERSION, fields }.encode();
+    let manifest = support::manifest(version, TelemetryConstants::default(), &baseline);
+    RegisteredBundle::decode(&manifest.encode(), &baseline).unwrap()
+}
+
+/// Reports of some windows: of 1,000 lists `hits` have a choice, and `faults` a fault.
+#[derive(Clone, Copy)]
+struct Arm {
+    hits: u64,
+    faults: u64,
+    num_answers: u64,
+    num_windows: u64,
+}
+
+const GOOD: Arm = Arm { hits: 300, faults: 5, num_answers: 20_000, num_windows: 7 };
+
+impl Arm {
+    fn merged(self, bundle: &RegisteredBundle, rng: &mut Rng) -> Merged {
+        let mut answers = BTreeMap::new();
+        for (name, truth) in [
+            ("outcome.position", vec![1_000 - self.hits, self.hits / 2, self.hits / 2, 0, 0]),
+            ("fault", vec![1_000 - self.faults, self.faults, 0]),
+        ] {
+            let channel = Channel::new(bundle.epsilon_per_field(), truth.len()).unwrap();
+            let mut counts = vec![0; truth.len()];
+            for _ in 0..self.num_answers {
+                counts[channel.randomise(choose_weighted(&truth, rng).unwrap(), rng)] += 1;
+            }
+            answers.insert(name.to_owned(), Histogram::from_counts(counts));
+        }
+        Merged { num_windows: self.num_windows, num_reports: 2 * self.num_answers, answers }
+    }
+}
+
+fn compared(champion: Arm, canary: Arm, seed: u64) -> Comparison {
+    let mut rng = rng_from_seed([seed.to_le_bytes(); 4].concat().try_into().unwrap());
+    let bundles = [bundle(1), bundle(2)];
+    let merged = [champion.merged(&bundles[0], &mut rng), canary.merged(&bundles[1], &mut rng)];
+    let options = Options::default();
+    compare_merged((&bundles[0], &merged[0]), (&bundles[1], &merged[1]), &options).unwrap()
+}
+
+#[test]
+fn a_canary_that_is_no_worse_is_promoted_after_a_week() {
+    let early = compared(GOOD, Arm { num_windows: 6, ..GOOD }, 1);
+    assert_eq!(early.decision, Decision::Wait, "{early:?}");
+    let late = compared(GOOD, GOOD, 1);
+    assert_eq!(late.decision, Decision::Promote, "{late:?}");
+    let hit_rate = late.hit_rate.unwrap();
+    assert!(hit_rate.low > -0.02 && hit_rate.low < hit_rate.value && hit_rate.value < hit_rate.high);
+    assert!((late.champion.hit_rate.value.unwrap() - 0.3).abs() < 0.02);
+}
+
+#[test]
+fn a_canary_that_hurts_is_rolled_back_at_the_first_check() {
+    let canary = Arm { hits: 240, num_answers: 4_000, num_windows: 1, ..GOOD };
+    let found = compared(GOOD, canary, 2);
+    assert_eq!(found.decision, Decision::RollBack, "{found:?}");
+    assert!(found.reason.contains("hit rate is lower"), "{}", found.reason);
+    let found = compared(GOOD, Arm { faults: 80, num_windows: 1, ..GOOD }, 3);
+    assert_eq!(found.decision, Decision::RollBack, "{found:?}");
+    assert!(found.reason.contains("fault"), "{}", found.reason);
+}
+
+#[test]
+fn few_answers_decide_nothing_until_patience_ends() {
+    let few = Arm { num_answers: 99, ..GOOD };
+    let found = compared(GOOD, few, 4);
+    assert_eq!((found.decision, found.hit_rate), (Decision::Wait, None));
+    assert_eq!((found.canary.hit_rate.value, found.canary.hit_rate.num_answers), (None, 99));
+    let found = compared(GOOD, Arm { num_windows: 28, ..few }, 4);
+    assert_eq!(found.decision, Decision::RollBack);
+    assert!(found.reason.contains("undecided"), "{}", found.reason);
+}
+
+#[test]
+fn an_equal_canary_is_rolled_back_as_rarely_as_alpha_says() {
+    let arm = Arm { num_answers: 1_000, num_windows: 1, ..GOOD };
+    let runs = 1_000;
+    let wrong =
+        (0..runs).filter(|seed| compared(arm, arm, 100 + seed).decision == Decision::RollBack).count();
+    // 99.9 % of a binomial(1000, 0.01) lie under 21; faults have a margin beside it.
+    assert!(wrong <= 21, "{wrong} of {runs}");
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    let (bundle, none) = (bundle(1), Merged { num_windows: 0, num_reports: 0, answers: BTreeMap::new() });
+    for options in [
+        Options { alpha: 0.0, ..Options::default() },
+        Options { alpha: 0.5, ..Options::default() },
+        Options { margin: -0.1, ..Options::default() },
+        Options { fault_margin: f64::NAN, ..Options::default() },
+    ] {
+        let error = compare_merged((&bundle, &none), (&bundle, &none), &options).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+    }
+    let nothing = compare_merged((&bundle, &none), (&bundle, &none), &Options::default()).unwrap();
+    assert_eq!(nothing.decision, Decision::Wait);
+}

@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { before, test } from 'node:test';
+
+import { importFrom } from './lib/node.mjs';
+import { installPacked } from './lib/packed.mjs';
+
+const URL_OF_CHANNEL = 'https://shop.example/models/channel.json';
+const release = (version) => ({ bundle_sha256: String(version).repeat(64).slice(0, 64), path: `${version}-shop/`, since: 5, version });
+const CHANNEL = { canary: { release: release(2), share: 0.25 }, champion: release(1), format_version: 1, name: 'shop' };
+
+let followChannel;
+before(async () => {
+  ({ followChannel } = await importFrom(await installPacked(), 'channel'));
+});
+
+const serving = (body, status = 200) => async () => new Response(typeof body === 'string' ? body : JSON.stringify(body), { status });
+const follow = (channel, options = {}) => followChannel(URL_OF_CHANNEL, { fetch: serving(channel), ...options });
+
+test('the share of devices that the channel names loads the canary', async () => {
+  const canary = await follow(CHANNEL, { draw: 0.2499 });
+  assert.deepEqual(canary, {
+    baseUrl: 'https://shop.example/models/2-shop/', bundleHash: CHANNEL.canary.release.bundle_sha256, version: 2, isCanary: true,
+    championUrl: 'https://shop.example/models/1-shop/',
+  });
+  const champion = await follow(CHANNEL, { draw: 0.25 });
+  assert.deepEqual([champion.baseUrl, champion.isCanary], [canary.championUrl, false]);
+  assert.equal((await follow({ ...CHANNEL, canary: null }, { draw: 0 })).isCanary, false);
+  let drawn = 0;
+  for (let device = 0; device < 2000; device += 1) drawn += Number((await follow(CHANNEL)).isCanary);
+  // 99.99 % of a binomial(2000, 0.25) lie within 3.9 standard deviations.
+  assert.ok(Math.abs(drawn - 500) < 76, `${drawn} of 2000`);
+});
+
+test('a device keeps its draw for a canary where it may keep something', async (t) => {
+  const kept = new Map();
+  globalThis.localStorage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  t.after(() => delete globalThis.localStorage);
+  const first = (await follow(CHANNEL, { consent: 'device' })).isCanary;
+  for (let visit = 0; visit < 40; visit += 1) assert.equal((await follow(CHANNEL, { consent: 'device' })).isCanary, first);
+  assert.equal(kept.size, 1);
+  const [before] = kept.values();
+  await follow({ ...CHANNEL, canary: { release: release(3), share: 0.25 } }, { consent: 'device' });
+  assert.notEqual([...kept.values()][0], before, 'another canary, another draw');
+  kept.clear();
+  await follow(CHANNEL, { consent: 'none' });
+  assert.equal(kept.size, 0, 'nothing is kept without consent');
+});
+
+test('what is no channel is refused with a code', async () => {
+  const canary = (changes) => ({ ...CHANNEL, canary: { ...CHANNEL.canary, ...changes } });
+  const cases = [
+    [serving('no', 404), 'file_missing'], [serving('no', 500), 'io'], [async () => { throw new TypeError('offline'); }, 'io'],
+    [serving('{'), 'invalid_argument'], [serving('null'), 'unsupported_format_version'], [serving({ ...CHANNEL, format_version: 2 }), 'unsupported_format_version'],
+    [serving(canary({ share: 0.6 })), 'invalid_argument'], [serving(canary({ share: 0 })), 'invalid_argument'],
+    [serving(canary({ release: { ...release(2), path: '../elsewhere/' } })), 'invalid_argument'],
+    [serving(canary({ release: { ...release(2), path: 'https://elsewhere.example/' } })), 'invalid_argument'],
+    [serving({ ...CHANNEL, champion: { ...release(1), bundle_sha256: 'x' } }), 'invalid_argument'], [serving(' '.repeat(20_000)), 'invalid_argument'],
+  ];
+  for (const [fetch, code] of cases) {
+    await assert.rejects(followChannel(URL_OF_CHANNEL, { fetch, draw: 0 }), ({ code: found }) => found === code, `${code}: ${fetch}`);
+  }
+  await assert.rejects(follow(CHANNEL, { draw: 1 }), ({ code }) => code === 'invalid_argument');
+});
