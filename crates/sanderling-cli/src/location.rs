@@ -1,10 +1,11 @@
-//! Where data lies: a path, or an object-store URL whose files are brought here first.
+//! Where data lies: a path, or an object-store URL whose files are brought here first. And where reports lie.
 
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use object_store::ObjectStoreScheme;
+use sanderling_collector::StoreLocation;
 use sanderling_types::{Code, Error, Result};
 use tempfile::TempDir;
 use url::Url;
@@ -80,6 +81,39 @@ impl AsRef<Path> for LocalData {
     }
 }
 
+/// What `--store` names: a file, or the URL of a database.
+#[derive(Clone)]
+pub(crate) struct StoreArgument(OsString);
+
+impl From<OsString> for StoreArgument {
+    fn from(argument: OsString) -> Self {
+        Self(argument)
+    }
+}
+
+impl std::fmt::Debug for StoreArgument {
+    /// Without the text, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreArgument").finish_non_exhaustive()
+    }
+}
+
+impl StoreArgument {
+    /// The location, with the password of `PGPASSWORD` where the URL has none. It is read here and not with the arguments, because
+    /// clap prints an argument that it refuses, and with it a password.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] for a URL that cannot be used.
+    pub(crate) fn location(&self) -> Result<StoreLocation> {
+        let Some(text) = self.0.to_str() else { return Ok(PathBuf::from(&self.0).into()) };
+        let location: StoreLocation = text.parse()?;
+        Ok(match std::env::var("PGPASSWORD") {
+            Ok(password) => location.or_password(&password),
+            Err(_) => location,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +135,16 @@ mod tests {
             assert_eq!(error.code(), Code::InvalidArgument, "{bad}");
             assert!(!error.to_string().contains("signature=1"), "no secret is printed again");
         }
+    }
+    #[test]
+    fn a_store_is_a_file_or_a_database_and_no_password_is_shown() {
+        let argument = |text: &str| StoreArgument::from(OsString::from(text));
+        assert_eq!(argument("reports.db").location().unwrap().to_string(), "reports.db");
+        let database = argument("postgres://u:secret@db.example/telemetry");
+        assert_eq!(database.location().unwrap().to_string(), "postgres://db.example/telemetry");
+        assert!(!format!("{database:?}").contains("secret"));
+        let error = argument("mysql://u:secret@db.example/telemetry").location().unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(!format!("{error} {error:?}").contains("secret"));
     }
 }

@@ -1,7 +1,7 @@
 //! Sends reports to a collector of its own as fast as it takes them, then at half of the floor. Prints JSON; `./build.sh bench telemetry` makes
 //! docs/telemetry.md of it.
 //!
-//! `collector_load FOLDER [REPORTS]`: the database is made in FOLDER; with REPORTS that many are sent after the measurement, and the memory of
+//! `collector_load FOLDER|URL [REPORTS]`: the database is made in FOLDER, or is the one at the URL; with REPORTS that many are sent after the measurement, and the memory of
 //! the collector is noted ten times.
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,6 @@ mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,10 +38,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(folder: &str) -> Self {
+    fn start(location: &str) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut child =
-            Command::new(program).args(["--serve", folder]).stdout(Stdio::piped()).spawn().unwrap();
+            Command::new(program).args(["--serve", location]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         Self { child, address: line.trim().parse().unwrap() }
@@ -64,8 +63,8 @@ impl Drop for Server {
     }
 }
 
-async fn serve_in(folder: &Path) {
-    let store = support::open(&folder.join("reports.db"));
+async fn serve_at(location: &str) {
+    let store = support::open(&location.parse().unwrap());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     serve(support::config(), store, listener, std::future::pending()).await.unwrap();
@@ -152,8 +151,10 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-async fn measure(folder: &str, reports: u64) {
-    let server = Server::start(folder);
+async fn measure(place: &str, reports: u64) {
+    let is_url = place.contains("://");
+    let location = if is_url { place.to_owned() } else { format!("{place}/reports.db") };
+    let server = Server::start(&location);
     let next = Arc::new(AtomicU64::new(0));
     let (_, warm) = send(server.address, &next, 2_000, None).await;
     assert_eq!(warm.len(), 2_000);
@@ -167,7 +168,7 @@ async fn measure(folder: &str, reports: u64) {
         memory.push((next.load(Ordering::Relaxed), server.memory()));
         eprintln!("{:?}", memory.last());
     }
-    let stored = support::num_stored(&Path::new(folder).join("reports.db"));
+    let stored = support::num_stored(&location.parse().unwrap());
     assert_eq!(stored, next.load(Ordering::Relaxed), "every acknowledged report is stored once");
     let [p50, p99] = [0.5, 0.99].map(|share| quantile(&times, share));
     let [half_p50, half_p99] = [0.5, 0.99].map(|share| quantile(&half, share));
@@ -180,9 +181,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match &arguments[..] {
-        [flag, folder] if flag == "--serve" => runtime.block_on(serve_in(Path::new(folder))),
-        [folder] => runtime.block_on(measure(folder, 0)),
-        [folder, reports] => runtime.block_on(measure(folder, reports.parse().unwrap())),
-        _ => panic!("collector_load FOLDER [REPORTS]"),
+        [flag, location] if flag == "--serve" => runtime.block_on(serve_at(location)),
+        [place] => runtime.block_on(measure(place, 0)),
+        [place, reports] => runtime.block_on(measure(place, reports.parse().unwrap())),
+        _ => panic!("collector_load FOLDER|URL [REPORTS]"),
     }
 }

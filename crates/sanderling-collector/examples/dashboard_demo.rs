@@ -108,7 +108,8 @@ fn decisions(bundle: &RegisteredBundle) -> String {
 fn main() {
     let is_empty = std::env::args().nth(1).as_deref() == Some("--none");
     let folder = tempfile::tempdir().unwrap();
-    let (database, journal) = (folder.path().join("reports.db"), folder.path().join("decisions.jsonl"));
+    let (database, journal) =
+        (folder.path().join("reports.db").into(), folder.path().join("decisions.jsonl"));
     let options = StoreOptions { queue_capacity: 100_000, max_batch: 10_000, ..StoreOptions::default() };
     let open = || Store::open(&database, &options).unwrap();
     if !is_empty {

@@ -200,7 +200,8 @@ async fn get_decisions(State(desk): State<Arc<Desk>>) -> Response {
 }
 
 async fn get_metrics(State(desk): State<Arc<Desk>>) -> Response {
-    match desk.shared.metrics.encode(&desk.shared.store) {
+    let database_bytes = desk.shared.database_bytes().await;
+    match desk.shared.metrics.encode(desk.shared.store.queue_capacity_left(), database_bytes) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => desk.problem(&error),
     }
@@ -223,7 +224,7 @@ fn parse_hash(text: &str) -> Result<Sha256Hash> {
 
 impl Desk {
     fn bundle(&self, sha256: &str) -> Result<Arc<RegisteredBundle>> {
-        self.shared.bundle(parse_hash(sha256)?)
+        self.shared.find_bundle(parse_hash(sha256)?)
     }
 
     async fn erase(&self, sha256: &str) -> Result<(Sha256Hash, u64)> {

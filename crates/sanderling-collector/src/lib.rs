@@ -7,11 +7,12 @@
 //! bundle's baseline.
 //!
 //! ```no_run
-//! use sanderling_collector::{Config, RegisteredBundle, Store, StoreOptions, drift, serve};
+//! use sanderling_collector::{Config, RegisteredBundle, Store, StoreLocation, StoreOptions, drift, serve};
 //!
 //! # async fn run() -> sanderling_types::Result<()> {
 //! let bundle = RegisteredBundle::read("bundle".as_ref())?;
-//! let store = Store::open("reports.db".as_ref(), &StoreOptions::default())?;
+//! let location: StoreLocation = "reports.db".parse()?; // or postgres://…
+//! let store = Store::open(&location, &StoreOptions::default())?;
 //! store.register(&bundle)?;
 //! let verdict = drift::judge(store.reader(), &bundle, 0..i64::MAX, &drift::Options::default())?;
 //! println!("drifted: {}", verdict.drifted);
@@ -51,6 +52,6 @@ pub use config::Config;
 pub use problem::{Problem, http_status};
 pub use server::{serve, serve_until, serve_with_admin};
 pub use status::{BundleStatus, Status, WindowStatus};
-pub use store::{Merged, Reader, Store, StoreOptions, register_bundle};
+pub use store::{Merged, Reader, Store, StoreLocation, StoreOptions, register_bundle};
 pub use token::AdminToken;
 pub use validate::validate;

@@ -12,8 +12,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use sanderling_types::{Code, Error, ReportStatus, Result};
 
-use crate::Store;
-
 /// What [`Metrics::encode`] writes.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -72,7 +70,7 @@ impl Metrics {
     ///
     /// # Errors
     /// [`Code::Internal`].
-    pub(crate) fn encode(&self, store: &Store) -> Result<String> {
+    pub(crate) fn encode(&self, queue_capacity_left: u64, database_bytes: Option<u64>) -> Result<String> {
         let mut registry = Registry::with_prefix("sanderling");
         registry.register("reports_accepted", "Reports counted", self.accepted.clone());
         registry.register(
@@ -83,11 +81,13 @@ impl Metrics {
         registry.register("reports_rejected", "Reports refused, by code", self.rejected.clone());
         let help = "Seconds from a report's last byte to the commit that holds it";
         registry.register_with_unit("report_commit", help, Unit::Seconds, self.commit_seconds.clone());
-        let left = ConstGauge::new(i64::try_from(store.queue_capacity_left()).unwrap_or(i64::MAX));
+        let left = ConstGauge::new(i64::try_from(queue_capacity_left).unwrap_or(i64::MAX));
         registry.register("queue_capacity_left", "Reports that may still wait for the writer", left);
-        let bytes = ConstGauge::new(i64::try_from(store.database_bytes()).unwrap_or(i64::MAX));
-        let help = "Size of the database on disk, with its log";
-        registry.register_with_unit("database", help, Unit::Bytes, bytes);
+        if let Some(bytes) = database_bytes {
+            let bytes = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+            let help = "Size on disk of the database file with its log, or of the tables on the server";
+            registry.register_with_unit("database", help, Unit::Bytes, bytes);
+        }
         let mut out = String::new();
         text::encode(&mut out, &registry).map_err(|error| {
             Error::new(Code::Internal, "the metrics cannot be written").source_error(error)

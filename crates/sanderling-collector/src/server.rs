@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use sanderling_types::{Code, Error, Report, ReportReceipt, ReportStatus, Result, Sha256Hash};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admin::{self, Admin};
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Bundles that were asked for, so that a report usually costs no look into the database.
     bundles: RwLock<BTreeMap<Sha256Hash, Arc<RegisteredBundle>>>,
+    /// For [`Shared::database_bytes`].
+    sizing: Arc<Semaphore>,
 }
 
 /// Serves devices until `shutdown` completes, then finishes open requests (at most the configured grace)
@@ -70,7 +72,13 @@ pub async fn serve_with_admin(
 ) -> Result<()> {
     let grace = config.shutdown_grace;
     let cors = cors(&config.allowed_origins)?;
-    let shared = Arc::new(Shared { config, store, metrics: Metrics::default(), bundles: RwLock::default() });
+    let shared = Arc::new(Shared {
+        config,
+        store,
+        metrics: Metrics::default(),
+        bundles: RwLock::default(),
+        sizing: Arc::new(Semaphore::new(1)),
+    });
     let (stopping, mut stopped) = watch::channel(false);
     let shutdown = async move {
         shutdown.await;
@@ -169,15 +177,20 @@ async fn post_report(State(shared): State<Arc<Shared>>, request: Request) -> Res
     }
 }
 
-async fn accept(shared: &Shared, request: Request) -> Result<ReportReceipt> {
+async fn accept(shared: &Arc<Shared>, request: Request) -> Result<ReportReceipt> {
     let body = read_body(request).await?;
     let received = Instant::now();
     let report = Report::decode(&body)?;
-    let bundle = shared.bundle(report.bundle_sha256)?;
+    let bundle = shared.bundle(report.bundle_sha256).await?;
     let now = shared.config.clock.now();
     validate(&report, body.len(), &bundle, &shared.config, now)?;
-    let report_id = report.report_id.clone();
-    let status = shared.store.submit(report, now).await?;
+    let (report_id, hash) = (report.report_id.clone(), report.bundle_sha256);
+    let submitted = shared.store.submit(report, now).await;
+    if submitted.as_ref().is_err_and(|error| error.code() == Code::UnknownBundle) {
+        // It was erased at another collector.
+        shared.forget_bundle(hash);
+    }
+    let status = submitted?;
     shared.metrics.acknowledged(status, received.elapsed());
     Ok(ReportReceipt { report_id, status })
 }
@@ -234,9 +247,18 @@ async fn delete_expired_regularly(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    pub(crate) fn bundle(&self, hash: Sha256Hash) -> Result<Arc<RegisteredBundle>> {
-        if let Some(bundle) = self.bundles.read().unwrap_or_else(PoisonError::into_inner).get(&hash) {
-            return Ok(Arc::clone(bundle));
+    /// The bundle of a hash; the database is asked on a thread that may wait for it.
+    async fn bundle(self: &Arc<Self>, hash: Sha256Hash) -> Result<Arc<RegisteredBundle>> {
+        match self.remembered(hash) {
+            Some(bundle) => Ok(bundle),
+            None => self.read(move |shared| shared.find_bundle(hash)).await,
+        }
+    }
+
+    /// As [`Shared::bundle`], for a thread that may wait.
+    pub(crate) fn find_bundle(&self, hash: Sha256Hash) -> Result<Arc<RegisteredBundle>> {
+        if let Some(bundle) = self.remembered(hash) {
+            return Ok(bundle);
         }
         let bundle = self.store.reader().bundle(hash)?.ok_or_else(|| {
             Error::new(Code::UnknownBundle, "no bundle with this hash is registered").found(hash)
@@ -246,9 +268,34 @@ impl Shared {
         Ok(bundle)
     }
 
+    fn remembered(&self, hash: Sha256Hash) -> Option<Arc<RegisteredBundle>> {
+        self.bundles.read().unwrap_or_else(PoisonError::into_inner).get(&hash).map(Arc::clone)
+    }
+
     /// Forgets a bundle that was erased.
     pub(crate) fn forget_bundle(&self, hash: Sha256Hash) {
         self.bundles.write().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+    }
+
+    /// Size of the database; `None` where that is not known in time.
+    pub(crate) async fn database_bytes(self: &Arc<Self>) -> Option<u64> {
+        // One at a time, so that a database that does not answer costs one thread.
+        let permit = Arc::clone(&self.sizing).try_acquire_owned().ok()?;
+        let reading = self.read(move |shared| {
+            let _permit = permit;
+            shared.store.database_bytes()
+        });
+        tokio::time::timeout(PROBE_TIMEOUT, reading).await.ok()?.ok()
+    }
+
+    /// Asks the database on a thread that may wait for it.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(self);
+        let answer = tokio::task::spawn_blocking(move || ask(&shared)).await;
+        answer.unwrap_or_else(|_| Err(Error::new(Code::Internal, "reading the database panicked")))
     }
 
     /// Answers a refused report, and counts it.

@@ -4,17 +4,31 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
-
 use sanderling_collector::{Problem, Store, StoreOptions};
 use sanderling_types::{Code, Report};
 use serde_json::{Value, json};
-use support::{Client, Collector, TOKEN, WINDOW, bundle, config, num_stored, open, padded, report, unpadded};
+use support::{
+    Client, Collector, Database, Kind, TOKEN, WINDOW, bundle, config, for_every_database, num_stored, open,
+    padded, report, unpadded,
+};
 
 const FIELD: &str = "interaction.category";
 const DAY: i64 = 86_400;
 const ADDRESSES: [&str; 5] =
     ["/v1/status", "/v1/drift?bundle=x", "/v1/drift/series?bundle=x", "/v1/decisions", "/metrics"];
+
+for_every_database!(
+    only_the_right_token_opens_the_admin_addresses,
+    the_two_listeners_share_no_address,
+    the_dashboard_needs_no_token_and_allows_nothing_from_elsewhere,
+    small_windows_are_listed_without_their_counts,
+    verdicts_and_their_series_are_those_of_the_windows,
+    questions_that_make_no_sense_are_refused,
+    metrics_count_what_happened,
+    decisions_are_shown_as_they_were_written,
+    an_erased_bundle_leaves_nothing_and_the_others_stay,
+    a_locked_database_is_not_ready_until_it_is_free,
+);
 
 fn in_window(number: u64, window_start: i64, bin: u16) -> Report {
     let mut report = unpadded(number, FIELD, bin);
@@ -42,10 +56,9 @@ fn asked(client: &Client, path: &str, authorization: Option<&str>) -> (u16, Valu
     (response.status().as_u16(), serde_json::from_str(&body).unwrap_or(Value::Null), challenge)
 }
 
-#[test]
-fn only_the_right_token_opens_the_admin_addresses() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn only_the_right_token_opens_the_admin_addresses(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let client = collector.administrator();
     let wrong = format!("Bearer {}", TOKEN.to_uppercase());
     for path in ADDRESSES {
@@ -64,10 +77,9 @@ fn only_the_right_token_opens_the_admin_addresses() {
     assert_eq!(collector.status().bundles.len(), 1, "nothing was erased");
 }
 
-#[test]
-fn the_two_listeners_share_no_address() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn the_two_listeners_share_no_address(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let public = collector.client();
     let bundle_path = format!("/v1/bundles/{}", bundle().hash());
     for path in ADDRESSES.iter().copied().chain(["/", "/app.js", &bundle_path]) {
@@ -81,10 +93,9 @@ fn the_two_listeners_share_no_address() {
     }
 }
 
-#[test]
-fn the_dashboard_needs_no_token_and_allows_nothing_from_elsewhere() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn the_dashboard_needs_no_token_and_allows_nothing_from_elsewhere(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let client = collector.administrator();
     for (path, kind) in
         [("/", "text/html"), ("/app.js", "text/javascript"), ("/vendor/uPlot.min.css", "text/css")]
@@ -99,10 +110,9 @@ fn the_dashboard_needs_no_token_and_allows_nothing_from_elsewhere() {
     }
 }
 
-#[test]
-fn small_windows_are_listed_without_their_counts() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn small_windows_are_listed_without_their_counts(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     send_window(&collector.client(), 0, WINDOW - DAY, 99, &[0]);
     send_window(&collector.client(), 1_000, WINDOW, 100, &[0]);
     let status = collector.status();
@@ -110,7 +120,7 @@ fn small_windows_are_listed_without_their_counts() {
     let shown: Vec<_> = windows.map(|window| (window.window_start, window.num_reports)).collect();
     assert_eq!(shown, [(WINDOW - DAY, None), (WINDOW, Some(100))]);
     assert_eq!(status.num_reports, 100, "a sum over both would tell the small one");
-    assert_eq!(num_stored(&folder.path().join("reports.db")), 199);
+    assert_eq!(num_stored(&database.location()), 199);
 
     let hash = bundle().hash();
     let small = format!("/v1/drift?bundle={hash}&from={}&to={WINDOW}", WINDOW - DAY);
@@ -123,10 +133,9 @@ fn small_windows_are_listed_without_their_counts() {
     assert_eq!(verdict["fields"][0]["shares"], json!([]));
 }
 
-#[test]
-fn verdicts_and_their_series_are_those_of_the_windows() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn verdicts_and_their_series_are_those_of_the_windows(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let as_trained = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3];
     send_window(&collector.client(), 0, WINDOW - DAY, 400, &as_trained);
     send_window(&collector.client(), 1_000, WINDOW, 400, &[3]);
@@ -162,10 +171,9 @@ fn verdicts_and_their_series_are_those_of_the_windows() {
     assert_eq!((status, &about["name"], about["fields"].as_array().unwrap().len()), (200, &json!("shop"), 3));
 }
 
-#[test]
-fn questions_that_make_no_sense_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn questions_that_make_no_sense_are_refused(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let (client, hash, other) = (collector.administrator(), bundle().hash(), "0".repeat(64));
     let cases = [
         ("/v1/drift".to_owned(), 400, "invalid_argument"),
@@ -187,10 +195,9 @@ fn questions_that_make_no_sense_are_refused() {
     assert_eq!(client.delete("/v1/status").0, 405);
 }
 
-#[test]
-fn metrics_count_what_happened() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn metrics_count_what_happened(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let client = collector.client();
     for number in [1, 2, 3, 3] {
         client.send(&report(number, FIELD, 0));
@@ -217,11 +224,11 @@ fn metrics_count_what_happened() {
     assert!(bytes.unwrap().parse::<u64>().unwrap() > 4_096);
 }
 
-#[test]
-fn decisions_are_shown_as_they_were_written() {
+fn decisions_are_shown_as_they_were_written(kind: Kind) {
     let folder = tempfile::tempdir().unwrap();
     let journal = folder.path().join("decisions.jsonl");
-    let store = open(&folder.path().join("reports.db"));
+    let database = Database::new(kind);
+    let store = open(&database.location());
     let collector = Collector::start_with(store, config(), Some(&journal));
     let client = collector.administrator();
     assert_eq!(client.get("/v1/decisions"), (200, json!([])), "there is no journal yet");
@@ -229,15 +236,13 @@ fn decisions_are_shown_as_they_were_written() {
         .unwrap();
     let expected = json!([{"decision": "promoted", "version": 2}, {"decision": "rolled_back"}]);
     assert_eq!(client.get("/v1/decisions"), (200, expected));
-    let elsewhere = tempfile::tempdir().unwrap();
-    assert_eq!(Collector::at(elsewhere.path()).administrator().get("/v1/decisions"), (200, json!([])));
+    let elsewhere = Database::new(kind);
+    assert_eq!(Collector::at(&elsewhere).administrator().get("/v1/decisions"), (200, json!([])));
 }
 
-#[test]
-fn an_erased_bundle_leaves_nothing_and_the_others_stay() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("reports.db");
-    let store = open(&path);
+fn an_erased_bundle_leaves_nothing_and_the_others_stay(kind: Kind) {
+    let database = Database::new(kind);
+    let store = open(&database.location());
     let kept = support::bundle_of(2, sanderling_types::TelemetryConstants::default());
     store.register(&kept).unwrap();
     let collector = Collector::start(store, config());
@@ -252,19 +257,19 @@ fn an_erased_bundle_leaves_nothing_and_the_others_stay() {
     assert_eq!(collector.administrator().delete(&address), (200, answer));
     let status = collector.status();
     assert_eq!(status.bundles.iter().map(|known| known.bundle_sha256).collect::<Vec<_>>(), [kept.hash()]);
-    assert_eq!(num_stored(&path), 1);
-    let database = rusqlite::Connection::open(&path).unwrap();
-    for (table, expected) in [("reports", 1), ("windows", 1), ("cells", 1), ("bundles", 1)] {
-        let count =
-            database.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get::<_, i64>(0));
-        assert_eq!(count.unwrap(), expected, "{table}");
+    assert_eq!(num_stored(&database.location()), 1);
+    for table in ["reports", "windows", "cells", "bundles"] {
+        assert_eq!(database.number(&format!("SELECT count(*) FROM {table}")), 1, "{table}");
     }
     assert_eq!(client.send(&report(900, FIELD, 0)).1["code"], "unknown_bundle");
     assert_eq!(collector.administrator().delete(&address).1["code"], "unknown_bundle");
 
+    if kind == Kind::Postgres {
+        return;
+    }
     // Neither the file nor its log has the bytes of the bundle's hash any more; they have those of the other one.
-    let log = folder.path().join("reports.db-wal");
-    let bytes = [std::fs::read(&path).unwrap(), std::fs::read(log).unwrap_or_default()].concat();
+    let log = format!("{}-wal", database.text());
+    let bytes = [std::fs::read(database.text()).unwrap(), std::fs::read(log).unwrap_or_default()].concat();
     let holds = |hash: &[u8]| bytes.windows(32).any(|window| window == hash);
     assert!(holds(kept.hash().as_bytes()));
     assert!(!holds(bundle().hash().as_bytes()));
@@ -278,11 +283,11 @@ fn readiness(client: &Client) -> (u16, Value) {
 
 #[test]
 fn a_full_database_is_not_ready_though_it_is_healthy() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("reports.db");
-    drop(open(&path));
+    let database = Database::new(Kind::Sqlite);
+    let location = database.location();
+    drop(open(&location));
     let options = StoreOptions { max_database_bytes: Some(192 * 1024), ..StoreOptions::default() };
-    let collector = Collector::start(Store::open(&path, &options).unwrap(), config());
+    let collector = Collector::start(Store::open(&location, &options).unwrap(), config());
     let client = collector.client();
     assert_eq!(readiness(&client).0, 204);
     let refused = (0..20_000).find(|number| client.send(&report(*number, FIELD, 0)).0 == 507);
@@ -294,19 +299,12 @@ fn a_full_database_is_not_ready_though_it_is_healthy() {
     assert_eq!(readiness(&client).0, 204);
 }
 
-#[test]
-fn a_locked_database_is_not_ready_until_it_is_free() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("reports.db");
-    let collector = Collector::at(folder.path());
+fn a_locked_database_is_not_ready_until_it_is_free(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let client = collector.client();
-    let blocker = rusqlite::Connection::open(&path).unwrap();
-    blocker.busy_timeout(Duration::from_secs(5)).unwrap();
-    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let blocker = database.block();
     assert_eq!(readiness(&client), (503, json!("overloaded")));
-    blocker.execute_batch("ROLLBACK").unwrap();
-    let start = Instant::now();
-    while readiness(&client).0 != 204 {
-        assert!(start.elapsed() < Duration::from_secs(30), "not ready again");
-    }
+    drop(blocker);
+    support::wait_for("readiness", || readiness(&client).0 == 204);
 }

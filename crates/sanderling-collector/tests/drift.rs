@@ -10,8 +10,17 @@ use sanderling_collector::drift::{DriftReport, Options, Skipped, judge};
 use sanderling_collector::{RegisteredBundle, Store, StoreOptions};
 use sanderling_sketch::noise::{Channel, choose, choose_weighted, rng_from_seed};
 use sanderling_types::{Code, Report, TelemetryConstants};
-use support::{NOW, WINDOW, bundle, padded, unpadded};
+use support::{Database, Kind, NOW, WINDOW, bundle, for_every_database, padded, unpadded};
 use tokio::task::JoinSet;
+
+for_every_database!(
+    devices_that_behave_as_at_training_time_raise_no_alarm,
+    the_same_devices_in_seven_windows_are_not_seven_times_as_many,
+    a_shift_alarms_in_its_field_and_in_no_other,
+    fields_without_baseline_are_compared_with_reference_windows,
+    few_answers_are_neither_judged_nor_shown,
+    the_report_survives_json_and_options_are_checked,
+);
 
 const CATEGORY: &str = "interaction.category";
 const RANKER: &str = "score.ranker";
@@ -54,14 +63,14 @@ impl World {
 struct Fixture {
     store: Arc<Store>,
     bundle: RegisteredBundle,
-    _folder: tempfile::TempDir,
+    _database: Database,
 }
 
 impl Fixture {
-    async fn new(worlds: &[World], num_devices: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    async fn new(kind: Kind, worlds: &[World], num_devices: u64) -> Self {
+        let database = Database::new(kind);
         let options = StoreOptions { queue_capacity: 100_000, max_batch: 10_000, ..StoreOptions::default() };
-        let store = Arc::new(Store::open(&folder.path().join("reports.db"), &options).unwrap());
+        let store = Arc::new(Store::open(&database.location(), &options).unwrap());
         store.register(&bundle()).unwrap();
         let mut sending = JoinSet::new();
         for report in worlds.iter().flat_map(|world| world.reports(num_devices)) {
@@ -69,7 +78,7 @@ impl Fixture {
             sending.spawn(async move { store.submit(report, NOW).await.unwrap() });
         }
         sending.join_all().await;
-        Self { store, bundle: bundle(), _folder: folder }
+        Self { store, bundle: bundle(), _database: database }
     }
 
     fn judge(&self, windows: std::ops::Range<i64>, options: &Options) -> DriftReport {
@@ -83,33 +92,34 @@ fn drifted(report: &DriftReport) -> Vec<&str> {
     report.fields.iter().filter(|field| field.drifted).map(|field| field.name.as_str()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn devices_that_behave_as_at_training_time_raise_no_alarm() {
-    let worlds: Vec<World> = (0..5).map(|window| World { window, ..AS_TRAINED }).collect();
-    let fixture = Fixture::new(&worlds, 3_000).await;
-    for window in 0..5 {
-        let report = fixture.judge(window..window + 1, &Options::default());
-        assert_eq!(drifted(&report), Vec::<&str>::new());
+fn devices_that_behave_as_at_training_time_raise_no_alarm(kind: Kind) {
+    support::run(async {
+        let worlds: Vec<World> = (0..5).map(|window| World { window, ..AS_TRAINED }).collect();
+        let fixture = Fixture::new(kind, &worlds, 3_000).await;
+        for window in 0..5 {
+            let report = fixture.judge(window..window + 1, &Options::default());
+            assert_eq!(drifted(&report), Vec::<&str>::new());
+            assert!(!report.drifted);
+            // Without a floor for the effect, significance alone keeps it quiet.
+            let eager = Options { min_effect: 0.0, ..Options::default() };
+            assert!(!fixture.judge(window..window + 1, &eager).drifted);
+        }
+        let report = fixture.judge(0..5, &Options::default());
         assert!(!report.drifted);
-        // Without a floor for the effect, significance alone keeps it quiet.
-        let eager = Options { min_effect: 0.0, ..Options::default() };
-        assert!(!fixture.judge(window..window + 1, &eager).drifted);
-    }
-    let report = fixture.judge(0..5, &Options::default());
-    assert!(!report.drifted);
-    assert_eq!((report.num_reports, report.windows.num_windows), (15_000, 5));
-    let answers: u64 = report.fields.iter().map(|field| field.num_answers).sum();
-    assert_eq!(answers, 15_000, "one answer a report");
-    let category = &report.fields[0];
-    for (share, expected) in category.shares.iter().zip(support::SHARES) {
-        assert!((share - expected).abs() < 0.05, "{:?}", category.shares);
-    }
-    assert_eq!(category.baseline_shares, support::SHARES);
+        assert_eq!((report.num_reports, report.windows.num_windows), (15_000, 5));
+        let answers: u64 = report.fields.iter().map(|field| field.num_answers).sum();
+        assert_eq!(answers, 15_000, "one answer a report");
+        let category = &report.fields[0];
+        for (share, expected) in category.shares.iter().zip(support::SHARES) {
+            assert!((share - expected).abs() < 0.05, "{:?}", category.shares);
+        }
+        assert_eq!(category.baseline_shares, support::SHARES);
+    });
 }
 
 /// The same devices in each of seven windows, each always with the same true values, and each report
 /// with one field that was drawn.
-async fn same_devices(category: [u64; 4], num_devices: u64, seed: u8) -> Fixture {
+async fn same_devices(kind: Kind, category: [u64; 4], num_devices: u64, seed: u8) -> Fixture {
     let bundle = bundle();
     let field = &bundle.baseline().fields[0];
     assert_eq!(field.name, CATEGORY);
@@ -117,7 +127,7 @@ async fn same_devices(category: [u64; 4], num_devices: u64, seed: u8) -> Fixture
     let mut rng = rng_from_seed([seed; 32]);
     let truths: Vec<usize> =
         (0..num_devices).map(|_| choose_weighted(&category, &mut rng).unwrap()).collect();
-    let fixture = Fixture::new(&[], 0).await;
+    let fixture = Fixture::new(kind, &[], 0).await;
     let mut sending = JoinSet::new();
     for window in 0..7_u64 {
         for (device, truth) in truths.iter().enumerate() {
@@ -136,91 +146,96 @@ async fn same_devices(category: [u64; 4], num_devices: u64, seed: u8) -> Fixture
     fixture
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_devices_in_seven_windows_are_not_seven_times_as_many() {
-    let eager = Options { min_effect: 0.0, ..Options::default() };
-    let mut alarms = 0;
-    for seed in 1..=20 {
-        let fixture = same_devices(AS_TRAINED.category, 1_000, seed).await;
-        alarms += usize::from(fixture.judge(0..7, &eager).drifted);
-    }
-    assert!(alarms <= 1, "{alarms} false alarms of 20 at alpha 0.01");
-    let fixture = same_devices([1, 2, 3, 4], 1_000, 1).await;
-    assert_eq!(drifted(&fixture.judge(0..7, &Options::default())), [CATEGORY]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shift_alarms_in_its_field_and_in_no_other() {
-    let shifted = World { window: 1, category: [1, 2, 3, 4], ..AS_TRAINED };
-    let fixture = Fixture::new(&[World { window: 0, ..AS_TRAINED }, shifted], 4_000).await;
-    assert!(!fixture.judge(0..1, &Options::default()).drifted);
-    let report = fixture.judge(1..2, &Options::default());
-    assert_eq!(drifted(&report), [CATEGORY]);
-    assert!(report.drifted);
-    let category = &report.fields[0];
-    // 0.9 is the population stability index of the true shares.
-    assert!((0.5..1.5).contains(&category.effect.unwrap()), "{category:?}");
-    assert!(category.adjusted_p_value.unwrap() >= category.p_value.unwrap());
-    assert_eq!(category.degrees_of_freedom, Some(3));
-    // Significant, but the caller asked for more.
-    let demanding = Options { min_effect: 5.0, ..Options::default() };
-    assert!(!fixture.judge(1..2, &demanding).drifted);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fields_without_baseline_are_compared_with_reference_windows() {
-    let ignored = World { window: 2, position: [95, 1, 1, 1, 2], ..AS_TRAINED };
-    let same = |window| World { window, ..AS_TRAINED };
-    let fixture = Fixture::new(&[same(0), same(1), ignored], 4_000).await;
-    let without = fixture.judge(2..3, &Options::default());
-    let position = without.fields.iter().find(|field| field.name == POSITION).unwrap();
-    assert_eq!((position.skipped, position.p_value), (Some(Skipped::NoReference), None));
-    assert!(!without.drifted);
-
-    let reference = |windows: std::ops::Range<i64>| Options {
-        reference: Some(WINDOW + windows.start * 86_400..WINDOW + windows.end * 86_400),
-        ..Options::default()
-    };
-    assert_eq!(drifted(&fixture.judge(1..2, &reference(0..1))), Vec::<&str>::new());
-    let with = fixture.judge(2..3, &reference(0..2));
-    assert_eq!(drifted(&with), [POSITION]);
-    assert_eq!(with.reference.as_ref().unwrap().num_reports, 8_000);
-    let empty = fixture.judge(2..3, &reference(7..9));
-    let position = empty.fields.iter().find(|field| field.name == POSITION).unwrap();
-    assert_eq!(position.skipped, Some(Skipped::TooFewReferenceAnswers));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn few_answers_are_neither_judged_nor_shown() {
-    let shifted = World { category: [0, 0, 0, 1], ranker: [0, 0, 0, 1], ..AS_TRAINED };
-    let fixture = Fixture::new(&[shifted], 150).await;
-    for report in [fixture.judge(0..1, &Options::default()), fixture.judge(5..6, &Options::default())] {
-        assert!(!report.drifted);
-        for field in report.fields.iter().filter(|field| field.name != POSITION) {
-            assert_eq!(field.skipped, Some(Skipped::TooFewAnswers));
-            assert!(field.shares.is_empty() && field.psi.is_none());
+fn the_same_devices_in_seven_windows_are_not_seven_times_as_many(kind: Kind) {
+    support::run(async {
+        let eager = Options { min_effect: 0.0, ..Options::default() };
+        let mut alarms = 0;
+        for seed in 1..=20 {
+            let fixture = same_devices(kind, AS_TRAINED.category, 1_000, seed).await;
+            alarms += usize::from(fixture.judge(0..7, &eager).drifted);
         }
-    }
-    let brave = Options { min_answers: 10, ..Options::default() };
-    assert_eq!(drifted(&fixture.judge(0..1, &brave)), [CATEGORY, RANKER]);
+        assert!(alarms <= 1, "{alarms} false alarms of 20 at alpha 0.01");
+        let fixture = same_devices(kind, [1, 2, 3, 4], 1_000, 1).await;
+        assert_eq!(drifted(&fixture.judge(0..7, &Options::default())), [CATEGORY]);
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_report_survives_json_and_options_are_checked() {
-    let fixture = Fixture::new(&[AS_TRAINED], 600).await;
-    let report = fixture.judge(0..1, &Options::default());
-    let text = serde_json::to_string(&report).unwrap();
-    assert_eq!(serde_json::from_str::<DriftReport>(&text).unwrap(), report);
-    for options in [
-        Options { alpha: 0.0, ..Options::default() },
-        Options { alpha: 1.0, ..Options::default() },
-        Options { alpha: f64::NAN, ..Options::default() },
-        Options { min_effect: -0.1, ..Options::default() },
-        Options { min_effect: f64::NAN, ..Options::default() },
-    ] {
-        let error = judge(fixture.store.reader(), &fixture.bundle, 0..1, &options).unwrap_err();
-        assert_eq!(error.code(), Code::InvalidArgument, "{options:?}");
-    }
+fn a_shift_alarms_in_its_field_and_in_no_other(kind: Kind) {
+    support::run(async {
+        let shifted = World { window: 1, category: [1, 2, 3, 4], ..AS_TRAINED };
+        let fixture = Fixture::new(kind, &[World { window: 0, ..AS_TRAINED }, shifted], 4_000).await;
+        assert!(!fixture.judge(0..1, &Options::default()).drifted);
+        let report = fixture.judge(1..2, &Options::default());
+        assert_eq!(drifted(&report), [CATEGORY]);
+        assert!(report.drifted);
+        let category = &report.fields[0];
+        // 0.9 is the population stability index of the true shares.
+        assert!((0.5..1.5).contains(&category.effect.unwrap()), "{category:?}");
+        assert!(category.adjusted_p_value.unwrap() >= category.p_value.unwrap());
+        assert_eq!(category.degrees_of_freedom, Some(3));
+        // Significant, but the caller asked for more.
+        let demanding = Options { min_effect: 5.0, ..Options::default() };
+        assert!(!fixture.judge(1..2, &demanding).drifted);
+    });
+}
+
+fn fields_without_baseline_are_compared_with_reference_windows(kind: Kind) {
+    support::run(async {
+        let ignored = World { window: 2, position: [95, 1, 1, 1, 2], ..AS_TRAINED };
+        let same = |window| World { window, ..AS_TRAINED };
+        let fixture = Fixture::new(kind, &[same(0), same(1), ignored], 4_000).await;
+        let without = fixture.judge(2..3, &Options::default());
+        let position = without.fields.iter().find(|field| field.name == POSITION).unwrap();
+        assert_eq!((position.skipped, position.p_value), (Some(Skipped::NoReference), None));
+        assert!(!without.drifted);
+
+        let reference = |windows: std::ops::Range<i64>| Options {
+            reference: Some(WINDOW + windows.start * 86_400..WINDOW + windows.end * 86_400),
+            ..Options::default()
+        };
+        assert_eq!(drifted(&fixture.judge(1..2, &reference(0..1))), Vec::<&str>::new());
+        let with = fixture.judge(2..3, &reference(0..2));
+        assert_eq!(drifted(&with), [POSITION]);
+        assert_eq!(with.reference.as_ref().unwrap().num_reports, 8_000);
+        let empty = fixture.judge(2..3, &reference(7..9));
+        let position = empty.fields.iter().find(|field| field.name == POSITION).unwrap();
+        assert_eq!(position.skipped, Some(Skipped::TooFewReferenceAnswers));
+    });
+}
+
+fn few_answers_are_neither_judged_nor_shown(kind: Kind) {
+    support::run(async {
+        let shifted = World { category: [0, 0, 0, 1], ranker: [0, 0, 0, 1], ..AS_TRAINED };
+        let fixture = Fixture::new(kind, &[shifted], 150).await;
+        for report in [fixture.judge(0..1, &Options::default()), fixture.judge(5..6, &Options::default())] {
+            assert!(!report.drifted);
+            for field in report.fields.iter().filter(|field| field.name != POSITION) {
+                assert_eq!(field.skipped, Some(Skipped::TooFewAnswers));
+                assert!(field.shares.is_empty() && field.psi.is_none());
+            }
+        }
+        let brave = Options { min_answers: 10, ..Options::default() };
+        assert_eq!(drifted(&fixture.judge(0..1, &brave)), [CATEGORY, RANKER]);
+    });
+}
+
+fn the_report_survives_json_and_options_are_checked(kind: Kind) {
+    support::run(async {
+        let fixture = Fixture::new(kind, &[AS_TRAINED], 600).await;
+        let report = fixture.judge(0..1, &Options::default());
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<DriftReport>(&text).unwrap(), report);
+        for options in [
+            Options { alpha: 0.0, ..Options::default() },
+            Options { alpha: 1.0, ..Options::default() },
+            Options { alpha: f64::NAN, ..Options::default() },
+            Options { min_effect: -0.1, ..Options::default() },
+            Options { min_effect: f64::NAN, ..Options::default() },
+        ] {
+            let error = judge(fixture.store.reader(), &fixture.bundle, 0..1, &options).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument, "{options:?}");
+        }
+    });
 }
 
 #[test]

@@ -7,10 +7,19 @@ mod support;
 use sanderling_collector::{Config, Problem};
 use sanderling_types::{Code, Observation, Report, TelemetryConstants};
 use support::{
-    Collector, NOW, WINDOW, bundle, bundle_of, config, num_stored, open, padded, report, unpadded,
+    Collector, Database, Kind, NOW, WINDOW, bundle, bundle_of, config, for_every_database, num_stored, open,
+    padded, report, unpadded,
 };
 
 const FIELD: &str = "interaction.category";
+
+for_every_database!(
+    accepts_a_report_once_and_acknowledges_it_again,
+    refuses_everything_undeclared_with_its_code_and_counts_it,
+    a_window_may_start_within_the_tolerance_of_clocks,
+    malformed_bodies_are_refused_and_never_stored,
+    the_store_holds_no_answer_of_a_single_report_and_no_exact_arrival,
+);
 
 fn with(change: impl FnOnce(&mut Report)) -> Vec<u8> {
     let mut report = unpadded(1, FIELD, 0);
@@ -18,10 +27,9 @@ fn with(change: impl FnOnce(&mut Report)) -> Vec<u8> {
     padded(report).encode()
 }
 
-#[test]
-fn accepts_a_report_once_and_acknowledges_it_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn accepts_a_report_once_and_acknowledges_it_again(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let client = collector.client();
     let first = report(7, FIELD, 2);
     let receipt = |status: &str| serde_json::json!({"report_id": first.report_id, "status": status});
@@ -35,17 +43,16 @@ fn accepts_a_report_once_and_acknowledges_it_again() {
     let (status, problem) = client.send(&padded(elsewhen));
     assert_eq!((status, problem["code"].as_str()), (409, Some("report_conflict")));
 
-    assert_eq!(num_stored(&folder.path().join("reports.db")), 1);
+    assert_eq!(num_stored(&database.location()), 1);
     let status = collector.status();
     assert_eq!(status.bundles[0].bundle_sha256, bundle().hash());
     assert_eq!(status.bundles[0].windows[0].window_start, WINDOW);
     assert_eq!(status.rejections, [("report_conflict".to_owned(), 1)].into());
 }
 
-#[test]
-fn refuses_everything_undeclared_with_its_code_and_counts_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn refuses_everything_undeclared_with_its_code_and_counts_it(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let client = collector.client();
     let day = 86_400;
     let retention = i64::from(Config::default().retention_seconds);
@@ -85,7 +92,7 @@ fn refuses_everything_undeclared_with_its_code_and_counts_it() {
         *expected_rejections.entry(code.to_string()).or_insert(0) += 1;
     }
     assert_eq!(collector.status().rejections, expected_rejections);
-    assert_eq!(num_stored(&folder.path().join("reports.db")), 0);
+    assert_eq!(num_stored(&database.location()), 0);
     // The edges of what is allowed.
     for window_start in [WINDOW + day, WINDOW + day - retention] {
         let mut edge = unpadded(window_start.unsigned_abs(), FIELD, 0);
@@ -94,21 +101,19 @@ fn refuses_everything_undeclared_with_its_code_and_counts_it() {
     }
 }
 
-#[test]
-fn a_window_may_start_within_the_tolerance_of_clocks() {
+fn a_window_may_start_within_the_tolerance_of_clocks(kind: Kind) {
     for (seconds_early, expected) in [(300, 201), (301, 400)] {
-        let folder = tempfile::tempdir().unwrap();
+        let database = Database::new(kind);
         let clock = std::sync::Arc::new(sanderling_collector::ManualClock::new(WINDOW - seconds_early));
-        let store = open(&folder.path().join("reports.db"));
+        let store = open(&database.location());
         let collector = Collector::start(store, Config { clock, ..config() });
         assert_eq!(collector.client().send(&report(1, FIELD, 0)).0, expected, "{seconds_early} s early");
     }
 }
 
-#[test]
-fn malformed_bodies_are_refused_and_never_stored() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+fn malformed_bodies_are_refused_and_never_stored(kind: Kind) {
+    let database = Database::new(kind);
+    let collector = Collector::at(&database);
     let client = collector.client();
     let good = String::from_utf8(report(1, FIELD, 0).encode()).unwrap();
     let edit = |from: &str, to: &str| {
@@ -160,15 +165,15 @@ fn malformed_bodies_are_refused_and_never_stored() {
         let code = problem["code"].as_str().unwrap();
         assert!(["report_invalid", "unsupported_format_version"].contains(&code), "{code} for {shown}");
     }
-    assert_eq!(num_stored(&folder.path().join("reports.db")), 0);
+    assert_eq!(num_stored(&database.location()), 0);
     assert_eq!(collector.status().rejections.values().sum::<u64>(), cases.len() as u64);
     assert_eq!(client.post(good.as_bytes()).0, 201, "the unedited report is good");
 }
 
 #[test]
 fn only_configured_origins_may_send_from_pages() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder.path().join("reports.db"));
+    let database = Database::new(Kind::Sqlite);
+    let store = open(&database.location());
     let origin = "https://shop.example";
     let collector = Collector::start(store, Config { allowed_origins: vec![origin.to_owned()], ..config() });
     let client = collector.client();
@@ -189,8 +194,8 @@ fn only_configured_origins_may_send_from_pages() {
 #[tokio::test]
 async fn refuses_to_serve_with_an_origin_that_is_none() {
     for origin in ["shop.example", "https://shop.example/", "https://shop.example\n"] {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open(&folder.path().join("reports.db"));
+        let database = Database::new(Kind::Sqlite);
+        let store = open(&database.location());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = Config { allowed_origins: vec![origin.to_owned()], ..config() };
         let error = sanderling_collector::serve(config, store, listener, async {}).await.unwrap_err();
@@ -200,8 +205,8 @@ async fn refuses_to_serve_with_an_origin_that_is_none() {
 
 #[test]
 fn other_addresses_and_methods_are_problems_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::at(folder.path());
+    let database = Database::new(Kind::Sqlite);
+    let collector = Collector::at(&database);
     let client = collector.client();
     for (path, expected_status, expected_code) in
         [("/v1/devices", 404, "not_found"), ("/v1/reports", 405, "invalid_argument")]
@@ -215,33 +220,17 @@ fn other_addresses_and_methods_are_problems_too() {
     assert_eq!(client.agent().get(client.url("/healthz")).call().unwrap().status(), 204);
 }
 
-#[test]
-fn the_store_holds_no_answer_of_a_single_report_and_no_exact_arrival() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("reports.db");
-    let collector = Collector::at(folder.path());
-    collector.client().send(&report(1, FIELD, 2));
-    let database = rusqlite::Connection::open(&path).unwrap();
-    let row = || -> String {
-        let columns = "hex(report_id) || '|' || bundle_id || '|' || window_start || '|' || received_at";
-        let all: i64 = database
-            .query_row("SELECT count(*) FROM pragma_table_info('reports')", (), |row| row.get(0))
-            .unwrap();
-        assert_eq!(all, 4, "a new column must be shown to say nothing of the answer");
-        database.query_row(&format!("SELECT {columns} FROM reports"), (), |row| row.get(0)).unwrap()
-    };
-    let other = tempfile::tempdir().unwrap();
-    Collector::at(other.path()).client().send(&report(1, FIELD, 3));
-    let other = rusqlite::Connection::open(other.path().join("reports.db")).unwrap();
-    let other: String = other
-        .query_row(
-            "SELECT hex(report_id) || '|' || bundle_id || '|' || window_start || '|' || received_at FROM reports",
-            (),
-            |row| row.get(0),
-        )
-        .unwrap();
-    assert_eq!(row(), other, "reports that differ in their answers alone leave the same row");
-    let received_at: i64 =
-        database.query_row("SELECT received_at FROM reports", (), |row| row.get(0)).unwrap();
-    assert_eq!(received_at, NOW - NOW.rem_euclid(3_600));
+fn the_store_holds_no_answer_of_a_single_report_and_no_exact_arrival(kind: Kind) {
+    let rows: Vec<String> = [2, 3]
+        .map(|bin| {
+            let database = Database::new(kind);
+            Collector::at(&database).client().send(&report(1, FIELD, bin));
+            let (row, num_columns) = database.only_report();
+            assert_eq!(num_columns, 4, "a new column must be shown to say nothing of the answer");
+            let received_at = database.number("SELECT received_at FROM reports");
+            assert_eq!(received_at, NOW - NOW.rem_euclid(3_600));
+            row
+        })
+        .into();
+    assert_eq!(rows[0], rows[1], "reports that differ in their answers alone leave the same row");
 }

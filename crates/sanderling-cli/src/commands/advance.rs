@@ -18,6 +18,7 @@ use super::retrain::{Retrain, challenge};
 use super::{bundle, drift};
 use crate::channel::{ChannelFolder, DecisionKind};
 use crate::interrupt::Interrupt;
+use crate::location::StoreArgument;
 use crate::output::{Output, Verdict};
 use crate::progress;
 
@@ -82,6 +83,8 @@ pub(super) fn run(args: &Retrain, channel: &Path, output: &Output) -> Result<Ver
             .expected(format!("over 0, at most {}", Channel::MAX_SHARE))
             .found(options.canary_share));
     }
+    // A watch would find the same fault at every check.
+    store(args)?.location()?;
     let Some(seconds) = options.watch else {
         return print(&check(args, channel, options.now.unwrap_or_else(unix_now), output)?, output);
     };
@@ -191,7 +194,7 @@ fn check_champion(args: &Retrain, folder: &mut ChannelFolder, now: i64, output: 
         bundle::sign_manifest(&challenger, &manifest, &manifest, &args.advance.key)?;
     }
     // Devices may report as soon as they can load it.
-    register_bundle(store(args)?, &RegisteredBundle::read(&challenger)?)?;
+    register_bundle(&store(args)?.location()?, &RegisteredBundle::read(&challenger)?)?;
     let next = Channel { canary: Some(Canary { release, share: args.advance.canary_share }), ..channel };
     decide(folder, now, DecisionKind::Canary, reasons.join("; "), evidence, next)
 }
@@ -238,8 +241,8 @@ fn triggers(
     reasons
 }
 
-fn store(args: &Retrain) -> Result<&Path> {
-    args.store.as_deref().ok_or_else(|| Error::new(Code::InvalidArgument, "a channel needs --store"))
+fn store(args: &Retrain) -> Result<&StoreArgument> {
+    args.store.as_ref().ok_or_else(|| Error::new(Code::InvalidArgument, "a channel needs --store"))
 }
 
 fn nothing(reason: String, evidence: Value, channel: &Channel) -> Checked {

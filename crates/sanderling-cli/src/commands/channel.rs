@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::recommend::unix_now;
 use crate::channel::{ChannelFolder, Decision, DecisionKind, decisions};
+use crate::location::StoreArgument;
 use crate::output::{Output, Verdict};
 
 /// Make a bundle, or the canary, the champion of a channel.
@@ -48,9 +49,9 @@ pub(crate) struct Status {
     /// Folder of the channel.
     #[arg(long, value_name = "FOLDER")]
     channel: PathBuf,
-    /// Database of the collector, to compare the canary with the champion.
-    #[arg(long, value_name = "FILE")]
-    store: Option<PathBuf>,
+    /// Database of the collector, as for `collect`, to compare the canary with the champion.
+    #[arg(long, value_name = "FILE_OR_URL")]
+    store: Option<StoreArgument>,
 }
 
 pub(crate) fn promote(args: &Promote, output: &Output) -> Result<Verdict> {
@@ -94,12 +95,12 @@ pub(crate) fn status(args: &Status, output: &Output) -> Result<Verdict> {
 /// The canary against the champion in the windows since it is served; `None` without one.
 pub(crate) fn compare_canary(
     folder: &Path,
-    store: &Path,
+    store: &StoreArgument,
     channel: &Channel,
     options: &Options,
 ) -> Result<Option<Comparison>> {
     let Some(canary) = &channel.canary else { return Ok(None) };
-    let reader = Reader::open(store)?;
+    let reader = Reader::open(&store.location()?)?;
     let champion = RegisteredBundle::read(&folder.join(&channel.champion.path))?;
     let challenger = RegisteredBundle::read(&folder.join(&canary.release.path))?;
     // A window that had begun before has devices with the champion alone.

@@ -12,12 +12,14 @@ use sanderling_types::{Code, Error, Result};
 use serde_json::json;
 
 use crate::interrupt::stop_signal;
+use crate::location::StoreArgument;
 use crate::output::{Output, Verdict};
 
 /// Receive reports over HTTP and store them durably until stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling collect --store reports.db --bundle bundles/shop \\\n    \
     --listen 127.0.0.1:8787 --allow-origin https://shop.example\n  \
+    sanderling collect --store postgres://collector@db.example/telemetry --bundle bundles/shop\n  \
     openssl rand -hex 32 > admin.token\n  \
     sanderling collect --store reports.db --bundle bundles/shop \\\n    \
     --admin-listen 127.0.0.1:8788 --admin-token-file admin.token\n\n\
@@ -27,9 +29,10 @@ use crate::output::{Output, Verdict};
     DELETE /v1/bundles/SHA256.\n\
     Stops on SIGINT or SIGTERM after finishing open requests.")]
 pub(crate) struct Collect {
-    /// Database file; made when it does not exist.
-    #[arg(long, value_name = "FILE")]
-    store: PathBuf,
+    /// Database file, made when it does not exist; or the postgres:// URL of a database, which several collectors may
+    /// share. A password that is not in the URL is taken from PGPASSWORD.
+    #[arg(long, value_name = "FILE_OR_URL")]
+    store: StoreArgument,
     /// Bundle folders whose reports are accepted.
     #[arg(long, value_name = "BUNDLE")]
     bundle: Vec<PathBuf>,
@@ -56,7 +59,7 @@ pub(crate) struct Collect {
 pub(crate) fn run(args: &Collect, output: &Output) -> Result<Verdict> {
     let admin = args.admin_listen.zip(args.admin_token_file.as_deref());
     let admin = admin.map(|(address, file)| read_token(file).map(|token| (address, token))).transpose()?;
-    let store = Store::open(&args.store, &StoreOptions::default())?;
+    let store = Store::open(&args.store.location()?, &StoreOptions::default())?;
     for folder in &args.bundle {
         store.register(&RegisteredBundle::read(folder)?)?;
     }

@@ -8,6 +8,7 @@ use sanderling_collector::drift::{DriftReport, Options, judge, last_windows};
 use sanderling_collector::{Reader, RegisteredBundle};
 use sanderling_types::{Code, Error, Result};
 
+use crate::location::StoreArgument;
 use crate::output::{Output, Verdict};
 
 /// Compare what devices reported in the last windows with the bundle's baseline; exit 1 on drift, 2
@@ -16,9 +17,9 @@ use crate::output::{Output, Verdict};
 #[command(after_help = "Example:\n  sanderling drift --store reports.db --bundle bundles/shop\n  \
     sanderling drift --store reports.db --bundle bundles/shop --from 1767225600 --to 1767830400 --json")]
 pub(crate) struct Drift {
-    /// Database of the collector.
-    #[arg(long, value_name = "FILE")]
-    store: PathBuf,
+    /// Database of the collector, as for `collect`.
+    #[arg(long, value_name = "FILE_OR_URL")]
+    store: StoreArgument,
     /// Bundle folder.
     #[arg(long, value_name = "BUNDLE")]
     bundle: PathBuf,
@@ -65,8 +66,8 @@ impl WindowArgs {
 }
 
 /// Opens a collector's database for a bundle that it knows.
-pub(crate) fn open(store: &Path, bundle: &Path) -> Result<(Reader, RegisteredBundle)> {
-    let (reader, bundle) = (Reader::open(store)?, RegisteredBundle::read(bundle)?);
+pub(crate) fn open(store: &StoreArgument, bundle: &Path) -> Result<(Reader, RegisteredBundle)> {
+    let (reader, bundle) = (Reader::open(&store.location()?)?, RegisteredBundle::read(bundle)?);
     if reader.bundle(bundle.hash())?.is_none() {
         return Err(Error::new(Code::UnknownBundle, "the store has no reports of this bundle")
             .found(bundle.hash())

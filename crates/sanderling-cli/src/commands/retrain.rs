@@ -21,7 +21,7 @@ use super::choice::CostMeter;
 use super::drift::{self, WindowArgs};
 use super::evaluate;
 use super::train::TrainResult;
-use crate::location::DataLocation;
+use crate::location::{DataLocation, StoreArgument};
 use crate::output::{Output, Verdict};
 use crate::progress::{self, TrainingProgress};
 use crate::usage::Usage;
@@ -43,9 +43,9 @@ pub(crate) struct Retrain {
     /// Bundle that is served now.
     #[arg(long, value_name = "BUNDLE", required_unless_present = "channel", requires = "out")]
     champion: Option<PathBuf>,
-    /// Database of the collector, for what devices reported.
-    #[arg(long, value_name = "FILE")]
-    pub(super) store: Option<PathBuf>,
+    /// Database of the collector, as for `collect`, for what devices reported.
+    #[arg(long, value_name = "FILE_OR_URL")]
+    pub(super) store: Option<StoreArgument>,
     #[command(flatten)]
     pub(super) windows: WindowArgs,
     /// Recipe file; without one the champion's name, recommender, split, telemetry constants, policy and limits stay.

@@ -27,7 +27,7 @@ impl Site {
             format!("{RECIPE}[gate]\nmin_gain = -1.0\nmin_coverage_ratio = 0.0\nmax_size_ratio = 100.0\n");
         fs::write(dir.path().join("recipe.toml"), recipe).unwrap();
         run!("keygen", "--out", &dir.path().join("shop.key")).expect(0);
-        let store = Store::open(&dir.path().join("reports.db"), &StoreOptions::default()).unwrap();
+        let store = Store::open(&dir.path().join("reports.db").into(), &StoreOptions::default()).unwrap();
         store.register(&RegisteredBundle::read(&WORLD.path("bundle")).unwrap()).unwrap();
         drop(store);
         let site = Self { dir, now: 0 };
@@ -69,7 +69,7 @@ impl Site {
     fn report(&self, bundle: &Path, days: i64, each_day: u64, hits: u64) {
         let bundle = RegisteredBundle::read(bundle).unwrap();
         let store = Store::open(
-            &self.path("reports.db"),
+            &self.path("reports.db").into(),
             &StoreOptions { queue_capacity: 100_000, max_batch: 10_000, ..StoreOptions::default() },
         )
         .unwrap();

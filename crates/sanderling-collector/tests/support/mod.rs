@@ -1,16 +1,24 @@
 //! What the tests share: a bundle, reports, and a collector on a port of its own.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
+#![allow(dead_code, unused_imports, unused_macros, unreachable_pub, reason = "every test file uses its part")]
+#![allow(clippy::print_stdout, reason = "a skipped test says so, and a child says where it listens")]
+
+#[cfg(unix)]
+pub mod cluster;
+pub mod database;
+#[cfg(unix)]
+pub mod proxy;
+pub mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sanderling_collector::{
-    Admin, AdminToken, Config, ManualClock, Reader, RegisteredBundle, Status, Store, StoreOptions,
-    serve_with_admin,
+    Admin, AdminToken, Config, ManualClock, Reader, RegisteredBundle, Status, Store, StoreLocation,
+    StoreOptions, serve_with_admin,
 };
 use sanderling_types::{
     Baseline, BaselineField, FORMAT_VERSION, FieldKind, FileEntry, FileRole, Limits, Manifest, Observation,
@@ -18,6 +26,9 @@ use sanderling_types::{
     TimeKind, TrainingWindow,
 };
 use tokio::sync::oneshot;
+
+pub(crate) use database::for_every_database;
+pub use database::{Database, Kind};
 
 /// Start of the window that tests report.
 pub const WINDOW: i64 = 20_000 * 86_400;
@@ -134,10 +145,24 @@ pub fn config() -> Config {
     Config { clock: Arc::new(ManualClock::new(NOW)), ..Config::default() }
 }
 
-pub fn open(path: &Path) -> Store {
-    let store = Store::open(path, &StoreOptions::default()).unwrap();
+pub fn open(location: &StoreLocation) -> Store {
+    let store = Store::open(location, &StoreOptions::default()).unwrap();
     store.register(&bundle()).unwrap();
     store
+}
+
+/// Does what a test does in a runtime.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(test)
+}
+
+/// Tries until `condition` holds; fails after half a minute.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// What administrators of the tests' collectors show.
@@ -174,9 +199,9 @@ impl Collector {
         Self { address, admin: admin_address, shutdown: Some(shutdown), thread: Some(thread) }
     }
 
-    /// Over a new database in `folder`, with the test bundle registered.
-    pub fn at(folder: &Path) -> Self {
-        Self::start(open(&folder.join("reports.db")), config())
+    /// Over a database, with the test bundle registered.
+    pub fn at(database: &Database) -> Self {
+        Self::start(open(&database.location()), config())
     }
 
     pub fn client(&self) -> Client {
@@ -273,8 +298,8 @@ impl Client {
 }
 
 /// Reports in the database, counted without hiding anything.
-pub fn num_stored(database: &Path) -> u64 {
-    let status = Reader::open(database).unwrap().status().unwrap();
+pub fn num_stored(location: &StoreLocation) -> u64 {
+    let status = Reader::open(location).unwrap().status().unwrap();
     let windows = status.iter().flat_map(|bundle| &bundle.windows);
     windows.map(|window| window.num_reports.unwrap()).sum()
 }
