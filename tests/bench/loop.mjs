@@ -19,7 +19,7 @@ const CANARY_SHARE = 0.5;
 const LIARS = 0.2;
 const RECOVERY = 0.8;
 
-const { values: flags } = parseArgs({ options: { write: { type: 'boolean' }, users: { type: 'string', default: '3000' }, devices: { type: 'string', default: '9000' } } });
+const { values: flags } = parseArgs({ options: { write: { type: 'boolean' }, users: { type: 'string', default: '2000' }, devices: { type: 'string', default: '9000' } } });
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const out = here('../../build/loop');
 const file = (name) => join(out, name);
