@@ -124,7 +124,7 @@ await sanderling('train', file('logs'), '--recipe', RECIPE, '--out', file('champ
 await sanderling('keygen', '--out', file('shop.key'));
 await sanderling('sign', file('champion'), '--key', file('shop.key'));
 await sanderling('promote', file('champion'), '--channel', file('live'), '--now', START + SHIFT_DAY * DAY);
-say('### A world whose tastes change on day 30\n');
+say(`### A world whose tastes change on day 30: ${flags.users} users in the logs, ${flags.devices} devices\n`);
 const decisions = await live();
 const { champion } = decisions.at(-1).channel;
 const [before, after] = [await ndcg(file('champion'), file('old-truth')), await ndcg(file('champion'), file('new-truth'))];
