@@ -56,12 +56,25 @@ pub(crate) struct ChannelFolder {
 impl ChannelFolder {
     const LOG: &'static str = "decisions.jsonl";
 
-    /// Opens a channel's folder, or makes it, and finishes what a killed process had begun.
+    /// Makes the folder of a channel where there is none, and opens it.
     ///
     /// # Errors
-    /// [`Code::Io`]; [`Code::Overloaded`] while another process holds it; [`Code::InvalidArgument`] for a log that is none.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// As [`ChannelFolder::open`].
+    pub(crate) fn make(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(|error| io_error("created", path, error))?;
+        Self::open(path)
+    }
+
+    /// Opens a channel's folder and finishes what a killed process had begun.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] where there is no folder, [`Code::Io`]; [`Code::Overloaded`] while another process holds it;
+    /// [`Code::InvalidArgument`] for a log that is none.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::new(Code::NotFound, format!("{} is no channel", path.display()))
+                .hint("make one with `sanderling promote BUNDLE --channel FOLDER`"));
+        }
         let lock = lock(&path.join(".lock"))?;
         let (decisions, whole_bytes) = read_log(path)?;
         let log = path.join(Self::LOG);
@@ -124,7 +137,9 @@ impl ChannelFolder {
         let append = || {
             let mut file = OpenOptions::new().create(true).append(true).open(&log)?;
             file.write_all(format!("{text}\n").as_bytes())?;
-            file.sync_all()
+            file.sync_all()?;
+            // The first line makes the file, and its name has to last, too.
+            File::open(&self.path)?.sync_all()
         };
         append().map_err(|error| io_error("written", &log, error))?;
         self.publish(&line.channel)?;
@@ -225,7 +240,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("live");
         let file = path.join(Channel::FILE_NAME);
-        let mut folder = ChannelFolder::open(&path).unwrap();
+        assert_eq!(ChannelFolder::open(&path).unwrap_err().code(), Code::NotFound);
+        let mut folder = ChannelFolder::make(&path).unwrap();
         assert_eq!(folder.channel(), None);
         folder.decide(1, DecisionKind::Champion, String::new(), Value::Null, channel(1, None)).unwrap();
         folder.decide(2, DecisionKind::Canary, String::new(), Value::Null, channel(1, Some(2))).unwrap();

@@ -43,7 +43,7 @@ pub(crate) struct AdvanceArgs {
     /// Part of the devices that load a canary, at most 0.5.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     canary_share: f64,
-    /// Probability of a false alarm, and of a false roll-back, in 30 days of checks.
+    /// Probability of a false alarm, and of a false roll-back: with --watch in 30 days, else at this check.
     #[arg(long, default_value_t = 0.01)]
     alpha: f64,
     /// Smallest effect of a shift that is drift, on the scale of the population stability index.
@@ -83,8 +83,9 @@ pub(super) fn run(args: &Retrain, channel: &Path, output: &Output) -> Result<Ver
             .expected(format!("over 0, at most {}", Channel::MAX_SHARE))
             .found(options.canary_share));
     }
-    // A watch would find the same fault at every check.
+    // A watch would find the same fault at every check, and after the training.
     store(args)?.location()?;
+    options.key.iter().try_for_each(|key| bundle::read_key(key).map(drop))?;
     let Some(seconds) = options.watch else {
         return print(&check(args, channel, options.now.unwrap_or_else(unix_now), output)?, output);
     };
@@ -165,6 +166,15 @@ fn check_canary(args: &Retrain, path: &Path, folder: &mut ChannelFolder, now: i6
 fn check_champion(args: &Retrain, folder: &mut ChannelFolder, now: i64, output: &Output) -> Result<Checked> {
     let channel = current(folder)?.clone();
     let champion = folder.bundle(&channel.champion);
+    if args.advance.key.is_empty() && champion.join(Manifest::SIGNATURE_FILE_NAME).exists() {
+        return Err(Error::new(
+            Code::SignatureMissing,
+            "the champion is signed, and its challengers would not be",
+        )
+        .hint(
+            "give the secret key with --key: devices that ask for a signature refuse a bundle without one",
+        ));
+    }
     let last = folder.decisions().last().map_or(0, |decision| decision.at);
     let rested = (now - last) as f64 / SECONDS_PER_DAY;
     if rested < args.advance.cool_down_days {

@@ -55,7 +55,8 @@ pub(crate) struct Status {
 }
 
 pub(crate) fn promote(args: &Promote, output: &Output) -> Result<Verdict> {
-    let mut folder = ChannelFolder::open(&args.channel)?;
+    let open = if args.bundle.is_some() { ChannelFolder::make } else { ChannelFolder::open };
+    let mut folder = open(&args.channel)?;
     let now = args.now.unwrap_or_else(unix_now);
     let (kind, reason, channel) = match &args.bundle {
         Some(bundle) => (DecisionKind::Champion, "by hand", with_champion(&folder, bundle, now)?),

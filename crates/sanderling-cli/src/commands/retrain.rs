@@ -91,7 +91,7 @@ fn drift_options() -> sanderling_collector::drift::Options {
     sanderling_collector::drift::Options::default()
 }
 
-pub(super) fn text(result: &RetrainResult) -> String {
+fn text(result: &RetrainResult) -> String {
     let gate = &result.gate;
     let mut lines = vec![format!(
         "champion NDCG@10 {:.4}, challenger {:.4}, paired difference {:.4} ({:.4} to {:.4})",

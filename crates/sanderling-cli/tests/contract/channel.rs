@@ -174,6 +174,13 @@ fn a_channel_says_what_is_missing() {
     let site = Site::new();
     run!("status", "--channel", &site.path("nowhere"), "--json").expect_error("not_found");
     run!("promote", "--channel", &site.path("live"), "--json").expect_error("not_found");
+    run!("rollback", "--channel", &site.path("nowhere"), "--json").expect_error("not_found");
+    assert!(!site.path("nowhere").exists(), "nothing is left behind");
+    let signed = crate::support::copy_of_bundle();
+    run!("sign", signed.path(), "--key", &site.path("shop.key")).expect(0);
+    run!("promote", signed.path(), "--channel", &site.path("live")).expect(0);
+    let (data, live, store) = (WORLD.path("data"), site.path("live"), site.path("reports.db"));
+    run!("retrain", &data, "--channel", &live, "--store", &store, "--json").expect_error("signature_missing");
     run!("promote", &site.path("nowhere"), "--channel", &site.path("live"), "--json").expect(2);
     let args = |share| ["--canary-share", share, "--json"];
     for share in ["0", "0.6", "nan"] {
