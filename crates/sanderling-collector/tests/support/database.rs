@@ -56,6 +56,12 @@ impl Database {
         Self { location, kind, _folder: folder }
     }
 
+    /// The file of somebody else.
+    pub fn of_file(path: &std::path::Path) -> Self {
+        let location = path.to_str().unwrap().to_owned();
+        Self { location, kind: Kind::Sqlite, _folder: tempfile::tempdir().unwrap() }
+    }
+
     /// What a user would write.
     pub fn text(&self) -> &str {
         &self.location

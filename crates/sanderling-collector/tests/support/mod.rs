@@ -5,6 +5,7 @@
 #[cfg(unix)]
 pub mod cluster;
 pub mod database;
+pub mod fleet;
 #[cfg(unix)]
 pub mod proxy;
 pub mod traffic;

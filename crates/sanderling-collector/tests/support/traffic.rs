@@ -1,9 +1,9 @@
 //! A stream of reports to a collector in a process of its own, which can be killed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub fn serve_if_child() {
 /// A running collector process; killed when dropped.
 pub struct Process {
     child: Child,
+    /// Kept open, so that what the child says at its end is no error.
+    _said: Lines<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
 
@@ -45,7 +47,16 @@ impl Process {
     }
 
     pub fn start_with(location: &str, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_under(&[], location, environment).expect("the child says where it listens")
+    }
+
+    /// As the last argument of another program, which has to become the collector or to end with it. `None` where the collector
+    /// ended before it listened.
+    pub fn start_under(wrapper: &[&str], location: &str, environment: &[(&str, &str)]) -> Option<Self> {
+        let program = std::env::current_exe().unwrap();
+        let words = wrapper.iter().copied().chain([program.to_str().unwrap()]).collect::<Vec<_>>();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .args(["--exact", "collector_child", "--nocapture"])
             .env(DATABASE, location)
             .envs(environment.iter().copied())
@@ -53,12 +64,27 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = lines.map_while(Result::ok).find_map(|line| {
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = said.by_ref().map_while(Result::ok).find_map(|line| {
             let at = line.find(LISTENING)?;
             line[at + LISTENING.len()..].parse().ok()
         });
-        Self { address: address.expect("the child says where it listens"), child }
+        let Some(address) = address else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        };
+        Some(Self { child, _said: said, address })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks for the graceful end, if it has not ended otherwise, and waits for it.
+    pub fn finish(&mut self) -> ExitStatus {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap()
     }
 }
 
