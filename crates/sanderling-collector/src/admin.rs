@@ -94,7 +94,7 @@ async fn guard(request: Request, next: Next) -> Response {
 async fn get_status(State(desk): State<Arc<Desk>>) -> Response {
     desk.answer(|desk| {
         let mut bundles = desk.shared.store.reader().status()?;
-        let num_reports = release::hide_small_windows(&mut bundles);
+        let num_reports = release::hide_small_counts(&mut bundles);
         let rejections = desk.shared.metrics.rejections();
         Ok(Status { format_version: FORMAT_VERSION, num_reports, bundles, rejections })
     })

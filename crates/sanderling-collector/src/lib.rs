@@ -24,7 +24,10 @@
 //! [`serve_with_admin`] adds a listener of its own for people: counts, verdicts, metrics, erasure and the dashboard, behind
 //! an [`AdminToken`], with every number of fewer than [`drift::Options::min_answers`] left out.
 //!
-//! What it does not do: it never sees a session, an item id or a model, it keeps and logs no
+//! Where [`Config::accept_sessions`] is set, devices whose users chose so also post one [`sanderling_types::SharedSession`] a session,
+//! with the same promises; [`Reader::shared_sessions`] gives them to a trainer.
+//!
+//! What it does not do: without that setting it never sees a session or an item id; it never sees a model, it keeps and logs no
 //! network address, and it reads no argument and no environment variable. No features.
 #![deny(missing_docs)]
 
@@ -54,4 +57,4 @@ pub use server::{serve, serve_until, serve_with_admin};
 pub use status::{BundleStatus, Status, WindowStatus};
 pub use store::{Merged, Reader, Store, StoreLocation, StoreOptions, register_bundle};
 pub use token::AdminToken;
-pub use validate::validate;
+pub use validate::{validate, validate_session};

@@ -1,7 +1,8 @@
 //! What of a number of reports may be shown: nothing that fewer than k of them make.
 //!
 //! Reports are noised on the device, so this protects nobody who is not protected already; it keeps people from reading
-//! anything into a handful of answers, and windows with a handful of devices from being told apart.
+//! anything into a handful of answers, and windows with a handful of devices from being told apart. Of sessions, which are not
+//! noised, administrators are shown nothing but their number.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -21,9 +22,13 @@ pub(crate) fn shown(count: u64) -> Option<u64> {
     (count >= min_reports()).then_some(count)
 }
 
-/// Leaves the counts of small windows out. Answers the sum of the others: a sum over all would tell a single small one.
-pub(crate) fn hide_small_windows(bundles: &mut [BundleStatus]) -> u64 {
+/// Leaves the counts of small windows, and of few sessions, out. Answers the sum of the other windows: a sum over all would tell a
+/// single small one.
+pub(crate) fn hide_small_counts(bundles: &mut [BundleStatus]) -> u64 {
     let mut sum = 0;
+    for bundle in bundles.iter_mut() {
+        bundle.num_sessions = bundle.num_sessions.and_then(shown);
+    }
     for WindowStatus { num_reports, .. } in bundles.iter_mut().flat_map(|bundle| &mut bundle.windows) {
         *num_reports = num_reports.and_then(shown);
         sum += num_reports.unwrap_or(0);

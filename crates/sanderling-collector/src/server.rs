@@ -9,20 +9,22 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
-use sanderling_types::{Code, Error, Report, ReportReceipt, ReportStatus, Result, Sha256Hash};
+use sanderling_types::{
+    Code, Error, Report, ReportReceipt, ReportStatus, Result, Sha256Hash, SharedSession, SharedSessionReceipt,
+};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admin::{self, Admin};
-use crate::metrics::Metrics;
-use crate::{Config, Problem, RegisteredBundle, Store, validate};
+use crate::metrics::{Message, Metrics};
+use crate::{Config, Problem, RegisteredBundle, Store, validate, validate_session};
 
-/// How long a body of at most 4 KiB may take to arrive.
+/// How long a body of at most 8 KiB may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often expired reports are looked for.
+/// How often expired reports and sessions are looked for.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// What browsers may keep the permission for.
 const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
@@ -45,7 +47,9 @@ pub(crate) struct Shared {
 /// and closes the store. There are no administrators: see [`serve_with_admin`].
 ///
 /// `POST /v1/reports` answers 201 (stored now) or 200 (stored before) with a [`ReportReceipt`], everything else with
-/// a [`Problem`]. `GET /healthz` answers 204 while the process serves, `GET /readyz` 204 while reports can be stored.
+/// a [`Problem`]. `POST /v1/sessions` answers in the same way with a [`SharedSessionReceipt`], where
+/// [`Config::accept_sessions`] is set; else there is nothing at this address. `GET /healthz` answers 204 while the process
+/// serves, `GET /readyz` 204 while reports can be stored.
 ///
 /// # Errors
 /// [`Code::InvalidArgument`] for an origin that cannot be one, [`Code::Io`] where the listener
@@ -104,13 +108,19 @@ pub async fn serve_with_admin(
 }
 
 fn public_router(shared: &Arc<Shared>, cors: CorsLayer) -> Router {
+    // Without the operator's word there is no way in, whatever the method.
+    let sessions = if shared.config.accept_sessions {
+        post(post_session).layer(DefaultBodyLimit::max(SharedSession::MAX_BYTES))
+    } else {
+        any(no_sessions)
+    };
     Router::new()
-        .route("/v1/reports", post(post_report))
+        .route("/v1/reports", post(post_report).layer(DefaultBodyLimit::max(Report::MAX_BYTES)))
+        .route("/v1/sessions", sessions)
         .route("/healthz", get(|| async { StatusCode::NO_CONTENT }))
         .route("/readyz", get(get_readiness))
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_found)
-        .layer(DefaultBodyLimit::max(Report::MAX_BYTES))
         .layer(cors)
         .with_state(Arc::clone(shared))
 }
@@ -165,37 +175,42 @@ fn cors(allowed_origins: &[String]) -> Result<CorsLayer> {
 }
 
 async fn post_report(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    match accept(&shared, request).await {
-        Ok(receipt) => {
-            let status = match receipt.status {
-                ReportStatus::Accepted => StatusCode::CREATED,
-                ReportStatus::Duplicate => StatusCode::OK,
-            };
-            (status, Json(receipt)).into_response()
-        }
-        Err(error) => shared.refuse(&error),
-    }
+    let receipt = accept_report(&shared, request).await;
+    shared.answer(Message::Report, receipt.map(|receipt| (receipt.status, receipt)))
 }
 
-async fn accept(shared: &Arc<Shared>, request: Request) -> Result<ReportReceipt> {
-    let body = read_body(request).await?;
+async fn post_session(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let receipt = accept_session(&shared, request).await;
+    shared.answer(Message::Session, receipt.map(|receipt| (receipt.status, receipt)))
+}
+
+async fn accept_report(shared: &Arc<Shared>, request: Request) -> Result<ReportReceipt> {
+    let body = read_body(request, Report::MAX_BYTES).await?;
     let received = Instant::now();
     let report = Report::decode(&body)?;
     let bundle = shared.bundle(report.bundle_sha256).await?;
     let now = shared.config.clock.now();
     validate(&report, body.len(), &bundle, &shared.config, now)?;
     let (report_id, hash) = (report.report_id.clone(), report.bundle_sha256);
-    let submitted = shared.store.submit(report, now).await;
-    if submitted.as_ref().is_err_and(|error| error.code() == Code::UnknownBundle) {
-        // It was erased at another collector.
-        shared.forget_bundle(hash);
-    }
-    let status = submitted?;
-    shared.metrics.acknowledged(status, received.elapsed());
+    let status = shared.stored(hash, shared.store.submit(report, now).await)?;
+    shared.metrics.acknowledged(Message::Report, status, received.elapsed());
     Ok(ReportReceipt { report_id, status })
 }
 
-async fn read_body(request: Request) -> Result<Bytes> {
+async fn accept_session(shared: &Arc<Shared>, request: Request) -> Result<SharedSessionReceipt> {
+    let body = read_body(request, SharedSession::MAX_BYTES).await?;
+    let received = Instant::now();
+    let session = SharedSession::decode(&body)?;
+    shared.bundle(session.bundle_sha256).await?;
+    let now = shared.config.clock.now();
+    validate_session(&session, &shared.config, now)?;
+    let (session_id, hash) = (session.session_id.clone(), session.bundle_sha256);
+    let status = shared.stored(hash, shared.store.submit_session(session, now).await)?;
+    shared.metrics.acknowledged(Message::Session, status, received.elapsed());
+    Ok(SharedSessionReceipt { session_id, status })
+}
+
+async fn read_body(request: Request, max_bytes: usize) -> Result<Bytes> {
     let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await;
     let body = body.map_err(|_| {
         Error::new(Code::ReportInvalid, "the body did not arrive in time")
@@ -204,11 +219,19 @@ async fn read_body(request: Request) -> Result<Bytes> {
     body.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             Error::new(Code::ReportTooLarge, "the body is too large")
-                .expected(format!("at most {} bytes", Report::MAX_BYTES))
+                .expected(format!("at most {max_bytes} bytes"))
         } else {
             Error::new(Code::ReportInvalid, "the body broke off")
         }
     })
+}
+
+/// A problem has no hint, so what was expected says what to do.
+async fn no_sessions(State(shared): State<Arc<Shared>>) -> Response {
+    shared.problem(
+        &Error::new(Code::NotFound, "this collector does not accept shared sessions")
+            .expected("a collector whose operator switched that on"),
+    )
 }
 
 async fn get_readiness(State(shared): State<Arc<Shared>>) -> Response {
@@ -240,8 +263,12 @@ async fn delete_expired_regularly(shared: Arc<Shared>) {
         ticks.tick().await;
         let now = shared.config.clock.now();
         match shared.store.delete_expired(now, shared.config.retention_seconds).await {
-            Ok(num_deleted) => tracing::info!(num_deleted, "deleted raw reports beyond the retention"),
-            Err(error) => tracing::warn!(%error, "expired reports were not deleted; trying again later"),
+            Ok(num_deleted) => {
+                tracing::info!(num_deleted, "deleted raw reports and sessions beyond the retention");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "expired reports and sessions were not deleted; trying again later");
+            }
         }
     }
 }
@@ -298,11 +325,26 @@ impl Shared {
         answer.unwrap_or_else(|_| Err(Error::new(Code::Internal, "reading the database panicked")))
     }
 
-    /// Answers a refused report, and counts it.
-    fn refuse(&self, error: &Error) -> Response {
-        tracing::debug!(code = %error.code(), "a report was refused");
-        self.metrics.refused(error.code());
-        self.problem(error)
+    /// What became of a report or session of a bundle that was known a moment ago.
+    fn stored(&self, bundle: Sha256Hash, submitted: Result<ReportStatus>) -> Result<ReportStatus> {
+        if submitted.as_ref().is_err_and(|error| error.code() == Code::UnknownBundle) {
+            // It was erased at another collector.
+            self.forget_bundle(bundle);
+        }
+        submitted
+    }
+
+    /// Answers with a receipt, or with why there is none, which is counted.
+    fn answer<T: serde::Serialize>(&self, message: Message, receipt: Result<(ReportStatus, T)>) -> Response {
+        match receipt {
+            Ok((ReportStatus::Accepted, receipt)) => (StatusCode::CREATED, Json(receipt)).into_response(),
+            Ok((ReportStatus::Duplicate, receipt)) => (StatusCode::OK, Json(receipt)).into_response(),
+            Err(error) => {
+                tracing::debug!(code = %error.code(), ?message, "a message was refused");
+                self.metrics.refused(message, error.code());
+                self.problem(&error)
+            }
+        }
     }
 
     pub(crate) fn problem(&self, error: &Error) -> Response {

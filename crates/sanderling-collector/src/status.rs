@@ -14,7 +14,7 @@ pub struct Status {
     pub num_reports: u64,
     /// Registered bundles, in the order in which they were registered.
     pub bundles: Vec<BundleStatus>,
-    /// Requests refused since this process started, by code.
+    /// Requests with reports or sessions that were refused since this process started, by code.
     pub rejections: BTreeMap<String, u64>,
 }
 
@@ -27,6 +27,9 @@ pub struct BundleStatus {
     pub name: String,
     /// The bundle's version.
     pub version: u64,
+    /// Sessions that are stored; `None` where an administrator asks and they are fewer than
+    /// [`crate::drift::Options::min_answers`].
+    pub num_sessions: Option<u64>,
     /// Windows with at least one report, by start.
     pub windows: Vec<WindowStatus>,
 }

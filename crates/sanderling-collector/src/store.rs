@@ -4,13 +4,14 @@ mod location;
 mod postgres;
 mod queue;
 mod reader;
+mod session_row;
 mod sqlite;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash};
+use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash, SharedSession};
 use tokio::sync::oneshot;
 
 use crate::RegisteredBundle;
@@ -22,11 +23,11 @@ pub use reader::{Merged, Reader};
 /// Settings of [`Store::open`].
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Reports that may wait for the writer; more are refused with [`Code::Overloaded`].
+    /// Reports and sessions that may wait for the writer; more are refused with [`Code::Overloaded`].
     pub queue_capacity: usize,
-    /// Most reports in one transaction.
+    /// Most reports and sessions in one transaction.
     pub max_batch: usize,
-    /// Upper bound of a SQLite database file; reports beyond it are refused with
+    /// Upper bound of a SQLite database file; what goes beyond it is refused with
     /// [`Code::StorageFull`]. `None`: the disk is the bound. A PostgreSQL database has no such bound.
     pub max_database_bytes: Option<u64>,
 }
@@ -106,33 +107,46 @@ impl Store {
     /// [`Code::StorageFull`], [`Code::Storage`]. Nothing of the report is stored then; or, where the
     /// connection to a server broke at the commit, it is recognised when it comes again.
     pub async fn submit(&self, report: Report, received_at: i64) -> Result<ReportStatus> {
-        match self.perform(Work::Report { report: Box::new(report), received_at }).await? {
-            Answer::Report(status) => Ok(status),
+        self.store(Work::Report { report: Box::new(report), received_at }).await
+    }
+
+    /// Stores a valid session durably and once. `received_at` (Unix seconds) is kept rounded down to the hour.
+    ///
+    /// # Errors
+    /// Those of [`Store::submit`], for the session's day in place of a window.
+    pub async fn submit_session(&self, session: SharedSession, received_at: i64) -> Result<ReportStatus> {
+        self.store(Work::Session { session: Box::new(session), received_at }).await
+    }
+
+    async fn store(&self, work: Work) -> Result<ReportStatus> {
+        match self.perform(work).await? {
+            Answer::Stored(status) => Ok(status),
             _ => Err(writer_stopped()),
         }
     }
 
-    /// Deletes raw reports whose window closed more than `retention_seconds` before `now`; merged
-    /// counts stay. Answers how many were deleted.
+    /// Deletes raw reports whose window, and sessions whose day, closed more than `retention_seconds` before `now`; merged
+    /// counts stay. Of a session nothing is left in a database file; a server frees the space when it vacuums. Answers how many
+    /// reports and sessions were deleted.
     ///
     /// # Errors
     /// [`Code::Overloaded`], [`Code::Storage`], [`Code::StorageFull`].
     pub async fn delete_expired(&self, now: i64, retention_seconds: u32) -> Result<u64> {
         match self.perform(Work::DeleteExpired { now, retention_seconds }).await? {
-            Answer::Deleted(num_deleted) => Ok(num_deleted),
+            Answer::Expired { num_reports, num_sessions } => Ok(num_reports + num_sessions),
             _ => Err(writer_stopped()),
         }
     }
 
-    /// Erases a bundle and everything that was reported of it: counts, ids, windows, and its registration. Answers how
-    /// many reports had been counted. Nothing of it is left in a database file afterwards; a server frees the space when it
+    /// Erases a bundle and everything that was reported of it: counts, ids, windows, sessions, and its registration. Answers
+    /// how many reports had been counted. Nothing of it is left in a database file afterwards; a server frees the space when it
     /// vacuums.
     ///
     /// # Errors
     /// [`Code::UnknownBundle`] where it is not registered, [`Code::Overloaded`], [`Code::Storage`], [`Code::StorageFull`].
     pub async fn erase_bundle(&self, bundle: Sha256Hash) -> Result<u64> {
         match self.perform(Work::EraseBundle { bundle }).await? {
-            Answer::Deleted(num_reports) => Ok(num_reports),
+            Answer::Erased(num_reports) => Ok(num_reports),
             _ => Err(writer_stopped()),
         }
     }
@@ -146,7 +160,7 @@ impl Store {
         self.perform(Work::Probe).await.map(drop)
     }
 
-    /// Jobs that may still be queued before reports are refused with [`Code::Overloaded`].
+    /// Jobs that may still be queued before reports and sessions are refused with [`Code::Overloaded`].
     #[must_use]
     pub fn queue_capacity_left(&self) -> u64 {
         (self.queue_capacity as u64).saturating_sub(self.num_waiting.load(Ordering::Relaxed))
@@ -165,8 +179,10 @@ impl Store {
         let jobs = self.jobs.as_ref().ok_or_else(writer_stopped)?;
         let reply = Reply { sender, waiting: Waiting::new(&self.num_waiting) };
         jobs.try_send(Job { work, reply }).map_err(|error| match error {
-            mpsc::TrySendError::Full(_) => Error::new(Code::Overloaded, "too many reports are waiting")
-                .hint("send the same report again later"),
+            mpsc::TrySendError::Full(_) => {
+                Error::new(Code::Overloaded, "too many reports and sessions are waiting")
+                    .hint("send the same again later")
+            }
             mpsc::TrySendError::Disconnected(_) => writer_stopped(),
         })?;
         answer.await.map_err(|_| writer_stopped())?

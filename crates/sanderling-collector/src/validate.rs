@@ -1,6 +1,6 @@
-//! What a report has to fulfil beyond its own shape.
+//! What a report or a session has to fulfil beyond its own shape.
 
-use sanderling_types::{Code, Error, Report, Result};
+use sanderling_types::{Code, Error, Report, Result, SharedSession};
 
 use crate::{Config, RegisteredBundle};
 
@@ -79,6 +79,31 @@ fn check_time(report: &Report, config: &Config, now: i64) -> Result<()> {
             .found(report.window_start));
     }
     Ok(())
+}
+
+/// Checks the day of a decoded session, at the time `now` in Unix seconds.
+///
+/// # Errors
+/// [`Code::ReportTooEarly`], [`Code::ReportExpired`].
+pub fn validate_session(session: &SharedSession, config: &Config, now: i64) -> Result<()> {
+    if session.day > now.saturating_add(i64::from(config.early_tolerance_seconds)) {
+        return Err(Error::new(Code::ReportTooEarly, "the session's day has not started")
+            .expected(format!("at most {} s after {now}", config.early_tolerance_seconds))
+            .found(session.day)
+            .hint("check the device's clock"));
+    }
+    let oldest = oldest_day(now, config.retention_seconds);
+    if session.day < oldest {
+        return Err(Error::new(Code::ReportExpired, "the session's day is older than the retention")
+            .expected(format!("a start of {oldest} or later"))
+            .found(session.day));
+    }
+    Ok(())
+}
+
+/// As [`oldest_window_start`], for sessions: a day is a window of a day's length.
+pub(crate) fn oldest_day(now: i64, retention_seconds: u32) -> i64 {
+    oldest_window_start(now, retention_seconds, SharedSession::DAY_SECONDS)
 }
 
 /// The earliest window start that is still within the retention. Raw reports before it are

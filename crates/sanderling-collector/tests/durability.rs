@@ -135,7 +135,7 @@ fn files_that_are_no_collectors_database_are_refused_unchanged() {
 
     let newer = folder.path().join("newer.db");
     drop(support::open(&newer.as_path().into()));
-    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 4).unwrap();
     assert_eq!(open(&newer), Code::UnsupportedFormatVersion);
     assert_eq!(read(&newer), Code::UnsupportedFormatVersion);
 }

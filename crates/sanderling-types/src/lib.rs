@@ -1,8 +1,8 @@
-//! Ids, interactions, catalogue, manifest, report: data and strict, bounded decoding.
+//! Ids, interactions, catalogue, manifest, report, shared session: data and strict, bounded decoding.
 //!
 //! Every other crate speaks in these types; the names are the vocabulary of `ARCHITECTURE.md`.
 //! Nothing here reads a file, a clock or a random source, and nothing here depends on the
-//! inference engine, so the collector can share these types without ever seeing a session.
+//! inference engine, so the collector can share these types without a model.
 //!
 //! ```
 //! use sanderling_types::{Code, Manifest};
@@ -29,6 +29,7 @@ mod manifest;
 mod order;
 mod recommend;
 mod report;
+mod shared_session;
 mod vocabulary;
 
 pub use baseline::{Baseline, BaselineField, FieldKind};
@@ -51,6 +52,7 @@ pub use recommend::{
     Boost, Context, Fault, FaultCode, Filter, Pin, Reason, Recommendation, Request, Response, Rules, Source,
 };
 pub use report::{Observation, Report, ReportReceipt, ReportStatus};
+pub use shared_session::{SharedInteraction, SharedSession, SharedSessionReceipt};
 pub use vocabulary::{Vocabulary, VocabularyLayout};
 
 /// Version of every format in this crate; each format page in `docs/formats/` states its promise.

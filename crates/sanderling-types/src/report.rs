@@ -1,4 +1,4 @@
-//! The report: the one message that a device sends.
+//! The report: the one message that a device sends, unless its user shares sessions too.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,12 @@
 //! A PostgreSQL database, which any number of collectors write to.
 //!
-//! What two collectors may both write is written in one order (bundles, reports by id, windows, cells), so that none waits for
-//! another that waits for it; where that still happens, or both have the same report at the same moment, the batch is done again.
+//! What two collectors may both write is written in one order (bundles, reports by id, sessions by id, windows, cells), so that none waits for
+//! another that waits for it; where that still happens, or both have the same report or session at the same moment, the batch is done again.
 
 mod connection;
 mod reader;
 mod schema;
+mod sessions;
 mod tls;
 mod writer;
 

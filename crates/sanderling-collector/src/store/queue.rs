@@ -1,10 +1,10 @@
-//! What waits for the writer, and the rules by which a report is counted.
+//! What waits for the writer, and the rules by which a report or a session is stored once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
-use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash};
+use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash, SharedSession};
 use tokio::sync::oneshot;
 
 /// Work for the writer, with the way back to whoever waits for it.
@@ -48,6 +48,10 @@ pub(super) enum Work {
         report: Box<Report>,
         received_at: i64,
     },
+    Session {
+        session: Box<SharedSession>,
+        received_at: i64,
+    },
     DeleteExpired {
         now: i64,
         retention_seconds: u32,
@@ -60,9 +64,12 @@ pub(super) enum Work {
 }
 
 pub(super) enum Answer {
-    Report(ReportStatus),
-    /// How many reports were deleted.
-    Deleted(u64),
+    /// Of a report or a session.
+    Stored(ReportStatus),
+    /// How much was beyond the retention, and is deleted.
+    Expired { num_reports: u64, num_sessions: u64 },
+    /// How many reports of the erased bundle had been counted.
+    Erased(u64),
     /// It could be written.
     Writable,
 }
@@ -98,8 +105,11 @@ pub(super) fn run(mut backend: Box<dyn Backend>, jobs: &Receiver<Job>, max_batch
 }
 
 /// The error, once more for another who asked.
-fn repeat(error: &Error) -> Error {
+pub(super) fn repeat(error: &Error) -> Error {
     let mut out = Error::new(error.code(), error.message());
+    if let Some(expected) = error.expected_value() {
+        out = out.expected(expected);
+    }
     if let Some(found) = error.found_value() {
         out = out.found(found);
     }
@@ -115,25 +125,81 @@ pub(super) struct BundleRow {
     pub(super) bundle_id: i64,
     /// Every report of an earlier window was deleted.
     pub(super) expired_before: i64,
+    /// Every session of an earlier day was deleted.
+    pub(super) sessions_expired_before: i64,
 }
 
-/// What becomes of a report; `known` is the bundle and window of a counted report with its id. `None`: it is new and to be counted.
+/// What is stored once: a report of a window, or a session of a day.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Once<'a> {
+    Report(&'a Report),
+    Session(&'a SharedSession),
+}
+
+impl<'a> Once<'a> {
+    /// The report or session of a job that brings one, and when it came.
+    pub(super) fn of(work: &'a Work) -> Option<(Self, i64)> {
+        match work {
+            Work::Report { report, received_at } => Some((Self::Report(report), *received_at)),
+            Work::Session { session, received_at } => Some((Self::Session(session), *received_at)),
+            Work::DeleteExpired { .. } | Work::EraseBundle { .. } | Work::Probe => None,
+        }
+    }
+
+    fn id(self) -> &'a str {
+        match self {
+            Self::Report(report) => &report.report_id,
+            Self::Session(session) => &session.session_id,
+        }
+    }
+
+    /// The 16 bytes of the id of 32 hex digits, which decoding has checked.
+    pub(super) fn id_bytes(self) -> Vec<u8> {
+        let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
+        self.id().as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    }
+
+    pub(super) fn bundle(self) -> Sha256Hash {
+        match self {
+            Self::Report(report) => report.bundle_sha256,
+            Self::Session(session) => session.bundle_sha256,
+        }
+    }
+
+    /// Start of the window or of the day.
+    pub(super) fn start(self) -> i64 {
+        match self {
+            Self::Report(report) => report.window_start,
+            Self::Session(session) => session.day,
+        }
+    }
+}
+
+/// What becomes of a report or a session; `known` is the bundle and start of a stored one with its id. `None`: it is new and to be
+/// stored.
 pub(super) fn settle(
-    report: &Report,
+    once: Once<'_>,
     bundle: BundleRow,
     known: Option<(i64, i64)>,
 ) -> Option<Result<ReportStatus>> {
+    let (other, deleted, oldest) = match once {
+        Once::Report(_) => (
+            "a report of another window or bundle has this id",
+            "the reports of this window were deleted",
+            bundle.expired_before,
+        ),
+        Once::Session(_) => (
+            "a session of another day or bundle has this id",
+            "the sessions of this day were deleted",
+            bundle.sessions_expired_before,
+        ),
+    };
     match known {
-        Some(known) if known == (bundle.bundle_id, report.window_start) => Some(Ok(ReportStatus::Duplicate)),
-        Some(_) => {
-            Some(Err(Error::new(Code::ReportConflict, "a report of another window or bundle has this id")
-                .found(&report.report_id)))
-        }
-        None if report.window_start < bundle.expired_before => {
-            Some(Err(Error::new(Code::ReportExpired, "the reports of this window were deleted")
-                .expected(format!("a start of {} or later", bundle.expired_before))
-                .found(report.window_start)))
-        }
+        Some(known) if known == (bundle.bundle_id, once.start()) => Some(Ok(ReportStatus::Duplicate)),
+        Some(_) => Some(Err(Error::new(Code::ReportConflict, other).found(once.id()))),
+        None if once.start() < oldest => Some(Err(Error::new(Code::ReportExpired, deleted)
+            .expected(format!("a start of {oldest} or later"))
+            .found(once.start()))),
         None => None,
     }
 }
@@ -145,10 +211,4 @@ pub(super) fn unknown_bundle(hash: Sha256Hash) -> Error {
 /// What is kept of the time of arrival: the hour.
 pub(super) fn hour_of(received_at: i64) -> i64 {
     received_at - received_at.rem_euclid(3600)
-}
-
-/// The 16 bytes of an id of 32 hex digits, which decoding has checked.
-pub(super) fn id_bytes(report_id: &str) -> Vec<u8> {
-    let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
-    report_id.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }

@@ -1,12 +1,13 @@
 //! The reading side: merged windows and counts, also while collectors write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use sanderling_sketch::Histogram;
-use sanderling_types::{Baseline, Result, Sha256Hash};
+use sanderling_types::{Baseline, Result, Sha256Hash, SharedSession};
 
 use super::location::{Place, StoreLocation};
+use super::session_row::SessionRow;
 use super::{postgres, sqlite};
 use crate::{BundleStatus, RegisteredBundle, WindowStatus};
 
@@ -43,6 +44,7 @@ pub(super) struct Sums {
 pub(super) struct StoredBundle {
     pub(super) manifest: Vec<u8>,
     pub(super) baseline: Vec<u8>,
+    pub(super) num_sessions: u64,
     pub(super) windows: Vec<WindowStatus>,
 }
 
@@ -92,6 +94,28 @@ impl Reader {
         Ok(Merged { num_windows: sums.num_windows, num_reports: sums.num_reports, answers })
     }
 
+    /// The sessions that devices of some bundles shared (`None`: of any registered bundle) and whose day starts in `days` (Unix
+    /// seconds), by day and then by id, which is random: nothing tells which came first within a day.
+    ///
+    /// # Errors
+    /// As [`Reader::bundle`].
+    pub fn shared_sessions(
+        &self,
+        bundles: Option<&[Sha256Hash]>,
+        days: Range<i64>,
+    ) -> Result<Vec<SharedSession>> {
+        // Each once, so that a bundle that is named twice is not read twice.
+        let bundles: Option<Vec<Sha256Hash>> =
+            bundles.map(|bundles| bundles.iter().copied().collect::<BTreeSet<_>>().into_iter().collect());
+        let rows = match &self.0 {
+            Source::Sqlite(reader) => reader.sessions(bundles.as_deref(), &days)?,
+            Source::Postgres(reader) => reader.sessions(bundles.as_deref(), &days)?,
+        };
+        let mut sessions = rows.iter().map(SessionRow::session).collect::<Result<Vec<_>>>()?;
+        sessions.sort_unstable_by(|a, b| (a.day, &a.session_id).cmp(&(b.day, &b.session_id)));
+        Ok(sessions)
+    }
+
     /// Bytes on disk.
     pub(super) fn database_bytes(&self) -> Result<u64> {
         match &self.0 {
@@ -120,6 +144,7 @@ impl StoredBundle {
             bundle_sha256: bundle.hash(),
             name: bundle.manifest().name.clone(),
             version: bundle.manifest().version,
+            num_sessions: Some(self.num_sessions),
             windows: self.windows,
         })
     }

@@ -2,6 +2,7 @@
 
 mod reader;
 mod schema;
+mod sessions;
 mod writer;
 
 use std::fs::{File, TryLockError};

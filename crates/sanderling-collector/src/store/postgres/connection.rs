@@ -8,6 +8,7 @@ use ::postgres::{Client, Config, NoTls};
 use sanderling_types::{Code, Error};
 
 use super::tls::Tls;
+use crate::store::queue::repeat;
 
 /// How long a host may take to answer a connection, and to acknowledge what was sent to it.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,7 +27,7 @@ const SETTINGS: &str = "
 pub(super) enum Failure {
     /// The server refused, or the connection broke.
     Database(::postgres::Error),
-    /// Another collector stored one of the reports at the same moment.
+    /// Another collector stored one of the reports or sessions at the same moment.
     Raced,
     /// The server could not be reached a moment ago, and it is not yet time to try again.
     Away,
@@ -50,7 +51,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Database(error) => f.write_str(&describe(error)),
-            Self::Raced => f.write_str("another collector stored the same report at the same moment"),
+            Self::Raced => f.write_str("another collector stored the same at the same moment"),
             Self::Away => f.write_str("the server cannot be reached"),
             Self::Other(error) => error.fmt(f),
         }
@@ -99,7 +100,7 @@ impl Failure {
             }
             Self::Database(_) | Self::Raced | Self::Away => {
                 Error::new(Code::Overloaded, "the database cannot be reached, or others hold it")
-                    .hint("send the same report again later")
+                    .hint("send the same again later")
             }
         }
     }
@@ -107,7 +108,7 @@ impl Failure {
     /// The error for whoever wanted to open the database, with everything that the server says.
     pub(super) fn on_opening(&self) -> Error {
         match self {
-            Self::Other(error) => self.error().found(error.found_value().unwrap_or("nothing")),
+            Self::Other(error) => repeat(error),
             Self::Database(error) if error.code() == Some(&SqlState::DISK_FULL) => self.error(),
             _ => Error::new(Code::Storage, "the database cannot be opened").found(self),
         }

@@ -7,8 +7,9 @@ use ::postgres::{Client, Config, IsolationLevel, Row, Transaction};
 use sanderling_types::{Code, Error, Result, Sha256Hash};
 
 use super::connection::{Failure, off_runtime};
-use super::schema;
+use super::{schema, sessions};
 use crate::store::reader::{StoredBundle, Sums};
+use crate::store::session_row::SessionRow;
 use crate::{RegisteredBundle, WindowStatus};
 
 pub(in crate::store) struct Reader {
@@ -62,6 +63,14 @@ impl Reader {
         })
     }
 
+    pub(in crate::store) fn sessions(
+        &self,
+        bundles: Option<&[Sha256Hash]>,
+        days: &Range<i64>,
+    ) -> Result<Vec<SessionRow>> {
+        self.ask(|tx| sessions::read(tx, bundles, days))
+    }
+
     pub(in crate::store) fn bundles(&self) -> Result<Vec<StoredBundle>> {
         self.ask(|tx| {
             let bundles = tx.query(
@@ -79,9 +88,14 @@ impl Reader {
                 let window = |row: &Row| {
                     Ok(WindowStatus { window_start: row.try_get(0)?, num_reports: Some(count_of(row, 1)?) })
                 };
+                let num_sessions = tx.query_one(
+                    "SELECT count(*) FROM sanderling.sessions WHERE bundle_id = $1",
+                    &[&bundle_id],
+                )?;
                 out.push(StoredBundle {
                     manifest: row.try_get(1)?,
                     baseline: row.try_get(2)?,
+                    num_sessions: count_of(&num_sessions, 0)?,
                     windows: windows.iter().map(window).collect::<Result<_, Failure>>()?,
                 });
             }

@@ -7,11 +7,11 @@ use ::postgres::{Client, Config, IsolationLevel, Statement, Transaction};
 use sanderling_types::{Code, Error, Report, ReportStatus, Result, Sha256Hash};
 
 use super::connection::{Failure, off_runtime};
-use super::schema;
+use super::{schema, sessions};
 use crate::RegisteredBundle;
 use crate::store::StoreOptions;
-use crate::store::queue::{Answer, Backend, BundleRow, Work, hour_of, id_bytes, settle, unknown_bundle};
-use crate::validate::oldest_window_start;
+use crate::store::queue::{Answer, Backend, BundleRow, Once, Work, hour_of, settle, unknown_bundle};
+use crate::validate::{oldest_day, oldest_window_start};
 
 /// How often a batch is done at most, where others got in its way.
 const MAX_ATTEMPTS: u32 = 8;
@@ -41,11 +41,12 @@ struct Statements {
     add_reports: Statement,
     add_windows: Statement,
     add_cells: Statement,
+    sessions: sessions::Statements,
 }
 
 /// The lock keeps [`delete_expired`] of another collector from closing a window between this question and the commit.
 const BUNDLES: &str = "
-    SELECT bundle_id, bundle_sha256, expired_before FROM sanderling.bundles
+    SELECT bundle_id, bundle_sha256, expired_before, sessions_expired_before FROM sanderling.bundles
     WHERE bundle_sha256 = ANY($1) ORDER BY bundle_id FOR SHARE";
 const KNOWN: &str =
     "SELECT report_id, bundle_id, window_start FROM sanderling.reports WHERE report_id = ANY($1)";
@@ -68,8 +69,7 @@ const PROBE: &str = "
     SELECT -1 - floor(random() * 1e15)::bigint, sha256(convert_to(random()::text, 'UTF8')),
         string_agg(sha256(convert_to(random()::text, 'UTF8')), ''), ''
     FROM generate_series(1, $1::bigint / 32)";
-const LOCKS: &str =
-    "LOCK TABLE sanderling.reports, sanderling.windows, sanderling.cells IN ROW EXCLUSIVE MODE";
+const LOCKS: &str = "LOCK TABLE sanderling.reports, sanderling.sessions, sanderling.windows, sanderling.cells IN ROW EXCLUSIVE MODE";
 /// What a probe writes: little, because every write leaves a dead row for the server to vacuum.
 const PROBE_BYTES: i64 = 32;
 /// What it writes to find out whether a full disk has room again: more than the tables may have left in their pages.
@@ -93,7 +93,7 @@ impl Writer {
     }
 
     /// Does `work` until nobody gets in its way, for a bounded number of times. Doing it again is right even where a commit
-    /// came through and its answer was lost: the reports are known then.
+    /// came through and its answer was lost: the reports and sessions are known then.
     fn attempt<T>(&mut self, mut work: impl FnMut(&mut Session) -> Result<T, Failure>) -> Result<T, Failure> {
         let mut attempt = 1;
         loop {
@@ -140,19 +140,19 @@ impl Writer {
         }
     }
 
-    /// Writes either reports, or one deletion or erasure.
+    /// Writes either reports and sessions, or one deletion or erasure.
     fn write_part(&mut self, part: &[Work]) -> Vec<Result<Answer>> {
         let done = match part {
             [Work::DeleteExpired { now, retention_seconds }] => self
                 .attempt(|session| delete_expired(&mut session.client, *now, *retention_seconds))
-                .map(|num_deleted| vec![Ok(Answer::Deleted(num_deleted))]),
+                .map(|answer| vec![Ok(answer)]),
             [Work::EraseBundle { bundle }] => {
                 // An attempt whose commit came through though its answer was lost.
                 let mut erased = None;
                 self.attempt(|session| erase_bundle(&mut session.client, *bundle, &mut erased))
-                    .map(|answer| vec![answer.map(Answer::Deleted)])
+                    .map(|answer| vec![answer.map(Answer::Erased)])
             }
-            reports => self.attempt(|session| store(session, &arrivals(reports))),
+            arriving => self.attempt(|session| store(session, &arrivals(arriving))),
         };
         self.was_full |= done.as_ref().is_err_and(Failure::is_full);
         done.unwrap_or_else(|failure| {
@@ -166,10 +166,10 @@ impl Writer {
 }
 
 impl Backend for Writer {
-    /// Deletions and erasures are transactions of their own, because they take long and lock what reports need.
+    /// Deletions and erasures are transactions of their own, because they take long and lock what reports and sessions need.
     fn write(&mut self, batch: &[Work]) -> Vec<Result<Answer>> {
-        let is_report = |work: &Work| matches!(work, Work::Report { .. });
-        let parts = batch.chunk_by(|a, b| is_report(a) && is_report(b));
+        let arrives = |work: &Work| Once::of(work).is_some();
+        let parts = batch.chunk_by(|a, b| arrives(a) && arrives(b));
         parts.flat_map(|part| self.write_part(part)).collect()
     }
 
@@ -200,26 +200,23 @@ impl Session {
             add_reports: client.prepare(ADD_REPORTS)?,
             add_windows: client.prepare(ADD_WINDOWS)?,
             add_cells: client.prepare(ADD_CELLS)?,
+            sessions: sessions::Statements::prepare(&mut client)?,
         };
         Ok(Self { client, statements })
     }
 }
 
-/// A report of a batch.
+/// A report or session of a batch.
 struct Arrival<'a> {
     id: Vec<u8>,
-    report: &'a Report,
-    received_at: i64,
+    once: Once<'a>,
+    hour: i64,
 }
 
 fn arrivals(batch: &[Work]) -> Vec<Arrival<'_>> {
-    let arrival = |work| match work {
-        &Work::Report { ref report, received_at } => {
-            Some(Arrival { id: id_bytes(&report.report_id), report, received_at })
-        }
-        Work::DeleteExpired { .. } | Work::EraseBundle { .. } | Work::Probe => None,
-    };
-    batch.iter().filter_map(arrival).collect()
+    let arriving = batch.iter().filter_map(Once::of);
+    let arrivals = arriving.map(|(once, at)| Arrival { id: once.id_bytes(), once, hour: hour_of(at) });
+    arrivals.collect()
 }
 
 /// What a batch adds, in the order in which every collector writes it.
@@ -227,6 +224,7 @@ fn arrivals(batch: &[Work]) -> Vec<Arrival<'_>> {
 struct Additions {
     /// By report id: bundle, window, hour of arrival.
     reports: BTreeMap<Vec<u8>, (i64, i64, i64)>,
+    sessions: sessions::Additions,
     /// By bundle and window.
     windows: BTreeMap<(i64, i64), i64>,
     /// By bundle, window, field and bin.
@@ -234,10 +232,19 @@ struct Additions {
 }
 
 impl Additions {
-    fn count(&mut self, bundle_id: i64, arrival: &Arrival<'_>) {
-        let report = arrival.report;
-        let row = (bundle_id, report.window_start, hour_of(arrival.received_at));
-        self.reports.insert(arrival.id.clone(), row);
+    fn take(&mut self, bundle_id: i64, arrival: &Arrival<'_>) {
+        match arrival.once {
+            Once::Report(report) => {
+                self.reports.insert(arrival.id.clone(), (bundle_id, report.window_start, arrival.hour));
+                self.count(bundle_id, report);
+            }
+            Once::Session(session) => {
+                self.sessions.add(arrival.id.clone(), bundle_id, session, arrival.hour);
+            }
+        }
+    }
+
+    fn count(&mut self, bundle_id: i64, report: &Report) {
         *self.windows.entry((bundle_id, report.window_start)).or_default() += 1;
         for observation in &report.observations {
             let cell =
@@ -247,26 +254,46 @@ impl Additions {
     }
 }
 
-/// Stores reports in one transaction; the answers may be sent, because it is committed.
+/// Bundle and start of what was stored before, by id.
+type Starts = BTreeMap<Vec<u8>, (i64, i64)>;
+
+/// Reports and sessions have ids of their own.
+#[derive(Default)]
+struct Known {
+    reports: Starts,
+    sessions: Starts,
+}
+
+impl Known {
+    fn of(&mut self, once: Once<'_>) -> &mut Starts {
+        match once {
+            Once::Report(_) => &mut self.reports,
+            Once::Session(_) => &mut self.sessions,
+        }
+    }
+}
+
+/// Stores reports and sessions in one transaction; the answers may be sent, because it is committed.
 fn store(session: &mut Session, arrivals: &[Arrival<'_>]) -> Result<Vec<Result<Answer>>, Failure> {
     let Session { client, statements } = session;
     let mut tx = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start()?;
     let bundles = bundle_rows(&mut tx, statements, arrivals)?;
-    let mut known = known_reports(&mut tx, statements, arrivals)?;
+    let mut known = find_known(&mut tx, statements, arrivals)?;
     let mut additions = Additions::default();
     let answers = arrivals.iter().map(|arrival| {
-        let hash = arrival.report.bundle_sha256;
+        let hash = arrival.once.bundle();
         let bundle = *bundles.get(&hash.as_bytes()[..]).ok_or_else(|| unknown_bundle(hash))?;
-        let settled = settle(arrival.report, bundle, known.get(&arrival.id).copied());
+        let known = known.of(arrival.once);
+        let settled = settle(arrival.once, bundle, known.get(&arrival.id).copied());
         let status = settled.unwrap_or_else(|| {
-            known.insert(arrival.id.clone(), (bundle.bundle_id, arrival.report.window_start));
-            additions.count(bundle.bundle_id, arrival);
+            known.insert(arrival.id.clone(), (bundle.bundle_id, arrival.once.start()));
+            additions.take(bundle.bundle_id, arrival);
             Ok(ReportStatus::Accepted)
         });
-        status.map(Answer::Report)
+        status.map(Answer::Stored)
     });
     let answers = answers.collect();
-    if additions.reports.is_empty() {
+    if additions.reports.is_empty() && additions.sessions.is_empty() {
         return Ok(answers);
     }
     add(&mut tx, statements, &additions)?;
@@ -279,40 +306,77 @@ fn bundle_rows(
     statements: &Statements,
     arrivals: &[Arrival<'_>],
 ) -> Result<BTreeMap<Vec<u8>, BundleRow>, Failure> {
-    let mut hashes: Vec<&[u8]> =
-        arrivals.iter().map(|arrival| &arrival.report.bundle_sha256.as_bytes()[..]).collect();
+    let mut hashes: Vec<Sha256Hash> = arrivals.iter().map(|arrival| arrival.once.bundle()).collect();
     hashes.sort_unstable();
     hashes.dedup();
+    let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.as_bytes()[..]).collect();
     let rows = tx.query(&statements.bundles, &[&hashes])?;
     let row = |row: &::postgres::Row| {
-        Ok((row.try_get(1)?, BundleRow { bundle_id: row.try_get(0)?, expired_before: row.try_get(2)? }))
+        let bundle = BundleRow {
+            bundle_id: row.try_get(0)?,
+            expired_before: row.try_get(2)?,
+            sessions_expired_before: row.try_get(3)?,
+        };
+        Ok((row.try_get(1)?, bundle))
     };
     rows.iter().map(row).collect()
 }
 
-/// Bundle and window of the reports that were counted before.
-fn known_reports(
+/// What of the arrivals was stored before; nothing is asked about what none of them is.
+fn find_known(
     tx: &mut Transaction<'_>,
     statements: &Statements,
     arrivals: &[Arrival<'_>],
-) -> Result<BTreeMap<Vec<u8>, (i64, i64)>, Failure> {
-    let ids: Vec<&[u8]> = arrivals.iter().map(|arrival| &arrival.id[..]).collect();
-    let rows = tx.query(&statements.known, &[&ids])?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?)))).collect()
+) -> Result<Known, Failure> {
+    let (reports, sessions): (Vec<_>, Vec<_>) =
+        arrivals.iter().partition(|arrival| matches!(arrival.once, Once::Report(_)));
+    let mut find = |statement: &Statement, arrivals: Vec<&Arrival<'_>>| -> Result<Starts, Failure> {
+        if arrivals.is_empty() {
+            return Ok(Starts::new());
+        }
+        let ids: Vec<&[u8]> = arrivals.iter().map(|arrival| &arrival.id[..]).collect();
+        let rows = tx.query(statement, &[&ids])?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?)))).collect()
+    };
+    Ok(Known {
+        reports: find(&statements.known, reports)?,
+        sessions: find(&statements.sessions.known, sessions)?,
+    })
 }
 
 /// Windows and cells come last, because their rows are the ones that other collectors wait for.
 fn add(tx: &mut Transaction<'_>, statements: &Statements, additions: &Additions) -> Result<(), Failure> {
+    if !additions.reports.is_empty() {
+        add_reports(tx, statements, additions)?;
+    }
+    if !additions.sessions.is_empty() {
+        additions.sessions.write(tx, &statements.sessions)?;
+    }
+    if !additions.reports.is_empty() {
+        add_counts(tx, statements, additions)?;
+    }
+    Ok(())
+}
+
+fn add_reports(
+    tx: &mut Transaction<'_>,
+    statements: &Statements,
+    additions: &Additions,
+) -> Result<(), Failure> {
     let ids: Vec<&[u8]> = additions.reports.keys().map(|id| &id[..]).collect();
     let rows = additions.reports.values();
     let bundle_ids: Vec<i64> = rows.clone().map(|row| row.0).collect();
     let windows: Vec<i64> = rows.clone().map(|row| row.1).collect();
     let hours: Vec<i64> = rows.map(|row| row.2).collect();
     let num_added = tx.execute(&statements.add_reports, &[&ids, &bundle_ids, &windows, &hours])?;
-    if num_added != ids.len() as u64 {
-        return Err(Failure::Raced);
-    }
+    if num_added == ids.len() as u64 { Ok(()) } else { Err(Failure::Raced) }
+}
 
+fn add_counts(
+    tx: &mut Transaction<'_>,
+    statements: &Statements,
+    additions: &Additions,
+) -> Result<(), Failure> {
     let (bundle_ids, windows): (Vec<i64>, Vec<i64>) = additions.windows.keys().copied().unzip();
     let counts: Vec<i64> = additions.windows.values().copied().collect();
     tx.execute(&statements.add_windows, &[&bundle_ids, &windows, &counts])?;
@@ -342,6 +406,7 @@ fn erase_bundle(
     let Some(row) = row else { return Ok(erased.ok_or_else(|| unknown_bundle(bundle))) };
     let bundle_id: i64 = row.try_get(0)?;
     tx.execute("DELETE FROM sanderling.reports WHERE bundle_id = $1", &[&bundle_id])?;
+    tx.execute("DELETE FROM sanderling.sessions WHERE bundle_id = $1", &[&bundle_id])?;
     let counted: i64 = tx
         .query_one(
             "WITH gone AS (DELETE FROM sanderling.windows WHERE bundle_id = $1 RETURNING num_reports)
@@ -365,24 +430,32 @@ fn probe(client: &mut Client, bytes: i64) -> Result<(), Failure> {
     Ok(tx.rollback()?)
 }
 
-/// Closes the windows first, and deletes after that is committed: no collector adds to them any more, and none waits meanwhile.
-fn delete_expired(client: &mut Client, now: i64, retention_seconds: u32) -> Result<u64, Failure> {
+/// Closes the windows and days first, and deletes after that is committed: no collector adds to them any more, and none waits
+/// meanwhile.
+fn delete_expired(client: &mut Client, now: i64, retention_seconds: u32) -> Result<Answer, Failure> {
     let rows = client
         .query("SELECT bundle_id, manifest, baseline FROM sanderling.bundles ORDER BY bundle_id", &[])?;
-    let mut num_deleted = 0;
+    let oldest_day = oldest_day(now, retention_seconds);
+    let (mut num_reports, mut num_sessions) = (0, 0);
     for row in rows {
         let (bundle_id, manifest, baseline): (i64, &[u8], &[u8]) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let bundle = RegisteredBundle::decode(manifest, baseline)?;
         let oldest = oldest_window_start(now, retention_seconds, bundle.telemetry().window_seconds);
         client.execute(
-            "UPDATE sanderling.bundles SET expired_before = $1 WHERE bundle_id = $2 AND expired_before < $1",
-            &[&oldest, &bundle_id],
+            "UPDATE sanderling.bundles SET expired_before = greatest(expired_before, $1),
+                 sessions_expired_before = greatest(sessions_expired_before, $2)
+             WHERE bundle_id = $3 AND (expired_before < $1 OR sessions_expired_before < $2)",
+            &[&oldest, &oldest_day, &bundle_id],
         )?;
-        num_deleted += client.execute(
+        num_reports += client.execute(
             "DELETE FROM sanderling.reports WHERE bundle_id = $1 AND window_start < $2",
             &[&bundle_id, &oldest],
         )?;
+        num_sessions += client.execute(
+            "DELETE FROM sanderling.sessions WHERE bundle_id = $1 AND day < $2",
+            &[&bundle_id, &oldest_day],
+        )?;
     }
-    Ok(num_deleted)
+    Ok(Answer::Expired { num_reports, num_sessions })
 }

@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::Connection;
 use sanderling_types::{Result, Sha256Hash};
 
-use super::{count_of, find_bundle, schema, storage_error};
+use super::{count_of, find_bundle, schema, sessions, storage_error};
 use crate::store::reader::{StoredBundle, Sums};
+use crate::store::session_row::SessionRow;
 use crate::{RegisteredBundle, WindowStatus};
 
 #[derive(Debug)]
@@ -53,6 +54,17 @@ impl Reader {
         Ok(Sums { num_windows, num_reports, cells })
     }
 
+    pub(in crate::store) fn sessions(
+        &self,
+        bundles: Option<&[Sha256Hash]>,
+        days: &Range<i64>,
+    ) -> Result<Vec<SessionRow>> {
+        let connection = self.connection();
+        // One snapshot for the questions of all bundles.
+        let snapshot = connection.unchecked_transaction().map_err(|error| storage_error(&error))?;
+        sessions::read(&snapshot, bundles, days)
+    }
+
     pub(in crate::store) fn bundles(&self) -> Result<Vec<StoredBundle>> {
         let connection = self.connection();
         let failed = |error: rusqlite::Error| storage_error(&error);
@@ -68,6 +80,8 @@ impl Reader {
                 "SELECT window_start, num_reports FROM windows WHERE bundle_id = ?1 ORDER BY window_start",
             )
             .map_err(failed)?;
+        let mut num_sessions =
+            snapshot.prepare_cached("SELECT count(*) FROM sessions WHERE bundle_id = ?1").map_err(failed)?;
         let mut out = Vec::with_capacity(bundles.len());
         for (bundle_id, manifest, baseline) in bundles {
             let windows = statement
@@ -76,7 +90,8 @@ impl Reader {
                 })
                 .and_then(Iterator::collect)
                 .map_err(failed)?;
-            out.push(StoredBundle { manifest, baseline, windows });
+            let num_sessions = num_sessions.query_row([bundle_id], |row| count_of(row, 0)).map_err(failed)?;
+            out.push(StoredBundle { manifest, baseline, num_sessions, windows });
         }
         Ok(out)
     }

@@ -11,10 +11,13 @@ use super::storage_error;
 /// Marks the file as a collector's ("SNDC").
 const APPLICATION_ID: i32 = 0x534E_4443;
 /// Version of the tables below.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
+/// The version before, which gets what is new in this one when a collector opens it.
+const PREVIOUS_VERSION: i32 = 2;
 /// How long a connection waits for another one's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The tables of [`PREVIOUS_VERSION`].
 const TABLES: &str = "
 -- Bundles whose reports are accepted. expired_before: every report of an earlier window was
 -- deleted, so that none may be counted again, whatever the clock says.
@@ -51,6 +54,21 @@ CREATE TABLE cells (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What this version adds. A new database is made by the same steps, so that it and one that was moved on are the same.
+const SESSIONS: &str = "
+-- Every session of an earlier day was deleted: as expired_before, for windows may be longer than days.
+ALTER TABLE bundles ADD COLUMN sessions_expired_before INTEGER NOT NULL DEFAULT -9223372036854775808;
+-- One row a shared session, whole: body holds its interactions as JSON.
+CREATE TABLE sessions (
+    session_id BLOB PRIMARY KEY NOT NULL,
+    bundle_id INTEGER NOT NULL REFERENCES bundles,
+    day INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX sessions_by_day ON sessions (bundle_id, day);
+";
+
 /// Opens or makes the database for writing: write-ahead log, and a disk sync with every commit.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
@@ -61,7 +79,7 @@ fn prepare(mut connection: Connection, path: &Path) -> Result<Connection> {
     let failed = |error: rusqlite::Error| cannot_open(path, &error);
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     let is_new = is_empty(&connection).map_err(failed)?;
-    if !is_new {
+    if !is_new && version(&connection, path)? != PREVIOUS_VERSION {
         check_version(&connection, path)?;
     }
     let journal: String =
@@ -78,6 +96,8 @@ fn prepare(mut connection: Connection, path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     if is_new {
         make_tables(&mut connection).map_err(failed)?;
+    } else {
+        move_on(&mut connection).map_err(failed)?;
     }
     check_version(&connection, path)?;
     Ok(connection)
@@ -114,29 +134,53 @@ fn make_tables(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if is_empty(&transaction)? {
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(SESSIONS)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     }
     transaction.commit()
 }
 
-fn check_version(connection: &Connection, path: &Path) -> Result<()> {
+/// Adds what a database of the previous version lacks, unless another connection was faster; nothing that is there changes.
+fn move_on(connection: &mut Connection) -> rusqlite::Result<()> {
+    let is_previous = |connection: &Connection| {
+        let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
+        Ok::<_, rusqlite::Error>(version == PREVIOUS_VERSION)
+    };
+    if !is_previous(connection)? {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if is_previous(&transaction)? {
+        transaction.execute_batch(SESSIONS)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    transaction.commit()
+}
+
+/// The version of a collector's database.
+fn version(connection: &Connection, path: &Path) -> Result<i32> {
     let number = |name: &str| -> Result<i32> {
         connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| cannot_open(path, &error))
     };
     if number("application_id")? != APPLICATION_ID {
         return Err(Error::new(Code::Storage, format!("{} is not a collector's database", path.display())));
     }
-    let version = number("user_version")?;
-    if version != SCHEMA_VERSION {
-        return Err(Error::new(
-            Code::UnsupportedFormatVersion,
-            format!("{} has another version", path.display()),
-        )
-        .expected(SCHEMA_VERSION)
-        .found(version));
+    number("user_version")
+}
+
+fn check_version(connection: &Connection, path: &Path) -> Result<()> {
+    let version = version(connection, path)?;
+    if version == SCHEMA_VERSION {
+        return Ok(());
     }
-    Ok(())
+    let error = Error::new(Code::UnsupportedFormatVersion, format!("{} has another version", path.display()))
+        .expected(SCHEMA_VERSION)
+        .found(version);
+    Err(match version {
+        PREVIOUS_VERSION => error.hint("start a collector of this version with it once"),
+        _ => error,
+    })
 }
 
 fn cannot_open(path: &Path, error: &rusqlite::Error) -> Error {

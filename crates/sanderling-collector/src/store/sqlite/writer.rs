@@ -6,11 +6,11 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
 use sanderling_types::{Report, ReportStatus, Result, Sha256Hash};
 
-use super::{lock, schema, storage_error};
+use super::{lock, schema, sessions, storage_error};
 use crate::RegisteredBundle;
 use crate::store::StoreOptions;
-use crate::store::queue::{Answer, Backend, BundleRow, Work, hour_of, id_bytes, settle, unknown_bundle};
-use crate::validate::oldest_window_start;
+use crate::store::queue::{Answer, Backend, BundleRow, Once, Work, hour_of, settle, unknown_bundle};
+use crate::validate::{oldest_day, oldest_window_start};
 
 /// What a probe needs room for: more pages than a transaction of reports touches.
 const PROBE_BYTES: i64 = 64 * 1024;
@@ -36,7 +36,7 @@ impl Writer {
 impl Backend for Writer {
     fn write(&mut self, batch: &[Work]) -> Vec<Result<Answer>> {
         let written = write(&mut self.connection, batch);
-        if written.is_ok() && batch.iter().any(|work| matches!(work, Work::EraseBundle { .. })) {
+        if written.as_ref().is_ok_and(|answers| answers.iter().any(leaves_traces)) {
             empty_log(&self.connection);
         }
         written.unwrap_or_else(|error| {
@@ -50,11 +50,16 @@ impl Backend for Writer {
     }
 }
 
-/// Moves the write-ahead log into the database, so that neither holds what was erased.
+/// Whether something was deleted that the write-ahead log must not keep: all of a bundle, or sessions, which are not noised.
+fn leaves_traces(answer: &Result<Answer>) -> bool {
+    matches!(answer, Ok(Answer::Erased(_) | Answer::Expired { num_sessions: 1.., .. }))
+}
+
+/// Moves the write-ahead log into the database, so that neither holds what was deleted.
 fn empty_log(connection: &Connection) {
     let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0));
     if !matches!(done, Ok(0)) {
-        tracing::warn!(?done, "erased pages stay in the write-ahead log until it is next emptied");
+        tracing::warn!(?done, "deleted pages stay in the write-ahead log until it is next emptied");
     }
 }
 
@@ -78,34 +83,59 @@ fn write(connection: &mut Connection, batch: &[Work]) -> rusqlite::Result<Vec<Re
 
 fn perform(tx: &Transaction<'_>, work: &Work) -> rusqlite::Result<Result<Answer>> {
     match work {
-        Work::Report { report, received_at } => Ok(store(tx, report, *received_at)?.map(Answer::Report)),
-        Work::DeleteExpired { now, retention_seconds } => {
-            Ok(Ok(Answer::Deleted(delete_expired(tx, *now, *retention_seconds)?)))
+        Work::Report { report, received_at } => {
+            Ok(store_once(tx, Once::Report(report), *received_at)?.map(Answer::Stored))
         }
-        Work::EraseBundle { bundle } => Ok(erase_bundle(tx, *bundle)?.map(Answer::Deleted)),
+        Work::Session { session, received_at } => {
+            Ok(store_once(tx, Once::Session(session), *received_at)?.map(Answer::Stored))
+        }
+        Work::DeleteExpired { now, retention_seconds } => {
+            Ok(Ok(delete_expired(tx, *now, *retention_seconds)?))
+        }
+        Work::EraseBundle { bundle } => Ok(erase_bundle(tx, *bundle)?.map(Answer::Erased)),
         Work::Probe => Ok(Ok(Answer::Writable)),
     }
 }
 
-/// Stores one report. The outer error ends the transaction; the inner one concerns this report.
-fn store(tx: &Transaction<'_>, report: &Report, received_at: i64) -> rusqlite::Result<Result<ReportStatus>> {
-    let Some(bundle) = bundle_row(tx, report.bundle_sha256)? else {
-        return Ok(Err(unknown_bundle(report.bundle_sha256)));
+/// Stores one report or session. The outer error ends the transaction; the inner one concerns this one.
+fn store_once(
+    tx: &Transaction<'_>,
+    once: Once<'_>,
+    received_at: i64,
+) -> rusqlite::Result<Result<ReportStatus>> {
+    let Some(bundle) = bundle_row(tx, once.bundle())? else {
+        return Ok(Err(unknown_bundle(once.bundle())));
     };
-    let id = id_bytes(&report.report_id);
+    let id = once.id_bytes();
     let known: Option<(i64, i64)> = tx
-        .prepare_cached("SELECT bundle_id, window_start FROM reports WHERE report_id = ?1")?
+        .prepare_cached(match once {
+            Once::Report(_) => "SELECT bundle_id, window_start FROM reports WHERE report_id = ?1",
+            Once::Session(_) => "SELECT bundle_id, day FROM sessions WHERE session_id = ?1",
+        })?
         .query_row([&id[..]], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if let Some(settled) = settle(report, bundle, known) {
+    if let Some(settled) = settle(once, bundle, known) {
         return Ok(settled);
     }
+    match once {
+        Once::Report(report) => add_report(tx, &id, bundle.bundle_id, report, hour_of(received_at))?,
+        Once::Session(session) => sessions::add(tx, &id, bundle.bundle_id, session, hour_of(received_at))?,
+    }
+    Ok(Ok(ReportStatus::Accepted))
+}
+
+fn add_report(
+    tx: &Transaction<'_>,
+    id: &[u8],
+    bundle_id: i64,
+    report: &Report,
+    hour: i64,
+) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "INSERT INTO reports (report_id, bundle_id, window_start, received_at) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute((&id[..], bundle.bundle_id, report.window_start, hour_of(received_at)))?;
-    count(tx, bundle.bundle_id, report)?;
-    Ok(Ok(ReportStatus::Accepted))
+    .execute((id, bundle_id, report.window_start, hour))?;
+    count(tx, bundle_id, report)
 }
 
 fn count(tx: &Transaction<'_>, bundle_id: i64, report: &Report) -> rusqlite::Result<()> {
@@ -125,11 +155,17 @@ fn count(tx: &Transaction<'_>, bundle_id: i64, report: &Report) -> rusqlite::Res
 }
 
 fn bundle_row(tx: &Transaction<'_>, hash: Sha256Hash) -> rusqlite::Result<Option<BundleRow>> {
-    tx.prepare_cached("SELECT bundle_id, expired_before FROM bundles WHERE bundle_sha256 = ?1")?
-        .query_row([hash.as_bytes()], |row| {
-            Ok(BundleRow { bundle_id: row.get(0)?, expired_before: row.get(1)? })
+    tx.prepare_cached(
+        "SELECT bundle_id, expired_before, sessions_expired_before FROM bundles WHERE bundle_sha256 = ?1",
+    )?
+    .query_row([hash.as_bytes()], |row| {
+        Ok(BundleRow {
+            bundle_id: row.get(0)?,
+            expired_before: row.get(1)?,
+            sessions_expired_before: row.get(2)?,
         })
-        .optional()
+    })
+    .optional()
 }
 
 /// Deletes everything that names the bundle; the pages are overwritten with zeros.
@@ -143,29 +179,37 @@ fn erase_bundle(tx: &Transaction<'_>, bundle: Sha256Hash) -> rusqlite::Result<Re
         |row| row.get(0),
     )?;
     tx.query_row("PRAGMA secure_delete = on", (), |_| Ok(()))?;
-    for table in ["cells", "windows", "reports", "bundles"] {
+    for table in ["cells", "windows", "reports", "sessions", "bundles"] {
         tx.execute(&format!("DELETE FROM {table} WHERE bundle_id = ?1"), [bundle_id])?;
     }
     Ok(Ok(num_reports.unsigned_abs()))
 }
 
-fn delete_expired(tx: &Transaction<'_>, now: i64, retention_seconds: u32) -> rusqlite::Result<u64> {
+fn delete_expired(tx: &Transaction<'_>, now: i64, retention_seconds: u32) -> rusqlite::Result<Answer> {
     let bundles: Vec<(i64, Vec<u8>, Vec<u8>)> = tx
         .prepare("SELECT bundle_id, manifest, baseline FROM bundles")?
         .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut num_deleted = 0;
+    let oldest_day = oldest_day(now, retention_seconds);
+    // A session is not noised: its pages are overwritten as those of an erased bundle are.
+    tx.query_row("PRAGMA secure_delete = on", (), |_| Ok(()))?;
+    let (mut num_reports, mut num_sessions) = (0, 0);
     for (bundle_id, manifest, baseline) in bundles {
         let bundle = RegisteredBundle::decode(&manifest, &baseline)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         let oldest = oldest_window_start(now, retention_seconds, bundle.telemetry().window_seconds);
-        num_deleted += tx
+        num_reports += tx
             .execute("DELETE FROM reports WHERE bundle_id = ?1 AND window_start < ?2", (bundle_id, oldest))?
             as u64;
+        num_sessions += tx
+            .execute("DELETE FROM sessions WHERE bundle_id = ?1 AND day < ?2", (bundle_id, oldest_day))?
+            as u64;
         tx.execute(
-            "UPDATE bundles SET expired_before = max(expired_before, :oldest) WHERE bundle_id = :bundle_id",
-            named_params! { ":oldest": oldest, ":bundle_id": bundle_id },
+            "UPDATE bundles SET expired_before = max(expired_before, :oldest),
+                 sessions_expired_before = max(sessions_expired_before, :oldest_day)
+             WHERE bundle_id = :bundle_id",
+            named_params! { ":oldest": oldest, ":oldest_day": oldest_day, ":bundle_id": bundle_id },
         )?;
     }
-    Ok(num_deleted)
+    Ok(Answer::Expired { num_reports, num_sessions })
 }
