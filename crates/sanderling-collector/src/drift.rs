@@ -2,6 +2,7 @@
 
 use std::ops;
 
+use sanderling_sketch::choices::compare_choices;
 use sanderling_sketch::noise::{Channel, Estimate};
 use sanderling_sketch::test::{TestResult, holm, noised_counts_against_counts, noised_counts_against_shares};
 use sanderling_sketch::trend::{either, noised_trend_against_counts, noised_trend_against_shares};
@@ -22,13 +23,14 @@ pub struct Options {
     pub min_effect: f64,
     /// Fewest answers of a field (in each of two compared windows) that are judged or shown.
     pub min_answers: u64,
-    /// Windows (by start, Unix seconds) that fields without baseline shares are compared with.
+    /// Windows (by start, Unix seconds) that fields without baseline shares are compared with; by default those of
+    /// [`windows_before`].
     pub reference: Option<ops::Range<i64>>,
 }
 
 impl Default for Options {
     /// alpha 0.01, effect 0.1 (a moderate change on the scale of the population stability index),
-    /// 100 answers, no reference.
+    /// 100 answers, the windows before as reference.
     fn default() -> Self {
         Self { alpha: 0.01, min_effect: 0.1, min_answers: 100, reference: None }
     }
@@ -53,10 +55,53 @@ pub struct Windows {
 pub enum Skipped {
     /// Fewer answers than [`Options::min_answers`].
     TooFewAnswers,
-    /// The baseline has no shares for it and no reference windows were given.
+    /// The baseline has no shares for it and there are no windows before the judged ones.
     NoReference,
     /// Fewer answers than [`Options::min_answers`] in the reference windows.
     TooFewReferenceAnswers,
+}
+
+/// What it is of a recommender that moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aspect {
+    /// What the models are given: features, and what users do.
+    Data,
+    /// What the models answer.
+    Scores,
+    /// What a score means: how often something is chosen at the same score.
+    Concept,
+    /// What is shown and chosen.
+    Outcomes,
+    /// How well it runs: faults and latency.
+    Operation,
+}
+
+impl Aspect {
+    /// The field of choices by band of the first score, which is tested band by band.
+    const CONCEPT: &str = "outcome.calibration";
+
+    fn of(field: &str) -> Self {
+        match field.split('.').next() {
+            _ if field == Self::CONCEPT => Self::Concept,
+            Some("score") => Self::Scores,
+            Some("outcome" | "impression") => Self::Outcomes,
+            Some("fault" | "latency") => Self::Operation,
+            _ => Self::Data,
+        }
+    }
+
+    /// The name in JSON and in words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Scores => "scores",
+            Self::Concept => "concept",
+            Self::Outcomes => "outcomes",
+            Self::Operation => "operation",
+        }
+    }
 }
 
 /// The judgement of one field. Shares and standard errors are those before the noise; numbers are
@@ -65,6 +110,8 @@ pub enum Skipped {
 pub struct FieldDrift {
     /// Name of the field.
     pub name: String,
+    /// What it tells of.
+    pub aspect: Aspect,
     /// Answers in the judged windows.
     pub num_answers: u64,
     /// Why the field was not judged, if it was not.
@@ -171,6 +218,16 @@ pub fn last_windows(reader: &Reader, bundle: &RegisteredBundle, num_windows: u32
     Ok(windows_until(latest, num_windows, bundle.telemetry().window_seconds))
 }
 
+/// Windows that a judgement looks back on.
+const REFERENCE_WINDOWS: i64 = 28;
+
+/// The 28 windows before those that start in `judged`: a month of days. Nothing where `judged` has no beginning.
+#[must_use]
+pub fn windows_before(bundle: &RegisteredBundle, judged: &ops::Range<i64>) -> Option<ops::Range<i64>> {
+    let length = i64::from(bundle.telemetry().window_seconds).saturating_mul(REFERENCE_WINDOWS);
+    (judged.start > 0).then(|| judged.start.saturating_sub(length)..judged.start)
+}
+
 fn windows_until(latest: Option<i64>, num_windows: u32, window_seconds: u32) -> ops::Range<i64> {
     let Some(latest) = latest else { return 0..0 };
     let window_seconds = i64::from(window_seconds);
@@ -178,7 +235,8 @@ fn windows_until(latest: Option<i64>, num_windows: u32, window_seconds: u32) -> 
     end.saturating_sub(window_seconds.saturating_mul(i64::from(num_windows)))..end
 }
 
-/// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline: [`judge_merged`] on what the store has.
+/// Compares the windows of `bundle` that start in `windows` (Unix seconds) with its baseline, and fields without one with
+/// the windows before: [`judge_merged`] on what the store has.
 ///
 /// # Errors
 /// [`Code::InvalidArgument`] for options out of range, [`Code::Storage`].
@@ -190,8 +248,9 @@ pub fn judge(
 ) -> Result<DriftReport> {
     let read = |starts: &ops::Range<i64>| reader.merged(bundle.hash(), bundle.baseline(), starts.clone());
     let merged = read(&windows)?;
-    let before = options.reference.as_ref().map(read).transpose()?;
-    let reference = options.reference.as_ref().zip(before.as_ref());
+    let starts = options.reference.clone().or_else(|| windows_before(bundle, &windows));
+    let before = starts.as_ref().map(read).transpose()?;
+    let reference = starts.as_ref().zip(before.as_ref());
     let reference = reference.map(|(starts, merged)| JudgedWindows { starts, merged });
     judge_merged(bundle, JudgedWindows { starts: &windows, merged: &merged }, reference, options)
 }
@@ -295,6 +354,9 @@ fn judge_field(
     }
     let answers = Answers { counts: answers, design_effect: effect_of(answers, merged.num_windows) };
     compare(&mut out, &answers, &reference, &channel)?;
+    if let (Aspect::Concept, Reference::Answers(before)) = (out.aspect, &reference) {
+        compare_concept(&mut out, &answers, before, &channel)?;
+    }
     if matches!(field.bins, FieldKind::Numeric { .. }) {
         compare_order(&mut out, &answers, &reference, &channel)?;
     }
@@ -371,9 +433,29 @@ fn compare_order(
     Ok(())
 }
 
+/// In place of what [`compare`] found of choices by band: that bands moved is told by the field of the score.
+fn compare_concept(
+    out: &mut FieldDrift,
+    answers: &Answers<'_>,
+    before: &Answers<'_>,
+    channel: &Channel,
+) -> Result<()> {
+    let (then, now) = (before.independent(), answers.independent());
+    let found = compare_choices(&then, &now, channel)?;
+    let [before, now] = found.estimates([then, now].map(|counts| counts.iter().sum()));
+    out.psi = Some(distance::psi(&now.shares, &before.shares));
+    out.jensen_shannon = Some(distance::jensen_shannon(&now.shares, &before.shares));
+    out.effect = Some(distance::effect(&now, &before));
+    out.statistic = Some(found.test.statistic);
+    out.degrees_of_freedom = Some(found.test.degrees_of_freedom);
+    out.p_value = Some(found.test.p_value);
+    Ok(())
+}
+
 fn unjudged(name: &str, num_answers: u64) -> FieldDrift {
     FieldDrift {
         name: name.to_owned(),
+        aspect: Aspect::of(name),
         num_answers,
         skipped: None,
         psi: None,

@@ -6,8 +6,11 @@ mod support;
 
 use std::sync::Arc;
 
-use sanderling_collector::drift::{DriftReport, Options, Skipped, judge};
-use sanderling_collector::{RegisteredBundle, Store, StoreOptions};
+use sanderling_collector::drift::{
+    Aspect, DriftReport, JudgedWindows, Options, Skipped, judge, judge_merged,
+};
+use sanderling_collector::{Merged, RegisteredBundle, Store, StoreOptions};
+use sanderling_sketch::Histogram;
 use sanderling_sketch::noise::{Channel, choose, choose_weighted, rng_from_seed};
 use sanderling_types::{Code, Report, TelemetryConstants};
 use support::{Database, Kind, NOW, WINDOW, bundle, for_every_database, padded, unpadded};
@@ -184,10 +187,14 @@ fn fields_without_baseline_are_compared_with_reference_windows(kind: Kind) {
         let ignored = World { window: 2, position: [95, 1, 1, 1, 2], ..AS_TRAINED };
         let same = |window| World { window, ..AS_TRAINED };
         let fixture = Fixture::new(kind, &[same(0), same(1), ignored], 4_000).await;
-        let without = fixture.judge(2..3, &Options::default());
-        let position = without.fields.iter().find(|field| field.name == POSITION).unwrap();
+        let by_default = fixture.judge(2..3, &Options::default());
+        assert_eq!(drifted(&by_default), [POSITION]);
+        let before = by_default.reference.as_ref().unwrap();
+        assert_eq!((before.num_reports, before.end), (8_000, by_default.windows.start), "the windows before");
+        let all = 0..i64::MAX;
+        let all = judge(fixture.store.reader(), &fixture.bundle, all, &Options::default()).unwrap();
+        let position = all.fields.iter().find(|field| field.name == POSITION).unwrap();
         assert_eq!((position.skipped, position.p_value), (Some(Skipped::NoReference), None));
-        assert!(!without.drifted);
 
         let reference = |windows: std::ops::Range<i64>| Options {
             reference: Some(WINDOW + windows.start * 86_400..WINDOW + windows.end * 86_400),
@@ -243,4 +250,45 @@ fn a_budget_for_several_answers_is_divided_among_them() {
     let constants =
         TelemetryConstants { epsilon: 3.0, fields_per_report: 3, ..TelemetryConstants::default() };
     assert_eq!(support::bundle_of(1, constants).epsilon_per_field(), 1.0);
+}
+
+/// Expected noised counts of `n` answers that fall into a field's bins with these weights.
+fn expected_answers(bundle: &RegisteredBundle, weights: &[f64], n: f64) -> Histogram {
+    let channel = Channel::new(bundle.epsilon_per_field(), weights.len()).unwrap();
+    let total: f64 = weights.iter().sum();
+    let shares: Vec<f64> = weights.iter().map(|weight| weight / total).collect();
+    Histogram::from_counts(channel.apply(&shares).iter().map(|share| (share * n).round() as u64).collect())
+}
+
+/// The bands of a score and what is chosen in each: that a band became more frequent is no drift of the concept.
+#[test]
+fn a_score_that_means_something_else_is_drift_of_the_concept() {
+    let golden = format!("{}/../../tests/golden/v1/bundle", env!("CARGO_MANIFEST_DIR"));
+    let bundle = RegisteredBundle::read(golden.as_ref()).unwrap();
+    let judged = |calibration: [f64; 6], bands: [f64; 3]| {
+        let windows = |calibration: &[f64], bands: &[f64]| Merged {
+            num_windows: 1,
+            num_reports: 20_000,
+            answers: [("outcome.calibration", calibration), ("score.first", bands)]
+                .map(|(name, weights)| (name.to_owned(), expected_answers(&bundle, weights, 10_000.0)))
+                .into(),
+        };
+        let before = windows(&[9.0, 1.0, 8.0, 2.0, 6.0, 4.0], &[1.0; 3]);
+        let now = windows(&calibration, &bands);
+        let at = |starts, merged| JudgedWindows { starts, merged };
+        judge_merged(&bundle, at(&(1..2), &now), Some(at(&(0..1), &before)), &Options::default()).unwrap()
+    };
+    let concept = |report: &DriftReport| {
+        let found = report.fields.iter().find(|field| field.aspect == Aspect::Concept).unwrap();
+        (found.name.clone(), found.shifted, found.drifted, found.degrees_of_freedom)
+    };
+    let named = |shifted, drifted| ("outcome.calibration".to_owned(), shifted, drifted, Some(3));
+    assert_eq!(concept(&judged([18.0, 2.0, 8.0, 2.0, 3.0, 2.0], [1.0; 3])), named(false, false));
+    let inverted = judged([6.0, 4.0, 8.0, 2.0, 9.0, 1.0], [1.0; 3]);
+    assert_eq!(concept(&inverted), named(true, true));
+    let slightly = judged([9.0, 1.0, 8.0, 2.0, 6.6, 3.4], [1.0; 3]);
+    assert_eq!(concept(&slightly), named(true, false), "small differences are told apart from large ones");
+    let aspects: std::collections::BTreeSet<Aspect> =
+        inverted.fields.iter().map(|field| field.aspect).collect();
+    assert_eq!(aspects.len(), 5, "{aspects:?}");
 }

@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use sanderling_types::{
-    FaultCode, FeatureSpec, Observation, Report, Sha256Hash, SharedInteraction, SharedSession,
+    Baseline, FeatureSpec, FieldKind, Observation, Report, Sha256Hash, SharedInteraction, SharedSession,
 };
 use serde_json::{Value, json};
 use support::{padded, unpadded};
@@ -262,26 +262,93 @@ fn the_schema_and_the_decoder_of_sessions_draw_the_same_line() {
     );
 }
 
+/// `telemetry-fields.json`: what devices may answer.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Declared {
+    fields: Vec<DeclaredField>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeclaredField {
+    name: String,
+    r#type: String,
+    unit: String,
+    sensitivity: String,
+    reason: String,
+    /// Those that every bundle has.
+    labels: Option<Vec<String>>,
+}
+
+fn declared() -> Vec<DeclaredField> {
+    serde_json::from_str::<Declared>(&document("telemetry-fields.json")).unwrap().fields
+}
+
 #[test]
-fn every_telemetry_field_is_described_with_type_unit_sensitivity_and_reason() {
-    let text = document("telemetry-fields.md");
-    let rows: Vec<Vec<&str>> = text
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
-    let described: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
-    let spec = FeatureSpec::standard().with_neighbours();
-    let features = spec.features.into_iter().map(|feature| format!("feature.{}", feature.name));
-    let fixed = ["score.retrieval", "score.ranker", "interaction.category", "outcome.position", "fault"];
-    let declared: BTreeSet<String> = features.chain(fixed.map(str::to_owned)).collect();
-    assert_eq!(described, declared);
-    for row in &rows {
-        assert_eq!(row.len(), 5, "{row:?}");
-        assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
-        assert!(["numeric", "categorical"].contains(&row[1]), "{row:?}");
+fn every_telemetry_field_is_declared_with_type_unit_sensitivity_and_reason() {
+    let declared = declared();
+    for field in &declared {
+        let texts = [&field.name, &field.unit, &field.sensitivity, &field.reason];
+        assert!(texts.iter().all(|text| !text.is_empty() && !text.contains('|')), "{}", field.name);
+        assert!(["numeric", "categorical"].contains(&field.r#type.as_str()), "{}", field.name);
     }
-    for (_, label) in FaultCode::ALL {
-        assert!(text.contains(&format!("`{label}`")), "the label {label} is not described");
+    let named = |wanted: &str| declared.iter().find(|field| field.name == wanted).unwrap();
+    for feature in FeatureSpec::standard().with_neighbours().features {
+        named(&format!("feature.{}", feature.name));
     }
+    // What the trainer writes into a bundle, field by field.
+    let bundle = format!("{}/../../tests/golden/v1/bundle/baseline.json", env!("CARGO_MANIFEST_DIR"));
+    let baseline = Baseline::decode(&std::fs::read(bundle).unwrap()).unwrap();
+    let made: BTreeSet<&str> = baseline.fields.iter().map(|field| field.name.as_str()).collect();
+    let missing = declared.iter().filter(|field| !made.contains(field.name.as_str()));
+    // A bundle of this kind has no use for them.
+    let unused = missing.filter(|field| !field.name.starts_with("feature."));
+    assert_eq!(unused.map(|field| field.name.as_str()).collect::<Vec<_>>(), Vec::<&str>::new());
+    for field in &baseline.fields {
+        let FieldKind::Categorical { labels } = &field.bins else {
+            assert_eq!(named(&field.name).r#type, "numeric", "{}", field.name);
+            continue;
+        };
+        assert_eq!(named(&field.name).r#type, "categorical", "{}", field.name);
+        assert!(named(&field.name).labels.iter().all(|fixed| fixed == labels), "{}", field.name);
+    }
+}
+
+/// The table of the page and the type of the npm package are made from the declaration.
+#[test]
+fn the_page_and_the_type_are_those_of_the_declaration() {
+    let declared = declared();
+    let row = |f: &DeclaredField| {
+        format!("| `{}` | {} | {} | {} | {} |\n", f.name, f.r#type, f.unit, f.sensitivity, f.reason)
+    };
+    let (start, end) = ("|---|---|---|---|---|\n", "<!-- The end of the table. -->");
+    let page = document("telemetry-fields.md");
+    let (before, rest) = page.split_once(start).unwrap();
+    let after = rest.split_once(end).unwrap().1;
+    let table: String = declared.iter().map(row).collect();
+    agrees("docs/formats/telemetry-fields.md", &format!("{before}{start}{table}{end}{after}"));
+
+    let is_fixed = |field: &&DeclaredField| !field.name.starts_with("feature.");
+    let names: String =
+        declared.iter().filter(is_fixed).map(|field| format!("  | '{}'\n", field.name)).collect();
+    let text = format!(
+        "// Made from docs/formats/telemetry-fields.json, which says how to make it again.\n\n\
+         /** Every field that a report can answer. */\nexport type TelemetryFieldName =\n  | `feature.${{string}}`\n{};\n",
+        names.trim_end()
+    );
+    agrees("www/pkg/src/telemetry-fields.ts", &text);
+}
+
+/// Whether a committed file is what it is made to be; with `SANDERLING_WRITE` it becomes that.
+fn agrees(path: &str, made: &str) {
+    let file = format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("SANDERLING_WRITE").is_some() {
+        std::fs::write(&file, made).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap_or_default(),
+        made,
+        "{path} is not what it is made from"
+    );
 }

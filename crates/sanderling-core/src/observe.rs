@@ -1,17 +1,26 @@
 //! From an outcome to bins of the bundle's baseline: what telemetry may count.
 
-use sanderling_types::{Baseline, Fault, FaultCode, ItemIndex, Source};
+use sanderling_types::{Baseline, FaultCode, ItemId, ItemIndex, Source};
 
 use crate::{Bundle, Outcome, SessionView};
 
 pub(crate) const FIELD_RETRIEVAL_SCORE: &str = "score.retrieval";
 pub(crate) const FIELD_RANKER_SCORE: &str = "score.ranker";
+pub(crate) const FIELD_FIRST_SCORE: &str = "score.first";
 pub(crate) const FIELD_CATEGORY: &str = "interaction.category";
+pub(crate) const FIELD_ITEM: &str = "interaction.item";
+pub(crate) const FIELD_TRANSITION: &str = "transition.category";
+pub(crate) const FIELD_SHOWN_SOURCE: &str = "impression.source";
 pub(crate) const FIELD_POSITION: &str = "outcome.position";
+pub(crate) const FIELD_CHOSEN_SOURCE: &str = "outcome.source";
+pub(crate) const FIELD_CALIBRATION: &str = "outcome.calibration";
+pub(crate) const FIELD_LATENCY: &str = "latency";
 pub(crate) const FIELD_FAULT: &str = "fault";
 /// The label for what a field has no label of its own for, where it declares one.
 const LABEL_OTHER: &str = "other";
 const LABEL_NONE: &str = "none";
+/// An item that the bundle does not know.
+const LABEL_UNKNOWN: &str = "unknown";
 
 /// How many items of a list count their features and scores, from the top: the baseline is measured
 /// on lists of this length, and lower positions are distributed differently.
@@ -33,6 +42,7 @@ pub(crate) struct Observer {
     feature_fields: Vec<Option<usize>>,
     retrieval_score: Option<usize>,
     ranker_score: Option<usize>,
+    first_score: Option<usize>,
 }
 
 impl Observer {
@@ -43,11 +53,12 @@ impl Observer {
             feature_fields: features.map(|feature| field(&format!("feature.{}", feature.name))).collect(),
             retrieval_score: field(FIELD_RETRIEVAL_SCORE),
             ranker_score: field(FIELD_RANKER_SCORE),
+            first_score: field(FIELD_FIRST_SCORE),
         }
     }
 
-    /// Features and scores of the first [`OBSERVED_POSITIONS`] listed items, the first category of the last session item, and
-    /// the faults. A list from the fallback counts its faults alone.
+    /// Features, scores and sources of the first [`OBSERVED_POSITIONS`] listed items, the last item of the session with its
+    /// category and the transition to it, and the faults. A list from the fallback counts its sources and faults alone.
     pub(crate) fn observe(&self, outcome: &Outcome, bundle: &Bundle, session: &SessionView) -> Vec<Observed> {
         let baseline = bundle.baseline();
         let mut out = Vec::new();
@@ -56,16 +67,14 @@ impl Observer {
             out.extend(observed);
         };
         let faults = &outcome.response.faults;
-        // Scores in retrieval order are no ranker's.
-        let is_unranked =
-            |fault: &Fault| matches!(fault.code, FaultCode::RankerFailed | FaultCode::DeadlineExceeded);
-        let ranker_failed = faults.iter().any(is_unranked);
+        let ranker_failed = faults.iter().any(|fault| is_unranked(fault.code));
         let own = outcome.response.recommendations.iter().filter(|one| one.source != Source::Pinned);
         let ranked = own.zip(&outcome.retrieval_scores);
-        for (recommendation, retrieval_score) in ranked.take(OBSERVED_POSITIONS) {
+        for (at, (recommendation, retrieval_score)) in ranked.take(OBSERVED_POSITIONS).enumerate() {
             value(self.retrieval_score, *retrieval_score);
             if !ranker_failed {
                 value(self.ranker_score, recommendation.score);
+                value(self.first_score.filter(|_| at == 0), recommendation.score);
             }
         }
         let rows = outcome.features.chunks_exact(self.feature_fields.len().max(1));
@@ -74,8 +83,14 @@ impl Observer {
                 value(*field, *element);
             }
         }
+        for recommendation in outcome.response.recommendations.iter().take(OBSERVED_POSITIONS) {
+            out.extend(observed_label(baseline, FIELD_SHOWN_SOURCE, recommendation.source.as_str()));
+        }
         if let (false, Some(last)) = (outcome.retrieval_scores.is_empty(), session.last()) {
-            out.extend(observed_category(bundle, last));
+            out.extend(observed_item(bundle, last));
+            if let [.., before, last] = session.items() {
+                out.extend(observed_transition(bundle, before.item, last.item));
+            }
         }
         if faults.is_empty() {
             out.extend(observed_label(baseline, FIELD_FAULT, LABEL_NONE));
@@ -85,6 +100,11 @@ impl Observer {
         );
         out
     }
+}
+
+/// Scores in retrieval order are no ranker's.
+pub(crate) fn is_unranked(fault: FaultCode) -> bool {
+    matches!(fault, FaultCode::RankerFailed | FaultCode::DeadlineExceeded)
 }
 
 pub(crate) fn field_index(baseline: &Baseline, name: &str) -> Option<usize> {
@@ -104,12 +124,57 @@ pub(crate) fn observed_label(baseline: &Baseline, name: &str, label: &str) -> Op
 
 /// The first category of an item in the field of interactions; an item without one, or with one
 /// that has no bin of its own, counts as `other` where that is declared.
-pub(crate) fn observed_category(bundle: &Bundle, item: ItemIndex) -> Option<Observed> {
+fn observed_category(bundle: &Bundle, item: ItemIndex) -> Option<Observed> {
     let vocabulary = bundle.vocabulary();
-    vocabulary.item_id(item)?;
     let first = vocabulary.categories_of(item).first();
     let label = first.and_then(|category| vocabulary.category(*category)).unwrap_or(LABEL_NONE);
     observed_label(bundle.baseline(), FIELD_CATEGORY, label)
+}
+
+/// What an interaction with an item counts: the item and its category.
+fn observed_item(bundle: &Bundle, item: ItemIndex) -> impl Iterator<Item = Observed> {
+    let id = bundle.vocabulary().item_id(item);
+    let of_item = id.and_then(|id| observed_label(bundle.baseline(), FIELD_ITEM, id));
+    let of_category = id.and_then(|_| observed_category(bundle, item));
+    of_item.into_iter().chain(of_category)
+}
+
+/// What an interaction counts; of an item that the bundle does not know, that it is unknown.
+pub(crate) fn observed_interaction(bundle: &Bundle, item_id: &ItemId) -> Vec<Observed> {
+    match bundle.item_index(item_id) {
+        Some(item) => observed_item(bundle, item).collect(),
+        None => observed_label(bundle.baseline(), FIELD_ITEM, LABEL_UNKNOWN).into_iter().collect(),
+    }
+}
+
+/// The bin of a step from one item to the next: that of the first one's category, by that of the second one's.
+fn observed_transition(bundle: &Bundle, from: ItemIndex, to: ItemIndex) -> Option<Observed> {
+    let baseline = bundle.baseline();
+    let field = field_index(baseline, FIELD_TRANSITION)?;
+    let (from, to) = (observed_category(bundle, from)?, observed_category(bundle, to)?);
+    let num_categories = baseline.fields[from.field].bins.num_bins();
+    Some(Observed { field, bin: from.bin * num_categories + to.bin })
+}
+
+/// The bin of a score of the first own item of a list, by whether anything of the list was chosen.
+pub(crate) fn observed_calibration(
+    baseline: &Baseline,
+    first_score: f32,
+    was_chosen: bool,
+) -> Option<Observed> {
+    let field = field_index(baseline, FIELD_CALIBRATION)?;
+    let band = observed_value(baseline, field_index(baseline, FIELD_FIRST_SCORE)?, first_score)?.bin;
+    Some(Observed { field, bin: 2 * band + usize::from(was_chosen) })
+}
+
+/// The source of the item that was chosen.
+pub(crate) fn observed_choice(baseline: &Baseline, source: Option<Source>) -> Option<Observed> {
+    observed_label(baseline, FIELD_CHOSEN_SOURCE, source.map_or(LABEL_NONE, Source::as_str))
+}
+
+/// How long a call took, in milliseconds.
+pub(crate) fn observed_latency(baseline: &Baseline, milliseconds: f32) -> Option<Observed> {
+    observed_value(baseline, field_index(baseline, FIELD_LATENCY)?, milliseconds)
 }
 
 /// The bin of an outcome: `None` when nothing was chosen, else the 1-based position.

@@ -291,8 +291,8 @@ fn report(engine: &Engine, mut arguments: Arguments<'_>) -> Result<Reported> {
     for position in &positions {
         telemetry.record_outcome(*position);
     }
-    for item in lookup(engine, &item_ids)? {
-        telemetry.record_interaction(&bundle.category_names(item));
+    for item_id in &item_ids {
+        telemetry.record_interaction(bundle, item_id);
     }
     let report = telemetry.build_report(window_start, seed, report_id)?;
     Ok(Reported { report })

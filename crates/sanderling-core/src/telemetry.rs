@@ -6,13 +6,16 @@
 
 use sanderling_sketch::{Histogram, noise};
 use sanderling_types::{
-    Baseline, Code, Error, FORMAT_VERSION, Fields, FromJson, Json, Mismatch, Observation, Report, Result,
-    Sha256Hash, TelemetryConstants, json_object, quoted, sorted_positions,
+    Baseline, Code, Error, FORMAT_VERSION, Fields, FromJson, ItemId, Json, Mismatch, Observation, Report,
+    Result, Sha256Hash, Source, TelemetryConstants, json_object, quoted, sorted_positions,
 };
 use serde::Serialize;
 
-use crate::Outcome;
-use crate::observe::{FIELD_CATEGORY, Observed, observed_label, observed_position};
+use crate::observe::{
+    Observed, is_unranked, observed_calibration, observed_choice, observed_interaction, observed_latency,
+    observed_position,
+};
+use crate::{Bundle, Outcome};
 
 /// Largest count that a stored state may claim for one bin: numbers above it are not exact in
 /// JavaScript.
@@ -71,6 +74,30 @@ pub struct Telemetry {
     bundle_sha256: Sha256Hash,
     current: WindowCounts,
     closed: Option<WindowCounts>,
+    /// Of the newest list, until its outcome is known.
+    shown: Option<Shown>,
+}
+
+/// What an outcome is counted against.
+#[derive(Debug, Clone)]
+struct Shown {
+    /// By position.
+    sources: Vec<Source>,
+    /// Ranker score of the first item that is not pinned.
+    first_score: Option<f32>,
+}
+
+impl Shown {
+    fn new(outcome: &Outcome) -> Self {
+        let listed = &outcome.response.recommendations;
+        let ranker_failed = outcome.response.faults.iter().any(|fault| is_unranked(fault.code));
+        let is_ranked = !ranker_failed && !outcome.retrieval_scores.is_empty();
+        let first = listed.iter().find(|one| one.source != Source::Pinned).filter(|_| is_ranked);
+        Self {
+            sources: listed.iter().map(|one| one.source).collect(),
+            first_score: first.map(|one| one.score),
+        }
+    }
 }
 
 impl Telemetry {
@@ -80,6 +107,7 @@ impl Telemetry {
         Self {
             current: WindowCounts::empty(baseline),
             closed: None,
+            shown: None,
             baseline: baseline.clone(),
             constants: constants.clone(),
             bundle_sha256,
@@ -98,22 +126,34 @@ impl Telemetry {
         for observed in &outcome.observations {
             self.current.count(*observed);
         }
+        self.shown = Some(Shown::new(outcome));
     }
 
-    /// Counts what became of a list: `None` when nothing was chosen, else the 1-based position of
-    /// the item that was.
+    /// Counts what became of the newest list: `None` when nothing was chosen, else the 1-based position of the item that
+    /// was. Its source, and what its first score was worth, are counted once a list.
     pub fn record_outcome(&mut self, position: Option<u32>) {
-        if let Some(observed) = observed_position(&self.baseline, position) {
+        let position = position.filter(|position| *position > 0);
+        self.current.count_some(observed_position(&self.baseline, position));
+        let Some(shown) = self.shown.take() else { return };
+        let chosen = position.map(|position| shown.sources.get(position as usize - 1));
+        if let None | Some(Some(_)) = chosen {
+            self.current.count_some(observed_choice(&self.baseline, chosen.flatten().copied()));
+        }
+        if let Some(score) = shown.first_score {
+            self.current.count_some(observed_calibration(&self.baseline, score, position.is_some()));
+        }
+    }
+
+    /// Counts an interaction: its item, and the first of the item's categories.
+    pub fn record_interaction(&mut self, bundle: &Bundle, item_id: &ItemId) {
+        for observed in observed_interaction(bundle, item_id) {
             self.current.count(observed);
         }
     }
 
-    /// Counts an interaction by the first of its item's category names, or by `none`.
-    pub fn record_interaction(&mut self, categories: &[&str]) {
-        let label = categories.first().copied().unwrap_or("none");
-        if let Some(observed) = observed_label(&self.baseline, FIELD_CATEGORY, label) {
-            self.current.count(observed);
-        }
+    /// Counts how long a list took to make, in milliseconds of the host's clock.
+    pub fn record_latency(&mut self, milliseconds: f32) {
+        self.current.count_some(observed_latency(&self.baseline, milliseconds));
     }
 
     /// The start of the window that `now` (Unix seconds) falls into.
@@ -167,6 +207,7 @@ impl Telemetry {
     pub fn clear(&mut self) {
         self.current = WindowCounts::empty(&self.baseline);
         self.closed = None;
+        self.shown = None;
     }
 
     /// Forgets the counts of one window, as the host does once its report is safely queued.
@@ -261,6 +302,10 @@ impl WindowCounts {
             // Telemetry never hurts its host: a bin that does not exist is not counted.
             let _ = field.counts.record(observed.bin);
         }
+    }
+
+    fn count_some(&mut self, observed: Option<Observed>) {
+        observed.into_iter().for_each(|observed| self.count(observed));
     }
 
     fn check(&self, baseline: &Baseline, window_seconds: u32) -> Result<()> {

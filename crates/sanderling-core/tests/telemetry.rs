@@ -35,7 +35,11 @@ fn every_observation_of_a_list_is_counted_in_its_bin() {
     assert_eq!(counts["score.retrieval"], [0, 0, 2, 1]);
     assert_eq!(counts["score.ranker"], [0, 0, 2, 1]);
     assert_eq!(counts["feature.hour_of_day"], [0, 3, 0, 0]);
+    assert_eq!(counts["score.first"], [0, 0, 1], "of the first item alone");
     assert_eq!(counts["interaction.category"], [1, 0, 0]);
+    assert_eq!(counts["interaction.item"], [1, 0, 0, 0], "the last item of the session");
+    assert_eq!(counts["transition.category"], [0, 0, 0, 1, 0, 0, 0, 0, 0], "from a hat to shoes");
+    assert_eq!(counts["impression.source"], [3, 0, 0, 0, 0]);
     assert_eq!(counts["fault"], [1, 0, 0, 0, 0, 0, 0, 0]);
     assert!(!counts.contains_key("outcome.position"));
 }
@@ -45,13 +49,18 @@ fn a_fallback_list_counts_its_faults_alone() {
     let engine = Fixture::new().engine();
     let mut telemetry = new_telemetry(engine.bundle());
     telemetry.record(&engine.recommend(&request(&[], 3)));
-    assert_eq!(counts(&telemetry), BTreeMap::from([("fault".to_owned(), vec![0, 1, 0, 0, 0, 0, 0, 0])]));
+    let expected = [("fault", vec![0, 1, 0, 0, 0, 0, 0, 0]), ("impression.source", vec![0, 0, 3, 0, 0])];
+    assert_eq!(counts(&telemetry), BTreeMap::from(expected.map(|(name, bins)| (name.to_owned(), bins))));
     assert_eq!(telemetry.state().current.num_lists, 0);
     let broken = FakeRuntime { ranker: Behaviour::Fails, ..FakeRuntime::default() };
     let engine = Engine::new(Fixture::new().bundle(), &broken).unwrap();
     telemetry.clear();
     telemetry.record(&engine.recommend(&request(&["boot"], 3)));
-    assert!(!counts(&telemetry).contains_key("score.ranker"), "retrieval scores are no ranker scores");
+    telemetry.record_outcome(Some(1));
+    let counted = counts(&telemetry);
+    for name in ["score.ranker", "score.first", "outcome.calibration"] {
+        assert!(!counted.contains_key(name), "retrieval scores are no ranker scores: {name}");
+    }
 }
 
 #[test]
@@ -61,12 +70,40 @@ fn outcomes_and_interactions_fall_into_their_labels() {
     for position in [None, Some(0), Some(1), Some(2), Some(3), Some(4), Some(10), Some(11), Some(u32::MAX)] {
         telemetry.record_outcome(position);
     }
-    telemetry.record_interaction(&["hats", "shoes"]);
-    telemetry.record_interaction(&["gloves"]);
-    telemetry.record_interaction(&[]);
+    for item in ["clog", "beret", "gift", "sandal"] {
+        telemetry.record_interaction(&bundle, &item.into());
+    }
+    for milliseconds in [0.2, 1.0, 9.9, 10.0, f32::INFINITY] {
+        telemetry.record_latency(milliseconds);
+    }
     let counts = counts(&telemetry);
     assert_eq!(counts["outcome.position"], [2, 1, 2, 2, 2]);
-    assert_eq!(counts["interaction.category"], [0, 1, 2]);
+    assert_eq!(counts["interaction.category"], [1, 1, 1], "of an unknown item there is none");
+    assert_eq!(counts["interaction.item"], [0, 1, 2, 1]);
+    assert_eq!(counts["latency"], [1, 2, 2]);
+    assert!(!counts.contains_key("outcome.source"), "no list was shown");
+}
+
+#[test]
+fn an_outcome_is_held_against_its_list_once() {
+    let engine = Fixture::new().engine();
+    let mut telemetry = new_telemetry(engine.bundle());
+    // The first own score is 2, above both edges; after the fallback list there is none.
+    for (session, position) in
+        [(&["boot"][..], Some(2)), (&["boot"], None), (&[], Some(1)), (&["boot"], Some(99))]
+    {
+        telemetry.record(&engine.recommend(&request(session, 3)));
+        telemetry.record_outcome(position);
+        telemetry.record_outcome(position);
+    }
+    let counts = counts(&telemetry);
+    assert_eq!(counts["outcome.position"].iter().sum::<u64>(), 8, "what a host says twice is counted twice");
+    assert_eq!(
+        counts["outcome.source"],
+        [1, 1, 0, 1, 0, 0],
+        "a place that the list does not have has no source"
+    );
+    assert_eq!(counts["outcome.calibration"], [0, 0, 0, 0, 1, 2]);
 }
 
 #[test]
@@ -102,7 +139,7 @@ fn a_report_is_declared_padded_and_repeatable() {
     telemetry.record(&engine.recommend(&request(&["boot"], 3)));
     let constants = &engine.bundle().manifest().telemetry;
     let mut fields = BTreeMap::new();
-    for seed in 0..200 {
+    for seed in 0..250 {
         let report = telemetry.build_report(START, [seed; 32], [0xab; 16]).unwrap();
         let bytes = report.encode();
         assert_eq!(bytes.len(), constants.report_bytes as usize);
@@ -117,7 +154,7 @@ fn a_report_is_declared_padded_and_repeatable() {
             *fields.entry(observation.field).or_insert(0u32) += 1;
         }
     }
-    assert_eq!(fields.len(), 15, "every declared field is drawn, with data or without");
+    assert_eq!(fields.len(), 22, "every declared field is drawn, with data or without");
 }
 
 #[test]
@@ -186,7 +223,11 @@ proptest! {
             telemetry.record(&outcome);
         }
         positions.iter().for_each(|position| telemetry.record_outcome(*position));
-        let total: u64 = telemetry.state().current.fields.iter().map(|field| field.counts.total()).sum();
+        // Those are counted once a list, not once an outcome.
+        let once = ["outcome.source", "outcome.calibration"];
+        let fields = telemetry.state().current.fields.into_iter();
+        let total: u64 =
+            fields.filter(|field| !once.contains(&field.name.as_str())).map(|field| field.counts.total()).sum();
         prop_assert_eq!(total, expected as u64);
         let stored = serde_json::to_string(&telemetry.state()).unwrap();
         let mut restored = new_telemetry(engine.bundle());

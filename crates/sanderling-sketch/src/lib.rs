@@ -27,6 +27,7 @@
 #![deny(missing_docs)]
 #![deny(clippy::disallowed_methods)]
 
+pub mod choices;
 pub mod distance;
 mod histogram;
 pub mod noise;

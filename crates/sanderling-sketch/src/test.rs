@@ -227,7 +227,7 @@ fn pool(shares: &[f64], n: f64) -> Vec<Vec<usize>> {
 
 /// `difference' * inverse(covariance) * difference` by Cholesky factorisation; a direction without
 /// variance adds nothing.
-fn inverse_quadratic_form(difference: &[f64], covariance: &dyn Fn(usize, usize) -> f64) -> f64 {
+pub(crate) fn inverse_quadratic_form(difference: &[f64], covariance: &dyn Fn(usize, usize) -> f64) -> f64 {
     let rank = difference.len();
     let mut factor = vec![vec![0.0; rank]; rank];
     let mut solved = vec![0.0; rank];

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 use sanderling_core::{Engine, OBSERVED_POSITIONS, Outcome};
 use sanderling_types::{
-    Baseline, BaselineField, FORMAT_VERSION, FaultCode, Feature, FeatureKind, FieldKind, TimeKind, Vocabulary,
+    Baseline, BaselineField, FORMAT_VERSION, FaultCode, Feature, FeatureKind, FieldKind, ItemId, Source,
+    TimeKind, Vocabulary,
 };
 
 use crate::evaluate;
@@ -21,8 +22,19 @@ const NUM_BINS: usize = 5;
 const MAX_CATEGORIES: usize = 6;
 /// Most device windows that the baseline is measured on.
 const MAX_WINDOWS: usize = 2000;
+/// Named items; the rest shares one bin. Randomised answers of so few labels are as exact as hashed ones would be:
+/// direct encoding wins below 3 e^epsilon + 2 labels, 62 at epsilon 3 (Wang et al. 2017, section 5).
+const MAX_ITEMS: usize = 30;
+/// Bands of the first score of a list, each with its own rate of choices: two bins a band.
+const NUM_BANDS: usize = 3;
+/// Inner edges of the time that a list takes, in milliseconds.
+const LATENCY_EDGES: [f32; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 /// Field of the first category of the last session item.
 pub const CATEGORY_FIELD: &str = "interaction.category";
+/// Field of the step from the category of one item to that of the next.
+pub const TRANSITION_FIELD: &str = "transition.category";
+/// Field of the ranker score of the first item of a list.
+const FIRST_SCORE_FIELD: &str = "score.first";
 /// The bin of items in none of the named categories.
 pub const OTHER_CATEGORY: &str = "other";
 
@@ -35,7 +47,8 @@ type ByWindow<T> = BTreeMap<Window, Vec<T>>;
 #[derive(Debug, Default)]
 struct Seen {
     numeric: BTreeMap<String, ByWindow<f32>>,
-    categories: ByWindow<usize>,
+    /// Bins of [`CATEGORY_FIELD`] and [`TRANSITION_FIELD`].
+    steps: BTreeMap<&'static str, ByWindow<usize>>,
 }
 
 /// Fields whose bins do not depend on data, and numeric fields with a provisional edge: the baseline
@@ -48,28 +61,68 @@ pub fn draft(engine_fields: &[String], vocabulary: &Vocabulary) -> Baseline {
         shares: None,
         num_devices: 0,
     });
-    let fields = numeric.chain(fixed_fields(vocabulary)).collect();
+    let fields = numeric.chain(fixed_fields(vocabulary, 0)).collect();
     Baseline { format_version: FORMAT_VERSION, fields }
 }
 
-/// Names of the numeric fields of a feature spec: every feature and the two scores.
+/// Names of the numeric fields of a feature spec: every feature and the three scores.
 #[must_use]
 pub fn numeric_names(spec: &sanderling_types::FeatureSpec) -> Vec<String> {
     let features = spec.features.iter().map(|feature| format!("feature.{}", feature.name));
-    features.chain(["score.retrieval".to_owned(), "score.ranker".to_owned()]).collect()
+    let scores = ["score.retrieval", "score.ranker", FIRST_SCORE_FIELD];
+    features.chain(scores.map(str::to_owned)).collect()
 }
 
-fn fixed_fields(vocabulary: &Vocabulary) -> Vec<BaselineField> {
-    let labels = |labels: Vec<String>| FieldKind::Categorical { labels };
+/// Fields whose bins do not depend on what the engine answers; `num_bands` are the bins of the first score.
+fn fixed_fields(vocabulary: &Vocabulary, num_bands: usize) -> Vec<BaselineField> {
     let field =
         |name: &str, bins| BaselineField { name: name.to_owned(), bins, shares: None, num_devices: 0 };
-    let positions = ["none", "1", "2-3", "4-10", "over_10"].map(str::to_owned).to_vec();
-    let faults = std::iter::once("none").chain(FaultCode::ALL.iter().map(|(_, name)| *name));
-    vec![
-        field(CATEGORY_FIELD, labels(category_labels(vocabulary))),
-        field("outcome.position", labels(positions)),
-        field("fault", labels(faults.map(str::to_owned).collect())),
-    ]
+    let categorical = |name: &str, labels| field(name, FieldKind::Categorical { labels });
+    let with_none = |names: Vec<&str>| -> Vec<String> {
+        std::iter::once("none").chain(names).map(str::to_owned).collect()
+    };
+    let sources = || Source::ALL.iter().map(|(_, name)| *name).collect::<Vec<_>>();
+    let faults = FaultCode::ALL.iter().map(|(_, name)| *name).collect();
+    let categories = category_labels(vocabulary);
+    let transitions = transition_labels(&categories);
+    let bands = (1..=num_bands).flat_map(|band| ["ignored", "chosen"].map(|fate| format!("{band} {fate}")));
+    let latency = FieldKind::Numeric { edges: LATENCY_EDGES.to_vec() };
+    let mut fields = vec![
+        categorical(CATEGORY_FIELD, categories),
+        categorical(TRANSITION_FIELD, transitions),
+        categorical("interaction.item", item_labels(vocabulary)),
+        categorical("impression.source", sources().into_iter().map(str::to_owned).collect()),
+        categorical("outcome.position", with_none(vec!["1", "2-3", "4-10", "over_10"])),
+        categorical("outcome.source", with_none(sources())),
+        categorical("outcome.calibration", bands.collect()),
+        field("latency", latency),
+        categorical("fault", with_none(faults)),
+    ];
+    // Two steps with one name could not be told apart, and no bands have no rates.
+    fields.retain(|field| has_distinct_bins(&field.bins));
+    fields
+}
+
+fn has_distinct_bins(bins: &FieldKind) -> bool {
+    let FieldKind::Categorical { labels } = bins else { return true };
+    (2..=Baseline::MAX_BINS).contains(&labels.len())
+        && labels.iter().collect::<BTreeSet<_>>().len() == labels.len()
+}
+
+/// One label for each category of an item with that of the next one: bin `from * categories + to`.
+fn transition_labels(categories: &[String]) -> Vec<String> {
+    let steps = categories.iter().flat_map(|from| categories.iter().map(move |to| (from, to)));
+    steps.map(|(from, to)| format!("{from} > {to}")).collect()
+}
+
+/// Items by number of training interactions, the largest first, then the rest and what the bundle does not know.
+fn item_labels(vocabulary: &Vocabulary) -> Vec<String> {
+    let rest = [OTHER_CATEGORY, "unknown"];
+    let mut ranked: Vec<(u32, &ItemId)> =
+        vocabulary.popularity.iter().copied().zip(&vocabulary.item_ids).collect();
+    ranked.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    let ids = ranked.into_iter().map(|(_, id)| id.as_str()).filter(|id| !rest.contains(id));
+    ids.take(MAX_ITEMS).chain(rest).map(str::to_owned).collect()
 }
 
 /// First categories by number of training interactions, the largest first, and `other`.
@@ -108,10 +161,12 @@ pub fn measure(engine: &Engine, split: &Split, window_seconds: u32) -> Baseline 
             (field.shares, field.num_devices) = (None, 0);
         }
     }
-    for mut field in fixed_fields(&engine.bundle().vocabulary().unpack()) {
-        if field.name == CATEGORY_FIELD && !seen.categories.is_empty() {
-            field.num_devices = num_users(&seen.categories);
-            field.shares = Some(shares(&seen.categories, field.bins.num_bins()));
+    let first_score = fields.iter().find(|field| field.name == FIRST_SCORE_FIELD);
+    let num_bands = first_score.map_or(0, |field| field.bins.num_bins());
+    for mut field in fixed_fields(&engine.bundle().vocabulary().unpack(), num_bands) {
+        if let Some(bins) = seen.steps.get(field.name.as_str()) {
+            field.num_devices = num_users(bins);
+            field.shares = Some(shares(bins, field.bins.num_bins()));
         }
         fields.push(field);
     }
@@ -155,17 +210,22 @@ fn observe(engine: &Engine, split: &Split, windows: &BTreeMap<Window, Vec<Case>>
             (window, engine.recommend(&request), category_bin(engine, split, split.target(case).item))
         })
         .collect();
-    let field = engine.bundle().baseline().fields.iter().position(|field| field.name == CATEGORY_FIELD);
+    let baseline = engine.bundle().baseline();
     let mut seen = Seen::default();
     for (window, outcome, target_bin) in outcomes {
         for (at, value) in measured(&outcome, names.len()) {
             seen.numeric.entry(names[at].clone()).or_default().entry(window).or_default().push(value);
         }
-        let observed = outcome.observations.iter().filter(|observed| Some(observed.field) == field);
-        let bins = observed.map(|observed| observed.bin).chain(target_bin);
-        seen.categories.entry(window).or_default().extend(bins);
+        for name in [CATEGORY_FIELD, TRANSITION_FIELD] {
+            let field = baseline.fields.iter().position(|field| field.name == name);
+            let observed = outcome.observations.iter().filter(|observed| Some(observed.field) == field);
+            let chosen = target_bin.filter(|_| name == CATEGORY_FIELD);
+            let bins = observed.map(|observed| observed.bin).chain(chosen).collect::<Vec<_>>();
+            if !bins.is_empty() {
+                seen.steps.entry(name).or_default().entry(window).or_default().extend(bins);
+            }
+        }
     }
-    seen.categories.retain(|_, bins| !bins.is_empty());
     seen
 }
 
@@ -180,20 +240,22 @@ fn category_bin(engine: &Engine, split: &Split, item: u32) -> Option<usize> {
 
 /// Values of an outcome with the index of their field in [`numeric_names`].
 fn measured(outcome: &Outcome, num_names: usize) -> Vec<(usize, f32)> {
-    let num_features = num_names - 2;
+    let num_features = num_names - 3;
     let features =
         outcome.features.chunks_exact(num_features).flat_map(|row| row.iter().copied().enumerate());
     let retrieval = outcome.retrieval_scores.iter().map(|&score| (num_features, score));
     // A fallback list has no scores; its ranker scores are zeros that mean nothing.
     let ranked = outcome.response.recommendations.iter().zip(&outcome.retrieval_scores);
-    let ranker = ranked.map(|(recommendation, _)| (num_features + 1, recommendation.score));
-    features.chain(retrieval).chain(ranker).collect()
+    let ranker = ranked.clone().map(|(recommendation, _)| (num_features + 1, recommendation.score));
+    let first = ranked.take(1).map(|(recommendation, _)| (num_features + 2, recommendation.score));
+    features.chain(retrieval).chain(ranker).chain(first).collect()
 }
 
 fn numeric_field(name: &str, values: Option<&ByWindow<f32>>) -> BaselineField {
     let empty = ByWindow::new();
     let values = values.unwrap_or(&empty);
-    let bins = FieldKind::Numeric { edges: edges(values) };
+    let num_bins = if name == FIRST_SCORE_FIELD { NUM_BANDS } else { NUM_BINS };
+    let bins = FieldKind::Numeric { edges: edges(values, num_bins) };
     let binned: ByWindow<usize> = values
         .iter()
         .map(|(window, values)| {
@@ -209,12 +271,12 @@ fn numeric_field(name: &str, values: Option<&ByWindow<f32>>) -> BaselineField {
     }
 }
 
-/// Distinct inner quintiles over all values; one edge above a constant.
-fn edges(values: &ByWindow<f32>) -> Vec<f32> {
+/// Distinct inner quantiles over all values, for `num_bins` bins; one edge above a constant.
+fn edges(values: &ByWindow<f32>, num_bins: usize) -> Vec<f32> {
     let mut all: Vec<f32> = values.values().flatten().copied().filter(|value| value.is_finite()).collect();
     all.sort_unstable_by(f32::total_cmp);
     let (Some(&least), Some(&most)) = (all.first(), all.last()) else { return vec![0.0] };
-    let mut edges: Vec<f32> = (1..NUM_BINS).map(|i| all[all.len() * i / NUM_BINS]).collect();
+    let mut edges: Vec<f32> = (1..num_bins).map(|i| all[all.len() * i / num_bins]).collect();
     edges.retain(|edge| *edge > least);
     edges.dedup();
     if edges.is_empty() {
@@ -245,12 +307,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edges_are_distinct_quintiles_and_survive_constants() {
+    fn edges_are_distinct_quantiles_and_survive_constants() {
         let values = |values: &[f32]| ByWindow::from([((1, 0), values.to_vec())]);
         let spread: Vec<f32> = (0..500).map(|i| i as f32).collect();
-        assert_eq!(edges(&values(&spread)), [100.0, 200.0, 300.0, 400.0]);
-        assert_eq!(edges(&values(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 2.0])), [1.0]);
-        let constant = edges(&values(&[3.0; 5]));
+        assert_eq!(edges(&values(&spread), 5), [100.0, 200.0, 300.0, 400.0]);
+        assert_eq!(edges(&values(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 2.0]), 5), [1.0]);
+        let constant = edges(&values(&[3.0; 5]), 5);
         assert!(constant.len() == 1 && constant[0] > 3.0, "{constant:?}");
     }
 

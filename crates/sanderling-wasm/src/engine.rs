@@ -155,13 +155,16 @@ impl WasmEngine {
         to_js(&listed)
     }
 
-    /// Counts an interaction; an item that the bundle does not know is not counted.
+    /// Counts an interaction; of an item that the bundle does not know, that it is unknown.
     #[wasm_bindgen(js_name = recordInteraction)]
     pub fn record_interaction(&mut self, #[wasm_bindgen(js_name = itemId)] item_id: String) {
-        let bundle = self.engine.bundle();
-        if let Some(item) = bundle.item_index(&ItemId(item_id)) {
-            self.telemetry.record_interaction(&bundle.category_names(item));
-        }
+        self.telemetry.record_interaction(self.engine.bundle(), &ItemId(item_id));
+    }
+
+    /// Counts how long a list took to make, in milliseconds.
+    #[wasm_bindgen(js_name = recordLatency)]
+    pub fn record_latency(&mut self, milliseconds: f32) {
+        self.telemetry.record_latency(milliseconds);
     }
 
     /// Counts what became of a list: nothing, or the 1-based position of the item that was chosen.

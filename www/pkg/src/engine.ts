@@ -2,6 +2,7 @@
  * The wasm boundary in its own snake_case terms. Everything else in this package speaks
  * camelCase; `boundary.ts` is the only place that converts.
  */
+import type { TelemetryFieldName } from './telemetry-fields.js';
 
 /** A value that survives `JSON.stringify`. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -77,7 +78,7 @@ export interface WireWindow {
   window_start?: number | null;
   /** Lists that were made from a session. */
   num_lists: number;
-  fields: { name: string; counts: number[] }[];
+  fields: { name: TelemetryFieldName; counts: number[] }[];
 }
 
 export interface WireTelemetryState {
@@ -108,6 +109,8 @@ export interface Engine {
   similar(itemId: string, limit: number): WireRecommendation[];
   recordInteraction(itemId: string): void;
   recordOutcome(position?: number): void;
+  /** Counts how long a list took to make. */
+  recordLatency(milliseconds: number): void;
   telemetryState(): WireTelemetryState;
   restoreTelemetry(state: WireTelemetryState): void;
   clearTelemetry(): void;

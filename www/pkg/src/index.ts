@@ -7,4 +7,5 @@ export type { Engine, Json } from './engine.js';
 export type { RecommenderBase } from './recommender.js';
 export type { WorkerLoadOptions, WorkerRecommender } from './worker-client.js';
 export type { Telemetry } from './telemetry.js';
+export type { TelemetryFieldName } from './telemetry-fields.js';
 export type * from './types.js';

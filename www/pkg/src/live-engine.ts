@@ -105,6 +105,10 @@ export class LiveEngine implements Engine {
     this.#run((engine) => engine.recordOutcome(position));
   }
 
+  recordLatency(milliseconds: number): void {
+    this.#run((engine) => engine.recordLatency(milliseconds));
+  }
+
   telemetryState(): WireTelemetryState {
     return this.#run((engine) => engine.telemetryState());
   }

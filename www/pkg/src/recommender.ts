@@ -146,8 +146,7 @@ export abstract class RecommenderBase {
     const { sessionIdleSeconds } = this.#opened;
     const { request, faults } = checkRequest(options, (now) => this.#session.current(now, sessionIdleSeconds));
     try {
-      const wire = this.telemetry.counting(request.now, () => this.#opened.engine.recommend(request));
-      this.telemetry.changed();
+      const wire = this.telemetry.counting(request.now, () => this.#timed((engine) => engine.recommend(request)));
       const response = responseFromWire(wire);
       return faults.length === 0 ? response : { ...response, faults: [...faults, ...response.faults] };
     } catch (thrown) {
@@ -275,6 +274,14 @@ export abstract class RecommenderBase {
     this.#keeper.storage = await this.#opened.openStorage();
     await this.telemetry.carryLedger();
     this.#session.saveAll();
+  }
+
+  #timed<T>(work: (engine: Engine) => T): T {
+    const { engine } = this.#opened;
+    const start = performance.now();
+    const result = work(engine);
+    this.#count(() => engine.recordLatency(performance.now() - start));
+    return result;
   }
 
   /** Telemetry may never hurt its host: what cannot be counted is not. */

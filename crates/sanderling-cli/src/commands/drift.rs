@@ -1,5 +1,6 @@
 //! `sanderling drift`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +11,14 @@ use sanderling_types::{Code, Error, Result};
 
 use crate::location::StoreArgument;
 use crate::output::{Output, Verdict};
+use crate::report;
 
 /// Compare what devices reported in the last windows with the bundle's baseline; exit 1 on drift, 2
 /// when no field has enough answers to be judged.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling drift --store reports.db --bundle bundles/shop\n  \
-    sanderling drift --store reports.db --bundle bundles/shop --from 1767225600 --to 1767830400 --json")]
+    sanderling drift --store reports.db --bundle bundles/shop --from 1767225600 --to 1767830400 --json\n  \
+    sanderling drift --store reports.db --bundle bundles/shop --html drift.html")]
 pub(crate) struct Drift {
     /// Database of the collector, as for `collect`.
     #[arg(long, value_name = "FILE_OR_URL")]
@@ -25,8 +28,8 @@ pub(crate) struct Drift {
     bundle: PathBuf,
     #[command(flatten)]
     windows: WindowArgs,
-    /// First window start of a reference, for fields that training has no counterpart of
-    /// (outcomes, faults), Unix seconds.
+    /// First window start of a reference, for fields that training has no counterpart of (outcomes, calibration, latency,
+    /// faults), Unix seconds; by default the 28 windows before the judged ones.
     #[arg(long, value_name = "SECONDS", requires = "reference_to")]
     reference_from: Option<i64>,
     /// First window start after the reference, Unix seconds.
@@ -38,6 +41,9 @@ pub(crate) struct Drift {
     /// Smallest effect of a shift that is drift, on the scale of the population stability index.
     #[arg(long, default_value_t = 0.1)]
     min_effect: f64,
+    /// Also write a page with a chart of every field; needs no network.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Which windows to add up.
@@ -106,13 +112,21 @@ fn text(report: &DriftReport) -> String {
             }
         ));
     }
-    let verdict = match (report.drifted, report.shifted) {
-        (true, _) => "drift",
-        (_, true) => "no drift, a small shift",
-        _ => "no drift",
-    };
-    lines.push(verdict.to_owned());
+    lines.push(verdict(report));
     lines.join("\n")
+}
+
+/// The verdict in words, and what it is that drifted.
+pub(crate) fn verdict(report: &DriftReport) -> String {
+    let drifted = report.fields.iter().filter(|field| field.drifted).map(|field| field.aspect.as_str());
+    match (report.drifted, report.shifted) {
+        (true, _) => {
+            let aspects: Vec<&str> = drifted.collect::<BTreeSet<_>>().into_iter().collect();
+            format!("drift of {}", aspects.join(" and "))
+        }
+        (_, true) => "no drift, a small shift".to_owned(),
+        _ => "no drift".to_owned(),
+    }
 }
 
 pub(crate) fn run(args: &Drift, output: &Output) -> Result<Verdict> {
@@ -122,6 +136,9 @@ pub(crate) fn run(args: &Drift, output: &Output) -> Result<Verdict> {
     let report = judge(&reader, &bundle, args.windows.range(&reader, &bundle)?, &options)?;
     if report.fields.iter().all(|field| field.skipped.is_some()) {
         return Err(nothing_judged(&report));
+    }
+    if let Some(path) = &args.html {
+        report::write_drift(path, &bundle, &report)?;
     }
     output.result(&report, &text(&report))?;
     Ok(Verdict::wanting_if(report.drifted))

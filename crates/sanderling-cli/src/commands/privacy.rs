@@ -82,7 +82,8 @@ fn text(statement: &Statement) -> String {
             "For any two histories the probability of a report differs by the factor e^{} at most: epsilon {} a report, {} a day.",
             statement.epsilon_per_report, statement.epsilon_per_report, statement.epsilon_per_day
         ),
-        "It holds no identifier of a user, a device or an item; its time is the start of its window."
+        "It holds no identifier of a user, a device or a session; its time is the start of its window. An item or a category is\n\
+         at most one of the bins that the bundle declares, after noise."
             .to_owned(),
         format!(
             "The collector forgets single reports after {} days and shows nothing that rests on fewer than {} answers.",

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use sanderling_core::BundleFiles;
 use sanderling_collector::{Reader, RegisteredBundle};
+use sanderling_core::BundleFiles;
 use sanderling_sketch::noise::Channel;
 use sanderling_train::baseline::CATEGORY_FIELD;
 use sanderling_train::bundle;

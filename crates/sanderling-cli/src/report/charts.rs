@@ -43,6 +43,8 @@ pub(super) struct Row {
     pub(super) span: (f64, f64),
     /// A dot on an interval; a bar has none.
     pub(super) dot: Option<f64>,
+    /// A faint bar from 0 behind the mark: what it is compared with.
+    pub(super) under: Option<f64>,
     /// Whether it is the one to look at.
     pub(super) strong: bool,
 }
@@ -50,7 +52,7 @@ pub(super) struct Row {
 /// Intervals with dots, or bars, on a common scale from 0; the first row is on top.
 pub(super) fn rows(title: &str, rows: &[Row]) -> Result<String> {
     let count = rows.len().max(1);
-    let largest = rows.iter().map(|row| row.span.1).fold(0.0, f64::max);
+    let largest = rows.iter().map(|row| row.under.unwrap_or(0.0).max(row.span.1)).fold(0.0, f64::max);
     let scale = 0.0..if largest > 0.0 { largest * 1.05 } else { 1.0 };
     // A row is 2 high and its mark in the middle; the axis counts from below.
     let place = |at: usize| 2 * (count - at) as i32 - 1;
@@ -70,6 +72,10 @@ pub(super) fn rows(title: &str, rows: &[Row]) -> Result<String> {
         plain(&mut mesh).draw()?;
         for (at, row) in rows.iter().enumerate() {
             let colour = if row.strong { STRONG } else { PLAIN };
+            if let Some(under) = row.under {
+                let bar = [(0.0, place(at)), (under, place(at))];
+                chart.draw_series([PathElement::new(bar, FAINT.stroke_width(14 * PIXEL))])?;
+            }
             let (low, high) = row.span;
             let stroke = colour.stroke_width(if row.dot.is_some() { 2 } else { 12 } * PIXEL);
             chart.draw_series([PathElement::new([(low, place(at)), (high, place(at))], stroke)])?;
@@ -179,7 +185,7 @@ mod tests {
     use super::*;
 
     fn bar(label: &str, value: f64) -> Row {
-        Row { label: label.to_owned(), span: (0.0, value), dot: None, strong: true }
+        Row { label: label.to_owned(), span: (0.0, value), dot: None, under: None, strong: true }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! The HTML report of `train` and `evaluate`: one file that needs no network and runs no script.
+//! HTML reports of `train`, `evaluate` and `drift`: one file that needs no network and runs no script.
 
 mod charts;
+mod drift;
 mod html;
 
 use std::fs;
@@ -23,6 +24,8 @@ use sanderling_types::{Code, Error, Manifest, Metric, PackingStep, Result};
 use crate::commands::{load_engine, table};
 use charts::{Point, Row};
 use html::Text;
+
+pub(crate) use drift::write as write_drift;
 
 /// Metrics that are shown; precision and recall would repeat `hr`.
 const SHOWN: [&str; 6] = ["ndcg", "hr", "mrr", "coverage", "novelty", "gini"];
@@ -50,8 +53,11 @@ pub(crate) fn write(
         size(manifest)?,
         notes(manifest),
     ];
-    let title = format!("{} version {}", manifest.name, manifest.version);
-    fs::write(path, page(&title, &sections.concat())).map_err(|error| {
+    write_page(path, &format!("{} version {}", manifest.name, manifest.version), &sections.concat())
+}
+
+fn write_page(path: &Path, title: &str, body: &str) -> Result<()> {
+    fs::write(path, page(title, body)).map_err(|error| {
         Error::new(Code::Io, "the report cannot be written").found(path.display()).source_error(error)
     })
 }
@@ -131,7 +137,7 @@ fn cell(metric: Option<&Metric>) -> String {
 }
 
 fn interval(label: String, metric: &Metric, strong: bool) -> Row {
-    Row { label, span: (metric.low, metric.high), dot: Some(metric.value), strong }
+    Row { label, span: (metric.low, metric.high), dot: Some(metric.value), under: None, strong }
 }
 
 fn metrics(recommender: &str, evaluation: &Evaluation) -> Result<String> {
@@ -215,6 +221,7 @@ fn ranker(weights: Option<&[FeatureWeight]>, importance: &[FeatureImportance]) -
         label: feature.name.clone(),
         span: (feature.loss_ndcg10.min(0.0), feature.loss_ndcg10.max(0.0)),
         dot: None,
+        under: None,
         strong: true,
     };
     let bars: Vec<Row> = importance.iter().map(bar).collect();
@@ -232,6 +239,7 @@ fn linear(weights: &[FeatureWeight]) -> Result<String> {
         label: feature.name.clone(),
         span: (0.0, feature.effect),
         dot: None,
+        under: None,
         strong: true,
     };
     let marks: Vec<Row> = weights.iter().map(row).collect();
@@ -299,6 +307,7 @@ fn size(manifest: &Manifest) -> Result<String> {
         label: format!("{name} {}", table::bytes(bytes)),
         span: (0.0, bytes as f64 / 1e3),
         dot: None,
+        under: None,
         strong: true,
     };
     let marks: Vec<Row> = files.iter().map(row).collect();

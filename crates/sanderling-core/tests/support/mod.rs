@@ -13,7 +13,7 @@ use sanderling_core::{
 use sanderling_types::{
     Baseline, BaselineField, Code, Error, FORMAT_VERSION, FaultCode, FeatureSpec, FieldKind, FileEntry,
     FileRole, ItemId, Limits, Manifest, PolicyDefaults, Quantisation, Request, Result, RuntimeKind,
-    SessionInteraction, Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
+    SessionInteraction, Sha256Hash, Shapes, Source, TelemetryConstants, TimeKind, TrainingWindow, Vocabulary,
 };
 
 pub const DIM: usize = 4;
@@ -81,8 +81,18 @@ pub fn baseline() -> Baseline {
         .collect();
     fields.push(numeric("score.retrieval", &[-1.0, 0.0, 1.0]));
     fields.push(numeric("score.ranker", &[-1.0, 0.0, 1.0]));
+    fields.push(numeric("score.first", &[0.0, 1.5]));
     fields.push(categorical("interaction.category", strings(&["shoes", "hats", "other"])));
+    let steps = ["ss", "sh", "so", "hs", "hh", "ho", "os", "oh", "oo"];
+    fields.push(categorical("transition.category", strings(&steps)));
+    fields.push(categorical("interaction.item", strings(&["boot", "clog", "other", "unknown"])));
+    let sources = Source::ALL.iter().map(|(_, text)| *text);
+    fields.push(categorical("impression.source", strings(&sources.clone().collect::<Vec<_>>())));
     fields.push(categorical("outcome.position", strings(&["none", "1", "2-3", "4-10", "over_10"])));
+    let fates: Vec<&str> = std::iter::once("none").chain(sources).collect();
+    fields.push(categorical("outcome.source", strings(&fates)));
+    fields.push(categorical("outcome.calibration", strings(&["1i", "1c", "2i", "2c", "3i", "3c"])));
+    fields.push(numeric("latency", &[1.0, 10.0]));
     fields.push(categorical("fault", faults));
     Baseline { format_version: FORMAT_VERSION, fields }
 }

@@ -87,8 +87,7 @@ mod tests {
     }
 
     fn session(number: u32, day: i64, items: &[&str]) -> SharedSession {
-        let one =
-            |item: &&str| SharedInteraction { item_id: ItemId::from(*item), kind: "view".to_owned() };
+        let one = |item: &&str| SharedInteraction { item_id: ItemId::from(*item), kind: "view".to_owned() };
         SharedSession {
             format_version: FORMAT_VERSION,
             session_id: format!("{number:032x}"),
