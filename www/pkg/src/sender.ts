@@ -23,6 +23,9 @@ export interface Sender {
   timeoutSeconds: number;
 }
 
+/** What is sent, and the id by which it is acknowledged. */
+export type Sendable = Pick<QueuedReport, 'reportId' | 'body'>;
+
 /** The address that reports are posted to; a collector is given by its base URL. */
 export function reportsUrl(collectorUrl: string | URL, base?: string): string {
   const url = new URL(collectorUrl, base);
@@ -31,10 +34,10 @@ export function reportsUrl(collectorUrl: string | URL, base?: string): string {
 }
 
 /**
- * Posts one report. The content type keeps the request CORS-simple. Only a receipt that names this
- * report acknowledges it: a portal's or proxy's friendly 200 does not.
+ * Posts one report, or whatever else has an id that its receipt names as `idKey`. The content type keeps the request CORS-simple. Only
+ * a receipt that names this report acknowledges it: a portal's or proxy's friendly 200 does not.
  */
-export async function sendReport(sender: Sender, report: QueuedReport): Promise<Verdict> {
+export async function sendReport(sender: Sender, report: Sendable, idKey = 'report_id'): Promise<Verdict> {
   try {
     const response = await sender.fetch(sender.url, {
       ...sender.request,
@@ -43,7 +46,7 @@ export async function sendReport(sender: Sender, report: QueuedReport): Promise<
       body: report.body,
       signal: AbortSignal.timeout(sender.timeoutSeconds * 1000),
     });
-    return await judge(response, report);
+    return await judge(response, report, idKey);
   } catch {
     return { kind: 'retry', retryAfterSeconds: 0 };
   }
@@ -53,10 +56,10 @@ export async function sendReport(sender: Sender, report: QueuedReport): Promise<
  * Only the collector's own word ends a report: a 403 or 404 may come from a portal, a proxy or a
  * server that is being moved, and says nothing about the report.
  */
-async function judge(response: Response, report: QueuedReport): Promise<Verdict> {
+async function judge(response: Response, report: Sendable, idKey: string): Promise<Verdict> {
   const answer = (await response.json().catch(() => ({}))) as Record<string, unknown> | null;
   if (response.ok) {
-    if (answer?.['report_id'] !== report.reportId) return { kind: 'retry', retryAfterSeconds: 0 };
+    if (answer?.[idKey] !== report.reportId) return { kind: 'retry', retryAfterSeconds: 0 };
     return { kind: answer['status'] === 'duplicate' ? 'duplicate' : 'accepted' };
   }
   const isProblem = response.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase() === PROBLEM;
