@@ -14,7 +14,10 @@ import { openFixture } from './lib/fixture.mjs';
 const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
 const IDLE = 1800;
 const DAY = 86_400;
-const NOW = Math.floor(Date.now() / 1000);
+/** When sessions begin: after every consent that is given here, and no further ahead than a collector's clock may be behind. */
+const BEGIN = Math.floor(Date.now() / 1000) + 240;
+/** When they have ended. */
+const LATER = BEGIN + 20 + IDLE + 1;
 
 let fixture;
 let scratch;
@@ -75,7 +78,7 @@ async function loseAnswer(response, session) {
  */
 async function visit(page, { storageName, now, browse = false, consent = 'sessions', dieAt = Infinity }) {
   const frozen = new Promise((resolve) => page.on('console', (message) => message.text() === 'frozen' && resolve('frozen')));
-  const done = page.evaluate(async ({ storageName, now, browse, consent, dieAt, url, items, start }) => {
+  const done = page.evaluate(async ({ storageName, now, browse, consent, dieAt, url, items, begin }) => {
     const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
     const { SharedSessions } = await import(new URL('sanderling/dist/sessions.js', location.href));
     let steps = 0;
@@ -104,7 +107,7 @@ async function visit(page, { storageName, now, browse = false, consent = 'sessio
     watch(Crypto.prototype, 'getRandomValues');
     watch(Response.prototype, 'json');
     watch(globalThis, 'fetch');
-    if (browse) items.forEach((itemId, at) => recommender.observe({ itemId, kind: 'view', timestamp: start + 60 * at }));
+    if (browse) items.forEach((itemId, at) => recommender.observe({ itemId, kind: 'view', timestamp: begin + 10 * at }));
     await recommender.settled();
     const { waiting, notShared } = await sharing.preview({ now });
     const result = await sharing.flush({ now });
@@ -112,7 +115,7 @@ async function visit(page, { storageName, now, browse = false, consent = 'sessio
     sharing.stop();
     recommender.free();
     return { steps, databases, previewed: waiting.map(({ body }) => body), notShared, waiting: result.waiting, nextAttemptAt: result.nextAttemptAt };
-  }, { storageName, now, browse, consent, dieAt, url: network.url, items: fixture.itemIds.slice(0, 3), start: NOW + 10 });
+  }, { storageName, now, browse, consent, dieAt, url: network.url, items: fixture.itemIds.slice(0, 3), begin: BEGIN });
   done.catch(() => {});
   return Promise.race([done, frozen]);
 }
@@ -132,9 +135,6 @@ async function withPage(work) {
   }
   return result;
 }
-
-/** When the session that a visit makes has ended. */
-const LATER = NOW + 10 + 120 + IDLE + 1;
 
 test('a session is sent as it was previewed and counted; without consent nothing is there', { skip: noBrowser }, async () => {
   const without = await withPage((page) => visit(page, { storageName: 'none', now: LATER, browse: true, consent: 'none' }));
