@@ -299,6 +299,27 @@ test('429 and 503 are waited out, never sooner than the stated time, and the res
   assert.deepEqual([result.accepted, result.waiting], [2, 0]);
 });
 
+test('24 requests a day are made at most; the rest waits for the next', async () => {
+  const { fetch, received } = collector();
+  const recommender = await share();
+  const sharing = await start(recommender, { fetch, sessionIdleSeconds: 5 });
+  const midnight = Math.ceil(now / DAY) * DAY + DAY;
+  let end = midnight;
+  const visits = async () => {
+    for (let visit = 0; visit < 16; visit += 1) {
+      for (const itemId of fixture.itemIds.slice(0, 2)) recommender.observe({ itemId, kind: 'view', timestamp: end + 10 });
+      end += 10;
+    }
+    return sharing.flush({ now: end + 10 });
+  };
+  assert.equal((await visits()).accepted, 16);
+  await sharing.erase();
+  const { queued, accepted, waiting, nextAttemptAt } = await visits();
+  assert.deepEqual([queued, accepted, waiting, received.length], [16, 8, 8, 24]);
+  assert.ok(nextAttemptAt >= midnight + DAY + 60 && nextAttemptAt <= midnight + DAY + 7200, `${nextAttemptAt - midnight}`);
+  assert.equal((await sharing.flush({ now: nextAttemptAt })).accepted, 8);
+});
+
 test('only a receipt that names the session, or the collector\'s own refusal, ends it', async () => {
   const html = (status) => new Response('<h1>Welcome</h1>', { status, headers: { 'content-type': 'text/html' } });
   const others = [
@@ -498,7 +519,7 @@ test('wrong arguments have a stable code', async () => {
   const wrong = [
     [{}, {}], [null, {}], [recommender, null], [recommender, { collectorUrl: undefined }], [recommender, { collectorUrl: 'http://' }],
     [recommender, { consent: 'share' }], [recommender, { consent: true }], [recommender, { maxDelaySeconds: -1 }], [recommender, { maxDelaySeconds: Infinity }],
-    [recommender, { maxDelaySeconds: '1' }], [recommender, { sessionIdleSeconds: 0 }], [recommender, { sessionIdleSeconds: 'long' }],
+    [recommender, { maxDelaySeconds: '1' }], [recommender, { sessionIdleSeconds: 0 }], [recommender, { sessionIdleSeconds: Infinity }], [recommender, { sessionIdleSeconds: 'long' }],
   ];
   for (const [given, options] of wrong) {
     const started = SharedSessions.start(given, options && { collectorUrl: COLLECTOR, storage, ...options });

@@ -1,6 +1,7 @@
 import type { Json } from './engine.js';
 import { Keeper } from './keeper.js';
 import type { Verdict } from './outbox.js';
+import { nextDayOf, oneMoreRequest, type Requests } from './sender.js';
 import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
 import type { ReportCounters } from './types.js';
 
@@ -28,6 +29,8 @@ export interface Sharing {
   newest: number;
   waiting: WaitingSession[];
   counters: ReportCounters;
+  /** So that no storm of failures becomes one of requests. */
+  requests: Requests;
 }
 
 /**
@@ -86,15 +89,20 @@ export class SessionOutbox {
     });
   }
 
-  /** Takes the session that has been due for the longest, so that no other tab sends it at the same time. */
+  /** Takes the session that has been due for the longest, so that no other tab sends it at the same time. Where the day has had its requests, all wait for the next. */
   async claim(now: number): Promise<WaitingSession | undefined> {
     let claimed: WaitingSession | undefined;
     await this.change((sharing) => {
       const due = sharing.waiting.filter(({ notBefore }) => notBefore <= now);
       claimed = due.sort((one, other) => one.notBefore - other.notBefore)[0];
       if (claimed === undefined) return sharing;
+      const requests = oneMoreRequest(sharing.requests, now);
+      if (requests === undefined) {
+        claimed = undefined;
+        return replaced(sharing, ({ notBefore }) => notBefore <= now, { notBefore: nextDayOf(now) });
+      }
       const { sessionId, attempts } = claimed;
-      return replaced(sharing, ({ sessionId: id }) => id === sessionId, { attempts: attempts + 1, notBefore: now + CLAIM_SECONDS });
+      return replaced({ ...sharing, requests }, (one) => one.sessionId === sessionId, { attempts: attempts + 1, notBefore: now + CLAIM_SECONDS });
     });
     return claimed;
   }
@@ -137,7 +145,7 @@ export class SessionOutbox {
 
 /** A record without anything in it. */
 export function begun(barrier: number): Sharing {
-  return { barrier, newest: barrier, waiting: [], counters: { accepted: 0, duplicate: 0, dropped: {} } };
+  return { barrier, newest: barrier, waiting: [], counters: { accepted: 0, duplicate: 0, dropped: {} }, requests: { day: 0, count: 0 } };
 }
 
 /** Puts sessions behind those that wait. */
@@ -158,10 +166,11 @@ function countDropped(counters: ReportCounters, code: string, times: number): Re
 
 /** Reads the record back; a damaged one counts as absent. */
 function readSharing(stored: Json | undefined): Sharing | undefined {
-  const { barrier, newest, waiting, counters } = (stored ?? {}) as unknown as Partial<Sharing>;
+  const { barrier, newest, waiting, counters, requests } = (stored ?? {}) as unknown as Partial<Sharing>;
   if (!Number.isFinite(barrier) || !Number.isFinite(newest) || !Array.isArray(waiting)) return undefined;
   const { accepted = 0, duplicate = 0, dropped = {} } = counters ?? {};
-  return { barrier: barrier!, newest: newest!, waiting: waiting.filter(isWaiting), counters: { accepted, duplicate, dropped } };
+  const { day = 0, count = 0 } = requests ?? {};
+  return { barrier: barrier!, newest: newest!, waiting: waiting.filter(isWaiting), counters: { accepted, duplicate, dropped }, requests: { day, count } };
 }
 
 function isWaiting(value: unknown): value is WaitingSession {

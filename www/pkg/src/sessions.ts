@@ -2,7 +2,7 @@
  * Shares the sessions of users who chose so, as training data: a consent of its own, above that to randomised reports. What is shared is not
  * noised; `docs/formats/shared-session.md` says what that means. No other entry of the package loads this code.
  */
-import { checkIdleSeconds, clockSeconds, record, timeOf, wrongType } from './arguments.js';
+import { clockSeconds, record, timeOf, wrongType } from './arguments.js';
 import { RecommenderError } from './errors.js';
 import { browser } from './platforms/browser.js';
 import type { RecommenderBase } from './recommender.js';
@@ -44,7 +44,7 @@ export interface SharingOptions {
   collectorUrl: string | URL;
   /** What the user chose; `none` by default, which deletes what an earlier consent had left. */
   consent?: SharingConsent;
-  /** The recommender's own, where it was loaded with one; 1,800 by default. A longer pause ends a session. */
+  /** A longer pause ends a session; 1,800 by default. What the recommender was loaded with, where that is finite. */
   sessionIdleSeconds?: number;
   /** A session waits for a random time up to this before it is sent; a day by default, 0 for none. */
   maxDelaySeconds?: number;
@@ -193,7 +193,7 @@ export class SharedSessions {
     this.#checkAlive();
     await this.#follow();
     const barrier = this.#barrierNow();
-    await this.#outbox?.change((sharing) => begun(Math.max(sharing.barrier, barrier)));
+    await this.#outbox?.change(({ requests, ...sharing }) => ({ ...begun(Math.max(sharing.barrier, barrier)), requests }));
   }
 
   /** Everything that is stored for sharing, in the form in which it is stored; without consent that is nothing. */
@@ -301,15 +301,15 @@ export class SharedSessions {
       queued: await this.#collect(now), notShared: this.#notShared(), accepted: 0, duplicate: 0, dropped: [], waiting: 0, nextAttemptAt: null,
     };
     const outbox = this.#outbox;
-    for (let isLater = false; !isLater;) {
+    for (;;) {
       const session = await outbox?.claim(now);
       if (session === undefined || outbox === undefined || this.consent === 'none' || this.#isStopped) break;
       const { sessionId, body, attempts } = session;
       const verdict = await sendReport(this.#settings.sender, { reportId: sessionId, body }, 'session_id');
-      isLater = verdict.kind === 'retry';
       const delay = verdict.kind === 'retry' ? retryDelaySeconds(attempts, verdict.retryAfterSeconds) : 0;
       if (verdict.kind === 'dropped') result.dropped.push(verdict.code);
       else if (verdict.kind !== 'retry') result[verdict.kind] += 1;
+      // After one "later", nothing else is due any more.
       await outbox.settle(sessionId, verdict, now, now + delay);
     }
     await this.#follow();
@@ -423,17 +423,18 @@ function readOptions(given: SharingOptions): { settings: Settings; consent: Shar
   const settings = {
     sender: senderOf(options),
     storage,
-    idleSeconds: checkIdleSeconds(options.sessionIdleSeconds ?? DEFAULT_IDLE_SECONDS),
-    maxDelaySeconds: checkDelay(options.maxDelaySeconds ?? DEFAULT_MAX_DELAY_SECONDS),
+    idleSeconds: checkSeconds(options.sessionIdleSeconds ?? DEFAULT_IDLE_SECONDS, 'sessionIdleSeconds', 1),
+    maxDelaySeconds: checkSeconds(options.maxDelaySeconds ?? DEFAULT_MAX_DELAY_SECONDS, 'maxDelaySeconds', 0),
     autoSend: options.autoSend ?? true,
   };
   return { settings, consent: checkConsent(options.consent ?? 'none') };
 }
 
-function checkDelay(value: unknown): number {
-  if (typeof value !== 'number') throw wrongType('maxDelaySeconds', 'a number', value);
-  if (value >= 0 && value < Infinity) return value;
-  throw new RecommenderError('invalid_argument', 'maxDelaySeconds is out of range', { expected: 'a finite number of at least 0', found: String(value) });
+/** A finite number of seconds. Without an end to pauses no session would end. */
+function checkSeconds(value: unknown, name: string, least: number): number {
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value);
+  if (value >= least && value < Infinity) return value;
+  throw new RecommenderError('invalid_argument', `${name} is out of range`, { expected: `a finite number of at least ${least}`, found: String(value) });
 }
 
 function senderOf({ collectorUrl, fetch = PLATFORM.fetch, sendTimeoutSeconds = DEFAULT_SEND_TIMEOUT_SECONDS }: SharingOptions): Sender {
