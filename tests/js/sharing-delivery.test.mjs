@@ -76,7 +76,7 @@ async function loseAnswer(response, session) {
  * A visit, with three interactions where `browse`, and a flush at `now`. Where the page comes to its `dieAt`-th step (a look into the database,
  * a write, a random number, a request), it stops for good in the middle of it, as if its process were gone.
  */
-async function visit(page, { storageName, now, browse = false, consent = 'sessions', dieAt = Infinity }) {
+async function visit(page, { storageName, now, browse = false, consent = 'sessions', dieAt = Infinity, url = network.url }) {
   const frozen = new Promise((resolve) => page.on('console', (message) => message.text() === 'frozen' && resolve('frozen')));
   const done = page.evaluate(async ({ storageName, now, browse, consent, dieAt, url, items, begin }) => {
     const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
@@ -114,8 +114,8 @@ async function visit(page, { storageName, now, browse = false, consent = 'sessio
     const databases = (await indexedDB.databases()).map(({ name }) => name);
     sharing.stop();
     recommender.free();
-    return { steps, databases, previewed: waiting.map(({ body }) => body), notShared, waiting: result.waiting, nextAttemptAt: result.nextAttemptAt };
-  }, { storageName, now, browse, consent, dieAt, url: network.url, items: fixture.itemIds.slice(0, 3), begin: BEGIN });
+    return { steps, databases, previewed: waiting.map(({ body }) => body), notShared, waiting: result.waiting, accepted: result.accepted };
+  }, { storageName, now, browse, consent, dieAt, url, items: fixture.itemIds.slice(0, 3), begin: BEGIN });
   done.catch(() => {});
   return Promise.race([done, frozen]);
 }
@@ -144,6 +144,8 @@ test('a session is sent as it was previewed and counted; without consent nothing
   assert.deepEqual(network.received.map(({ body, url, headers }) => [body, url, headers.cookie]), [[shared.previewed[0], '/v1/sessions', undefined]]);
   assert.deepEqual(answers.map(({ status }) => status), [201]);
   assert.equal(JSON.parse(shared.previewed[0]).interactions.length, 3);
+  const direct = await withPage((page) => visit(page, { storageName: 'direct', now: LATER, browse: true, url: collector.url }));
+  assert.equal(direct.accepted, 1, 'the collector answers pages of this origin');
   const taken = await withPage((page) => visit(page, { storageName: 'shared', now: LATER, consent: 'none' }));
   assert.ok(!taken.databases.includes('shared-sessions'));
 });
