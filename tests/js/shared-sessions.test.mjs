@@ -514,6 +514,41 @@ test('it works by itself: a session that ended in an earlier visit is sent in th
   assert.deepEqual(received.map(({ session }) => session.interactions.length), [3]);
 });
 
+/** Lives on for some seconds, half a minute at a time, with what timers begin. */
+async function live(timers, seconds) {
+  for (let passed = 0; passed < seconds; passed += 30) {
+    timers.tick(30_000);
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+  }
+}
+
+test('it works by itself: a session that ends while the page is open is sent, and not before', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: now * 1000 });
+  const { fetch, received } = collector();
+  const recommender = await share();
+  await start(recommender, { fetch, autoSend: true });
+  for (const itemId of fixture.itemIds.slice(0, 3)) {
+    await live(t.mock.timers, 300);
+    recommender.observe({ itemId, kind: 'view' });
+  }
+  await live(t.mock.timers, IDLE - 30);
+  assert.equal(received.length, 0);
+  await live(t.mock.timers, 90);
+  assert.deepEqual(received.map(({ session }) => session.interactions.length), [3]);
+});
+
+test('it works by itself: a consent of the recommender that is lowered is noticed within half a minute', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: now * 1000 });
+  const recommender = await share();
+  const sharing = await start(recommender, { autoSend: true, maxDelaySeconds: DAY });
+  view(recommender, 3, now);
+  await live(t.mock.timers, 2 * IDLE);
+  assert.equal((await sharing.preview()).waiting.length, 1);
+  await recommender.setConsent('device');
+  await live(t.mock.timers, 30);
+  assert.deepEqual(await storage.entries(), {});
+});
+
 test('wrong arguments have a stable code', async () => {
   const recommender = await share();
   const wrong = [

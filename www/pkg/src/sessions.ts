@@ -50,7 +50,7 @@ export interface SharingOptions {
   maxDelaySeconds?: number;
   /** Where sessions wait; IndexedDB where it works. Without anything durable nothing is shared. */
   storage?: DeviceStorage;
-  /** Name of the IndexedDB database, `sanderling-sessions` by default. */
+  /** Name of the IndexedDB database, `sanderling-sessions` by default; another one for each `storageName` of recommenders. */
   storageName?: string;
   /** Used instead of the global `fetch`. */
   fetch?: Fetch;
