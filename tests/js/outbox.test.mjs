@@ -312,6 +312,23 @@ test('after "later", the rest of the outbox is not tried in the same round', asy
   assert.equal((await recommender.telemetry.flush({ now: result.nextAttemptAt })).accepted, 3);
 });
 
+test('where a claim cannot be written, nothing is sent', async () => {
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  await recommender.settled();
+  collector.steps.push((response) => refuse(response, 503, 'storage'));
+  const { nextAttemptAt } = await recommender.telemetry.flush({ now: today });
+  const { update } = storage;
+  storage.update = (key, change) => update.call(storage, key, (current) => {
+    change(current);
+    throw new Error('the disk is full');
+  });
+  assert.equal((await recommender.telemetry.flush({ now: nextAttemptAt })).waiting, 1);
+  assert.equal(collector.received.length, 1);
+  storage.update = update;
+  assert.equal((await recommender.telemetry.flush({ now: nextAttemptAt })).accepted, 1);
+});
+
 test('without a collector nothing is queued', async () => {
   const recommender = await fixture.load({ storage, consent: 'share' });
   browse(recommender, fixture.itemIds);

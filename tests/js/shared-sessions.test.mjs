@@ -465,21 +465,28 @@ test('where nothing durable works, nothing is shared, and the preview says why',
   }
 });
 
-test('a storage that fails once queues the session at the next round, once', async () => {
-  const { storage: inner } = watched();
-  let fails = false;
-  const { update } = inner;
-  inner.update = async (key, change) => {
-    if (fails) throw new Error('the disk is full');
-    return update(key, change);
-  };
-  const { fetch, counted } = collector();
+test('what cannot be written is neither queued nor sent, and is shared once when it can', async () => {
+  const { storage: full } = watched();
+  let isFull = false;
+  const { update } = full;
+  full.update = (key, change) => update(key, (current) => {
+    const next = change(current);
+    if (isFull) throw new Error('the disk is full');
+    return next;
+  });
+  const { fetch, received, counted } = collector();
   const recommender = await share();
-  const sharing = await start(recommender, { fetch, storage: inner });
+  const sharing = await start(recommender, { fetch, storage: full });
   const end = view(recommender);
-  fails = true;
-  assert.equal((await sharing.flush({ now: later(end) })).waiting, 0);
-  fails = false;
+  isFull = true;
+  const refused = await sharing.flush({ now: later(end) });
+  assert.deepEqual([refused.queued, refused.waiting], [0, 0]);
+  isFull = false;
+  assert.equal((await sharing.preview({ now: later(end) })).waiting.length, 1);
+  isFull = true;
+  assert.equal((await sharing.flush({ now: later(end) })).waiting, 1);
+  assert.equal(received.length, 0);
+  isFull = false;
   assert.equal((await sharing.flush({ now: later(end) })).accepted, 1);
   assert.equal(counted.size, 1);
 });

@@ -61,7 +61,7 @@ export class Outbox {
   /** Takes a report that is due, so that no other tab sends it at the same time. Where the day has had its requests, all wait for the next. */
   async claim(now: number): Promise<QueuedReport | undefined> {
     let claimed: QueuedReport | undefined;
-    await this.#update((reports) => {
+    const isWritten = await this.#update((reports) => {
       claimed = reports.outbox.find((report) => report.notBefore <= now);
       if (claimed === undefined) return reports;
       const requests = oneMoreRequest(reports.requests, now);
@@ -75,7 +75,8 @@ export class Outbox {
       );
       return { ...reports, outbox, requests };
     });
-    return claimed;
+    // What could not be claimed would be sent again and again.
+    return isWritten ? claimed : undefined;
   }
 
   /** Applies the verdict on one report. After "later", it and everything that is due wait until `notBefore` without asking again. */
@@ -116,14 +117,16 @@ export class Outbox {
     return { ...reports, lastWindowStart: this.#lastWindowStart };
   }
 
-  async #update(change: (reports: Reports) => Reports): Promise<void> {
-    await this.#keeper.enqueue((storage) =>
-      storage.update(REPORTS_KEY, (stored) => {
+  /** Resolves to whether the record is stored. */
+  async #update(change: (reports: Reports) => Reports): Promise<boolean | undefined> {
+    return this.#keeper.enqueue(async (storage) => {
+      await storage.update(REPORTS_KEY, (stored) => {
         const before = this.#read(stored);
         const after = change(before);
         return after === before ? stored : (after as unknown as Json);
-      }),
-    );
+      });
+      return true;
+    });
   }
 }
 

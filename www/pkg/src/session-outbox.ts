@@ -73,10 +73,13 @@ export class SessionOutbox {
     return readSharing(await this.#keeper.enqueue((storage) => storage.get(KEY)));
   }
 
-  /** Replaces the record in one atomic write. Writes nothing where `change` returns what it was given, or the queue is gone. */
-  async change(change: (sharing: Sharing) => Sharing): Promise<void> {
-    if (!this.isDurable) return;
-    await this.#keeper.enqueue(async (storage) => {
+  /**
+   * Replaces the record in one atomic write, and resolves to whether it is stored. Writes nothing where `change` returns what it was given, or
+   * the queue is gone.
+   */
+  async change(change: (sharing: Sharing) => Sharing): Promise<boolean> {
+    if (!this.isDurable) return false;
+    const isWritten = await this.#keeper.enqueue(async (storage) => {
       let isGone = false;
       await storage.update(KEY, (stored) => {
         const before = readSharing(stored);
@@ -86,13 +89,15 @@ export class SessionOutbox {
         return after === before ? stored : (after as unknown as Json);
       });
       if (isGone && storage === this.#keeper.storage) this.#gone();
+      return !isGone;
     });
+    return isWritten ?? false;
   }
 
   /** Takes the session that has been due for the longest, so that no other tab sends it at the same time. Where the day has had its requests, all wait for the next. */
   async claim(now: number): Promise<WaitingSession | undefined> {
     let claimed: WaitingSession | undefined;
-    await this.change((sharing) => {
+    const isWritten = await this.change((sharing) => {
       const due = sharing.waiting.filter(({ notBefore }) => notBefore <= now);
       claimed = due.sort((one, other) => one.notBefore - other.notBefore)[0];
       if (claimed === undefined) return sharing;
@@ -104,7 +109,8 @@ export class SessionOutbox {
       const { sessionId, attempts } = claimed;
       return replaced({ ...sharing, requests }, (one) => one.sessionId === sessionId, { attempts: attempts + 1, notBefore: now + CLAIM_SECONDS });
     });
-    return claimed;
+    // What could not be claimed would be sent again and again.
+    return isWritten ? claimed : undefined;
   }
 
   /** Applies the verdict on one session. After "later", everything that is due waits until `notBefore` without asking again. */

@@ -268,7 +268,7 @@ export class SharedSessions {
   async #collect(now: number): Promise<number> {
     await this.#follow();
     let numQueued = 0;
-    await this.#outbox?.change((sharing) => {
+    const isWritten = await this.#outbox?.change((sharing) => {
       const { session, bundle } = this.#recommender;
       const { ended, ...seen } = takeEnded(sharing, session, this.#settings.idleSeconds, now);
       const added = ended.flatMap((interactions) => this.#waiting(interactions, bundle.hash, now));
@@ -276,7 +276,7 @@ export class SharedSessions {
       const isSame = added.length === 0 && seen.barrier === sharing.barrier && seen.newest === sharing.newest;
       return isSame ? sharing : withWaiting({ ...sharing, ...seen }, added);
     });
-    return numQueued;
+    return isWritten ? numQueued : 0;
   }
 
   /** A session as it will be sent; none where too little of it can be shared. */
