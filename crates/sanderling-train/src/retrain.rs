@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sanderling_core::Engine;
-use sanderling_types::{Manifest, Metric, Result, TelemetryConstants};
+use sanderling_types::{Manifest, Metric, Result, SharedSession, TelemetryConstants};
 use serde::Serialize;
 
 use crate::data::Dataset;
@@ -44,6 +44,15 @@ pub struct Gate {
     pub checks: Vec<GateCheck>,
 }
 
+/// What devices told since the champion was trained.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// See [`Lineage::category_shares`].
+    pub category_shares: BTreeMap<String, f64>,
+    /// See [`Lineage::sessions`].
+    pub sessions: Vec<SharedSession>,
+}
+
 /// Takes over what a site has decided for its champion: name, recommender, telemetry constants, policy
 /// defaults and limits. For retraining without a recipe, which must not change any of them silently.
 pub fn inherit(recipe: &mut Recipe, champion: &Manifest) {
@@ -63,8 +72,7 @@ pub fn inherit(recipe: &mut Recipe, champion: &Manifest) {
 }
 
 /// Trains a challenger on `dataset` and judges it against `champion` on the newest part of the same
-/// data, which neither has seen. `category_shares` is what devices reported, see
-/// [`Lineage::category_shares`].
+/// data, which neither has seen. `news` is what devices told since.
 ///
 /// # Errors
 /// As [`train::train`].
@@ -72,12 +80,13 @@ pub fn retrain(
     champion: &Engine,
     dataset: &Dataset,
     recipe: &Recipe,
-    category_shares: BTreeMap<String, f64>,
+    news: News,
     watch: &mut dyn FnMut(Step<'_>) -> bool,
 ) -> Result<(Trained, Gate)> {
     let manifest = champion.bundle().manifest();
     let parent = Some((champion.bundle().hash(), manifest.version));
-    let lineage = Lineage { parent, rollback_index: manifest.rollback_index, category_shares };
+    let News { category_shares, sessions } = news;
+    let lineage = Lineage { parent, rollback_index: manifest.rollback_index, category_shares, sessions };
     let challenger = train::train(dataset, recipe, &lineage, None, watch)?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
@@ -193,7 +202,7 @@ mod tests {
         let bundle = Bundle::open(files, None).expect("opens");
         let champion = Engine::new(bundle, &sanderling_core::SlimRuntime).expect("loads");
         let (challenger, _) =
-            retrain(&champion, &dataset, &recipe, BTreeMap::new(), &mut |_| true).expect("trains");
+            retrain(&champion, &dataset, &recipe, News::default(), &mut |_| true).expect("trains");
         assert_eq!(challenger.manifest.rollback_index, Some(7), "devices would refuse a smaller one");
     }
 

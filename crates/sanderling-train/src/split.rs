@@ -1,5 +1,7 @@
 //! Splits: which interactions train, which choose, and which report.
 
+mod sessions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sanderling_types::{Code, Error, Item, ItemId, Result, Sha256Hash, SplitPart, TimeKind, Vocabulary};
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::candidates::Candidates;
 use crate::content::has_content;
 use crate::data::{Dataset, Ids, Interactions};
+
+pub use sessions::SessionsUsed;
 
 /// Most validation cases used to choose between models; more say nothing new.
 const MAX_CHOOSING_CASES: usize = 2000;
@@ -84,7 +88,7 @@ pub struct Split {
     /// Everything each user (or session) did, oldest first; training part, then the rest.
     pub sequences: Vec<Vec<Event>>,
     /// Number of the user (or session) in the data set, one a sequence: whoever has a test case of held-out
-    /// items has two sequences.
+    /// items has two sequences. A shared session has a number that no user has.
     pub users: Vec<u32>,
     /// How many events of each sequence are for training.
     pub train_len: Vec<u32>,

@@ -6,7 +6,7 @@ use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, Neighbou
 use sanderling_tract::FullRuntime;
 use sanderling_types::{
     Baseline, Code, Error, Limits, Manifest, Metric, PolicyDefaults, Quantisation, Result, Sha256Hash,
-    Shapes, TrainingWindow,
+    Shapes, SharedSession, TrainingWindow,
 };
 
 use crate::bundle::{self, Contents, Facts};
@@ -21,7 +21,7 @@ use crate::rankers::{Ranker, leaks, linear};
 use crate::recipe::Recipe;
 use crate::recommenders::{self, Choice, Contender, Job, Model};
 use crate::sequence::{self, Epoch, FitCase, FitData, FitState, ItemContent};
-use crate::split::{self, Case, Split};
+use crate::split::{self, Case, SessionsUsed, Split};
 use crate::{baseline, card, pack};
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
@@ -44,6 +44,8 @@ pub struct Lineage {
     /// weighted so that target categories have these shares (importance weighting under covariate
     /// shift, Shimodaira 2000), each weight bounded to [0.5, 2].
     pub category_shares: BTreeMap<String, f64>,
+    /// Sessions that users chose to share: more to train on, see [`Split::append_sessions`].
+    pub sessions: Vec<SharedSession>,
 }
 
 /// A step of training, for progress lines.
@@ -80,6 +82,8 @@ pub struct Trained {
     pub settings: String,
     /// What else was tried, and why it was not taken; `None` where there was nothing to choose between.
     pub choice: Option<Choice>,
+    /// What became of the sessions of [`Lineage::sessions`].
+    pub sessions: SessionsUsed,
 }
 
 /// Trains, packs and measures, from the beginning or from the epoch after `resume`. `watch` sees every step and stops the work by returning `false`.
@@ -98,6 +102,7 @@ pub fn train(
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
+    let sessions = split.append_sessions(&lineage.sessions);
     let catalogue = Catalogue::new(dataset, &split, recipe);
     let mut job = Job { split: &split, catalogue: &catalogue, recipe, lineage, watch };
     let recommenders::Chosen { mut packer, settings, curve, choice } =
@@ -109,7 +114,7 @@ pub fn train(
     job.tell(Step::Doing("measuring the baseline"))?;
     packer.measure_baseline(&split, recipe)?;
     job.tell(Step::Doing("evaluating on the test part"))?;
-    packer.finish(&split, recipe, Story { curve, ranker, settings, choice })
+    packer.finish(&split, recipe, Story { curve, ranker, settings, choice, sessions })
 }
 
 /// How a bundle came to be what it is.
@@ -118,6 +123,7 @@ pub(crate) struct Story {
     pub(crate) ranker: RankerReport,
     pub(crate) settings: String,
     pub(crate) choice: Option<Choice>,
+    pub(crate) sessions: SessionsUsed,
 }
 
 /// Trains the sequence model.
@@ -378,7 +384,7 @@ impl Packer {
         let engine = self.engine()?;
         let evaluation = evaluate::beside_baselines(&engine, split);
         let details = details::details(&engine, split)?;
-        let Story { curve, ranker, settings, choice } = story;
+        let Story { curve, ranker, settings, choice, sessions } = story;
         self.facts.metrics = evaluation.metrics.clone();
         self.contents.card = card::card(&self.facts, &settings, &evaluation, choice.as_ref(), &ranker);
         let (files, manifest) = bundle::assemble(&self.contents, &self.facts)?;
@@ -389,7 +395,7 @@ impl Packer {
                 .hint("lower model.dim or model.max_session_len, or raise max_bundle_bytes"));
         }
         Bundle::open(files.clone(), None)?;
-        Ok(Trained { files, manifest, evaluation, details, curve, ranker, settings, choice })
+        Ok(Trained { files, manifest, evaluation, details, curve, ranker, settings, choice, sessions })
     }
 }
 

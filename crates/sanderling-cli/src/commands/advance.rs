@@ -191,7 +191,7 @@ fn check_champion(args: &Retrain, folder: &mut ChannelFolder, now: i64, output: 
     }
     output.note(&format!("training a challenger: {}", reasons.join("; ")));
     let (result, files) = challenge(args, &champion, &dataset)?;
-    let evidence = json!({ "triggers": reasons, "drift": report, "gate": result.gate, "category_shares": result.category_shares });
+    let evidence = json!({ "triggers": reasons, "drift": report, "gate": result.gate, "category_shares": result.category_shares, "shared_sessions": result.shared_sessions });
     if !result.gate.promote {
         let failed = result.gate.checks.iter().filter(|check| !check.passed);
         let failed: Vec<String> = failed.map(|check| format!("{}: {}", check.name, check.found)).collect();

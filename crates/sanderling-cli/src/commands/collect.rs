@@ -23,7 +23,8 @@ use crate::output::{Output, Verdict};
     openssl rand -hex 32 > admin.token\n  \
     sanderling collect --store reports.db --bundle bundles/shop \\\n    \
     --admin-listen 127.0.0.1:8788 --admin-token-file admin.token\n\n\
-    Prints the address it listens on, then serves POST /v1/reports, GET /healthz and GET /readyz.\n\
+    Prints the address it listens on, then serves POST /v1/reports, GET /healthz and GET /readyz;\n\
+    with --accept-sessions POST /v1/sessions too.\n\
     With --admin-listen it prints a second address, where people with the token find the dashboard (/),\n\
     GET /v1/status, /v1/drift, /v1/drift/series, /v1/decisions and /metrics, and\n\
     DELETE /v1/bundles/SHA256.\n\
@@ -42,7 +43,10 @@ pub(crate) struct Collect {
     /// Origins whose pages may send reports; `*` for any.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Days after which raw reports are deleted; merged counts stay.
+    /// Take sessions that users chose to share, too: they are not noised (see docs/formats/shared-session.md).
+    #[arg(long)]
+    accept_sessions: bool,
+    /// Days after which raw reports and shared sessions are deleted; merged counts stay.
     #[arg(long, default_value_t = 90)]
     retention_days: u32,
     /// Address for administrators, which devices must not reach; none without it. Port 0 takes a free one.
@@ -95,6 +99,7 @@ async fn listen(
     };
     let config = Config {
         allowed_origins: args.allow_origin.clone(),
+        accept_sessions: args.accept_sessions,
         retention_seconds: args.retention_days.saturating_mul(86_400),
         shutdown_grace: Duration::from_secs(10),
         ..Config::default()

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use clap::Args;
 use sanderling_core::BundleFiles;
+use sanderling_collector::{Reader, RegisteredBundle};
 use sanderling_sketch::noise::Channel;
 use sanderling_train::baseline::CATEGORY_FIELD;
 use sanderling_train::bundle;
 use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
-use sanderling_train::retrain::{Gate, inherit, retrain};
+use sanderling_train::retrain::{Gate, News, inherit, retrain};
+use sanderling_train::split::SessionsUsed;
 use sanderling_train::train::Step;
 use sanderling_types::{Code, Error, FieldKind, Result};
 use serde::Serialize;
@@ -43,7 +45,7 @@ pub(crate) struct Retrain {
     /// Bundle that is served now.
     #[arg(long, value_name = "BUNDLE", required_unless_present = "channel", requires = "out")]
     champion: Option<PathBuf>,
-    /// Database of the collector, as for `collect`, for what devices reported.
+    /// Database of the collector, as for `collect`, for what devices reported, and sessions that users shared.
     #[arg(long, value_name = "FILE_OR_URL")]
     pub(super) store: Option<StoreArgument>,
     #[command(flatten)]
@@ -65,15 +67,28 @@ pub(crate) struct Retrain {
 pub(super) struct RetrainResult {
     pub(super) gate: Gate,
     pub(super) category_shares: BTreeMap<String, f64>,
+    pub(super) shared_sessions: SessionsUsed,
     #[serde(flatten)]
     challenger: TrainResult,
 }
 
-/// Debiased shares of interactions by category, from merged reports: what devices did lately.
-fn category_shares(args: &Retrain, champion: &Path) -> Result<BTreeMap<String, f64>> {
-    let Some(store) = &args.store else { return Ok(BTreeMap::new()) };
+/// What devices told: shares of categories in reports of the champion, and sessions of every bundle.
+fn news(args: &Retrain, champion: &Path) -> Result<News> {
+    let Some(store) = &args.store else { return Ok(News::default()) };
     let (reader, bundle) = drift::open(store, champion)?;
-    let merged = reader.merged(bundle.hash(), bundle.baseline(), args.windows.range(&reader, &bundle)?)?;
+    Ok(News {
+        category_shares: category_shares(args, &reader, &bundle)?,
+        sessions: reader.shared_sessions(None, 0..i64::MAX)?,
+    })
+}
+
+/// Debiased shares of interactions by category, from merged reports: what devices did lately.
+fn category_shares(
+    args: &Retrain,
+    reader: &Reader,
+    bundle: &RegisteredBundle,
+) -> Result<BTreeMap<String, f64>> {
+    let merged = reader.merged(bundle.hash(), bundle.baseline(), args.windows.range(reader, bundle)?)?;
     let (Some(field), Some(answers)) =
         (bundle.baseline().field(CATEGORY_FIELD), merged.answers.get(CATEGORY_FIELD))
     else {
@@ -105,6 +120,13 @@ fn text(result: &RetrainResult) -> String {
         let mark = if check.passed { "pass" } else { "FAIL" };
         format!("{mark}  {:<10}{}; found {}", check.name, check.required, check.found)
     }));
+    let sessions = &result.shared_sessions;
+    if sessions.found > 0 {
+        lines.push(format!(
+            "trained on {} of {} shared sessions too, {} interactions",
+            sessions.used, sessions.found, sessions.interactions
+        ));
+    }
     lines.push(if gate.promote { "promote".to_owned() } else { "keep the champion".to_owned() });
     lines.join("\n")
 }
@@ -131,7 +153,8 @@ pub(super) fn challenge(
     dataset: &Dataset,
 ) -> Result<(RetrainResult, BundleFiles)> {
     let start = Instant::now();
-    let shares = category_shares(args, champion)?;
+    let news = news(args, champion)?;
+    let category_shares = news.category_shares.clone();
     let champion = super::load_engine(champion, None)?;
     let mut recipe = args.recipe.as_ref().map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
     if args.recipe.is_none() {
@@ -145,9 +168,10 @@ pub(super) fn challenge(
         costs.note(step);
         progress.show(step)
     };
-    let (challenger, gate) = retrain(&champion, dataset, &recipe, shares.clone(), &mut watch)?;
+    let (challenger, gate) = retrain(&champion, dataset, &recipe, news, &mut watch)?;
     let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
     let result = TrainResult::new(&challenger, &costs, fit_wall_seconds, Usage::since(start));
-    Ok((RetrainResult { gate, category_shares: shares, challenger: result }, challenger.files))
+    let shared_sessions = challenger.sessions;
+    Ok((RetrainResult { gate, category_shares, shared_sessions, challenger: result }, challenger.files))
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sanderling_collector::{RegisteredBundle, Store, StoreOptions};
-use sanderling_types::{Channel, Observation, Report};
-use serde_json::Value;
+use sanderling_types::{Channel, Observation, Report, SharedInteraction, SharedSession};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{RECIPE, Ran, WORLD, run, sanderling};
@@ -104,6 +104,25 @@ impl Site {
         });
     }
 
+    /// Two sessions that were shared: of the first day of the logs, and of today.
+    fn share_sessions(&self) {
+        let bundle = RegisteredBundle::read(&WORLD.path("bundle")).unwrap();
+        let store = Store::open(&self.path("reports.db").into(), &StoreOptions::default()).unwrap();
+        let logs = fs::read_to_string(WORLD.path("data").join("interactions.csv")).unwrap();
+        let seen = |line: &str| line.split(',').nth(1).unwrap().to_owned();
+        let items: Vec<String> = logs.lines().skip(1).take(3).map(seen).collect();
+        let first: i64 = logs.lines().nth(1).unwrap().split(',').nth(3).unwrap().parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        for (number, day) in [first, self.now].map(SharedSession::day_of).into_iter().enumerate() {
+            let act =
+                |item: &String| SharedInteraction { item_id: item.as_str().into(), kind: "view".to_owned() };
+            let interactions = items.iter().map(act).collect();
+            let id = format!("{number:032x}");
+            let session = SharedSession::of_newest(id, bundle.hash(), day, interactions).unwrap();
+            runtime.block_on(store.submit_session(session, day + DAY)).unwrap();
+        }
+    }
+
     fn decisions(&self) -> Vec<String> {
         let status = run!("status", "--channel", &self.path("live"), "--json").expect_json(0);
         let decisions = status["decisions"].as_array().unwrap();
@@ -119,10 +138,13 @@ fn a_canary_that_hurts_is_rolled_back_and_a_good_one_promoted_without_a_hand() {
     assert_eq!((&rested["decision"], site.decisions().len()), (&Value::Null, 1), "{rested}");
     assert!(rested["reason"].as_str().unwrap().contains("last decision"), "{rested}");
 
+    site.share_sessions();
     let canary = site.check(9, &["--max-age-days", "1", "--canary-share", "0.2"]).expect_json(0);
     assert_eq!(canary["decision"], "canary", "{canary}");
     assert!(canary["reason"].as_str().unwrap().contains("days old"), "{canary}");
     assert_eq!(canary["evidence"]["gate"]["promote"], true);
+    let sessions = json!({ "found": 2, "used": 1, "interactions": 3 });
+    assert_eq!(canary["evidence"]["shared_sessions"], sessions, "what may answer a test case does not train");
     let channel = site.channel();
     let trial = channel.canary.unwrap();
     assert_eq!((channel.champion, trial.share), (champion.clone(), 0.2));

@@ -20,7 +20,7 @@ use crate::rankers::RankerFiles;
 use crate::rankers::choice::RankerReport;
 use crate::recipe::Recipe;
 use crate::recommenders::{Model, Vectors};
-use crate::split::{self, Case, Split};
+use crate::split::{self, Case, SessionsUsed, Split};
 use crate::train::{Lineage, Story, Trained};
 use npy::Matrix;
 
@@ -186,7 +186,8 @@ pub fn pack(
     packer.measure_baseline(&split, recipe)?;
     doing("evaluating on the test part");
     let settings = fitted.settings;
-    let story = Story { curve: Vec::new(), ranker, settings, choice: None };
+    let story =
+        Story { curve: Vec::new(), ranker, settings, choice: None, sessions: SessionsUsed::default() };
     Ok((packer.finish(&split, recipe, story)?, known.left_out))
 }
 
