@@ -7,6 +7,8 @@ import { accept, refuse, startCollector } from './lib/collector.mjs';
 import { browse, openFixture } from './lib/fixture.mjs';
 import { REPO } from './lib/paths.mjs';
 
+const HOUR = 3600;
+
 let fixture;
 let collector;
 let storage;
@@ -120,7 +122,7 @@ test('a failing collector is asked again later, never sooner than the stated tim
   browse(recommender, fixture.itemIds);
   const failed = await recommender.telemetry.flush({ now: today });
   assert.equal(failed.waiting, 1);
-  assert.ok(failed.nextAttemptAt >= today + 15 && failed.nextAttemptAt <= today + 30, `${failed.nextAttemptAt - today}`);
+  assert.ok(failed.nextAttemptAt >= today + 60 && failed.nextAttemptAt <= today + 2 * HOUR, `${failed.nextAttemptAt - today}`);
   assert.equal((await recommender.telemetry.flush({ now: failed.nextAttemptAt - 1 })).waiting, 1);
   assert.equal(collector.received.length, 1);
   const sent = await recommender.telemetry.flush({ now: failed.nextAttemptAt });
@@ -129,22 +131,51 @@ test('a failing collector is asked again later, never sooner than the stated tim
   assert.equal(collector.received[0].body, collector.received[1].body);
 });
 
-test('waits grow with every failure and differ between devices', async () => {
+/** The waits of a device whose sends all fail. */
+async function waitsOf(attempts) {
+  collector.steps.push(...Array.from({ length: attempts }, () => (response) => refuse(response, 503, 'overloaded')));
+  const recommender = await share({ storage: new fixture.sanderling.MemoryStorage() });
+  browse(recommender, fixture.itemIds);
   const waits = [];
-  for (let device = 0; device < 6; device += 1) {
-    collector.steps.push(...Array.from({ length: 3 }, () => (response) => refuse(response, 503, 'overloaded')));
-    const recommender = await share({ storage: new fixture.sanderling.MemoryStorage() });
-    browse(recommender, fixture.itemIds);
-    let now = today;
-    for (let attempt = 0; attempt < 3; attempt += 1) {
-      const { nextAttemptAt } = await recommender.telemetry.flush({ now });
-      const most = 30 * 2 ** attempt;
-      assert.ok(nextAttemptAt - now >= most / 2 && nextAttemptAt - now <= most, `attempt ${attempt}: ${nextAttemptAt - now}`);
-      if (attempt === 2) waits.push(nextAttemptAt - now);
-      now = nextAttemptAt;
-    }
+  let now = today;
+  for (let attempt = 0; attempt < attempts; attempt += 1) {
+    const { nextAttemptAt } = await recommender.telemetry.flush({ now });
+    waits.push(nextAttemptAt - now);
+    now = nextAttemptAt;
   }
-  assert.ok(new Set(waits).size > 1, `no jitter: ${waits}`);
+  return waits;
+}
+
+test('a wait is drawn between a minute and a bound that doubles up to a day', async (t) => {
+  const bounds = [2, 4, 8, 16, 24, 24].map((hours) => hours * HOUR);
+  const random = t.mock.method(Math, 'random', () => 0);
+  assert.deepEqual(await waitsOf(6), bounds.map(() => 60));
+  random.mock.mockImplementation(() => 0.5);
+  assert.deepEqual(await waitsOf(6), bounds.map((bound) => bound / 2));
+  random.mock.mockImplementation(() => 1 - 2 ** -32);
+  assert.deepEqual(await waitsOf(6), bounds);
+});
+
+test('waits differ between devices', async () => {
+  const waits = [];
+  for (let device = 0; device < 6; device += 1) waits.push(...(await waitsOf(1)));
+  assert.ok(new Set(waits).size > 3, `no jitter: ${waits}`);
+});
+
+test('a device makes 24 requests a day at most; the rest waits for the next', async () => {
+  const waiting = (number) => ({ reportId: `${number}`, windowStart: 0, body: JSON.stringify({ report_id: `${number}` }), attempts: 0, notBefore: 0 });
+  const fill = (first) => storage.update('reports', (reports) => ({ ...reports, lastWindowStart: 0, outbox: Array.from({ length: 16 }, (_, at) => waiting(first + at)) }));
+  await fill(0);
+  assert.equal((await (await share()).telemetry.flush({ now: today })).accepted, 16);
+  await fill(16);
+  // Whichever page or visit it is.
+  const recommender = await share();
+  const { accepted, waiting: left, nextAttemptAt } = await recommender.telemetry.flush({ now: today + HOUR });
+  assert.deepEqual([accepted, left, collector.received.length], [8, 8, 24]);
+  const tomorrow = today + 24 * HOUR;
+  assert.ok(nextAttemptAt >= tomorrow + 60 && nextAttemptAt <= tomorrow + 2 * HOUR, `${nextAttemptAt - tomorrow}`);
+  assert.equal((await recommender.telemetry.flush({ now: tomorrow - 1 })).accepted, 0);
+  assert.equal((await recommender.telemetry.flush({ now: nextAttemptAt })).accepted, 8);
 });
 
 test('Retry-After is honoured, in seconds and as a date', async () => {
@@ -152,11 +183,11 @@ test('Retry-After is honoured, in seconds and as a date', async () => {
   const recommender = await share();
   browse(recommender, fixture.itemIds);
   const { nextAttemptAt } = await recommender.telemetry.flush({ now: today });
-  assert.ok(nextAttemptAt >= today + 600 && nextAttemptAt <= today + 661, `${nextAttemptAt - today}`);
+  assert.ok(nextAttemptAt >= today + 660 && nextAttemptAt <= today + 600 + 2 * HOUR, `${nextAttemptAt - today}`);
   const date = new Date(Date.now() + 900_000).toUTCString();
   collector.steps.push((response) => refuse(response, 503, 'overloaded', { 'retry-after': date }));
   const again = await recommender.telemetry.flush({ now: nextAttemptAt });
-  assert.ok(again.nextAttemptAt - nextAttemptAt >= 890, `${again.nextAttemptAt - nextAttemptAt}`);
+  assert.ok(again.nextAttemptAt - nextAttemptAt >= 890 + 60, `${again.nextAttemptAt - nextAttemptAt}`);
 });
 
 test('a lost answer is repeated and counted as a duplicate', async () => {
@@ -278,7 +309,24 @@ test('after "later", the rest of the outbox is not tried in the same round', asy
   const result = await recommender.telemetry.flush({ now: today });
   assert.equal(result.waiting, 3);
   assert.equal(collector.received.length, 1);
-  assert.equal((await recommender.telemetry.flush({ now: today + 120 })).accepted, 3);
+  assert.equal((await recommender.telemetry.flush({ now: result.nextAttemptAt })).accepted, 3);
+});
+
+test('where a claim cannot be written, nothing is sent', async () => {
+  const recommender = await share();
+  browse(recommender, fixture.itemIds);
+  await recommender.settled();
+  collector.steps.push((response) => refuse(response, 503, 'storage'));
+  const { nextAttemptAt } = await recommender.telemetry.flush({ now: today });
+  const { update } = storage;
+  storage.update = (key, change) => update.call(storage, key, (current) => {
+    change(current);
+    throw new Error('the disk is full');
+  });
+  assert.equal((await recommender.telemetry.flush({ now: nextAttemptAt })).waiting, 1);
+  assert.equal(collector.received.length, 1);
+  storage.update = update;
+  assert.equal((await recommender.telemetry.flush({ now: nextAttemptAt })).accepted, 1);
 });
 
 test('without a collector nothing is queued', async () => {

@@ -4,6 +4,7 @@ import {
   type DeviceStorage, type ErrorCode, type FlushResult, type LoadOptions, type Recommendation, type Reason,
 } from 'sanderling';
 import { ERROR_CODES } from 'sanderling/errors';
+import { SharedSessions, type NotShared, type SharingOptions, type WaitingSession } from 'sanderling/sessions';
 
 const storage: DeviceStorage = new MemoryStorage();
 const options: LoadOptions = { baseUrl: '/bundle/', consent: 'share', collectorUrl: 'https://collector.example', storage };
@@ -27,6 +28,16 @@ export async function use(): Promise<string[]> {
   await recommender.erase();
   const body = encodeResponse(recommender.recommend(decodeRequest({})));
   return [...recommendations.map(describe), ...faults.map(({ code }) => code), String(similar.length), String(flushed.accepted), String(report), String(outbox.length), String(body)];
+}
+
+export async function share(recommender: Recommender): Promise<string[]> {
+  const options: SharingOptions = { collectorUrl: 'https://collector.example', consent: 'sessions', maxDelaySeconds: 3600 };
+  const sharing = await SharedSessions.start(recommender, options);
+  const { waiting, notShared }: { waiting: WaitingSession[]; notShared: NotShared | null } = await sharing.preview();
+  const { accepted } = await sharing.flush({ now: 1_700_000_000 });
+  await sharing.setConsent('none');
+  sharing.stop();
+  return [...waiting.map(({ body }) => body), String(notShared), String(accepted)];
 }
 
 function describe({ itemId, reasons }: Recommendation): string {
@@ -61,6 +72,8 @@ export function explain(thrown: unknown): string {
 // What must not compile.
 // @ts-expect-error a consent level that does not exist
 export const wrongConsent: LoadOptions = { baseUrl: '/', consent: 'yes' };
+// @ts-expect-error a consent to sharing is not that to reports
+export const wrongSharing: SharingOptions = { collectorUrl: '/', consent: 'share' };
 // @ts-expect-error the boundary's snake_case stays inside
 export const wrongCase = (recommender: Recommender) => recommender.observe({ item_id: 'a', kind: 'view' });
 // @ts-expect-error recommendations are for reading: their position is a number

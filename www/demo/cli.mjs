@@ -23,11 +23,12 @@ export const sanderling = (...args) => run(args, [0]);
 /** Runs a command that may find something wanting (1); the caller looks at the result. */
 sanderling.judging = (...args) => run(args, [0, 1]);
 
-/** Starts a collector on a free port, and another one for administrators where a file with their token is given. */
-export async function collect({ store, bundle, origins, tokenFile }) {
+/** Starts a collector on a free port, and another one for administrators where a file with their token is given; shared sessions are taken if asked for. */
+export async function collect({ store, bundle, origins, tokenFile, acceptSessions = false }) {
   const allowed = origins.flatMap((origin) => ['--allow-origin', origin]);
   const admin = tokenFile === undefined ? [] : ['--admin-listen', '127.0.0.1:0', '--admin-token-file', tokenFile];
-  const args = ['collect', '--store', store, '--bundle', bundle, '--listen', '127.0.0.1:0', ...admin, ...allowed, '--json'];
+  const sessions = acceptSessions ? ['--accept-sessions'] : [];
+  const args = ['collect', '--store', store, '--bundle', bundle, '--listen', '127.0.0.1:0', ...admin, ...allowed, ...sessions, '--json'];
   const child = spawn(PROGRAM, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((resolve) => child.once('close', resolve));
   const { url, admin_url: adminUrl } = await new Promise((resolve, reject) => {

@@ -6,10 +6,10 @@ import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 
 const PACKAGE = fileURLToPath(new URL('../pkg', import.meta.url));
 
-/** Measures the compiled engine, its bindings, and the modules that the browser entry loads. */
+/** Measures the compiled engine, its bindings, and the modules that the browser entry loads; those of entries of their own are left out. */
 export async function measure() {
   const dist = (await readdir(join(PACKAGE, 'dist'))).filter((name) => name.endsWith('.js'));
-  const others = /^(node|workerd)|-(slim|full)\.js$/;
+  const others = /^(node|workerd|channel|element|error-codes|react|session-outbox|sessions|shared-session)|-(slim|full)\.js$/;
   const modules = [...dist.filter((name) => !others.test(name)), 'platforms/browser.js'];
   const files = {
     wasm: [join(PACKAGE, 'wasm', 'sanderling_wasm_bg.wasm')],

@@ -182,8 +182,9 @@ fn check_storm(fleet: &Fleet) {
         hour_after / normal,
         day / normal
     );
-    assert!(day <= 2.0 * normal, "the day of the storm");
+    assert!(storm <= 2.0 * normal, "the storm");
     assert!(hour_after <= 2.0 * normal, "the return");
+    assert!(day <= 2.0 * normal, "the day of the storm");
 }
 
 /// What the devices' answers say of the first field, and the judgement.

@@ -1,5 +1,6 @@
 import type { Json } from './engine.js';
 import type { Keeper } from './keeper.js';
+import { nextDayOf, oneMoreRequest, type Requests } from './sender.js';
 import type { QueuedReport, ReportCounters } from './types.js';
 
 /** Key of the record that holds the outbox and the ledger of reported windows. */
@@ -16,6 +17,8 @@ export interface Reports {
   lastWindowStart: number | null;
   outbox: QueuedReport[];
   counters: ReportCounters;
+  /** So that no storm of failures becomes one of requests. */
+  requests: Requests;
 }
 
 /** What became of one send. */
@@ -50,37 +53,38 @@ export class Outbox {
       const waiting = [...reports.outbox, report];
       const outbox = waiting.slice(-MAX_QUEUED);
       const counters = countDropped(reports.counters, 'overloaded', waiting.length - outbox.length);
-      return { lastWindowStart: report.windowStart, outbox, counters };
+      return { ...reports, lastWindowStart: report.windowStart, outbox, counters };
     });
     return added;
   }
 
-  /** Takes the reports that are due, so that no other tab sends them at the same time. */
-  async claim(now: number): Promise<QueuedReport[]> {
-    let due: QueuedReport[] = [];
-    await this.#update((reports) => {
-      due = reports.outbox.filter((report) => report.notBefore <= now);
-      if (due.length === 0) return reports;
-      const claimed = new Set(due.map((report) => report.reportId));
+  /** Takes a report that is due, so that no other tab sends it at the same time. Where the day has had its requests, all wait for the next. */
+  async claim(now: number): Promise<QueuedReport | undefined> {
+    let claimed: QueuedReport | undefined;
+    const isWritten = await this.#update((reports) => {
+      claimed = reports.outbox.find((report) => report.notBefore <= now);
+      if (claimed === undefined) return reports;
+      const requests = oneMoreRequest(reports.requests, now);
+      if (requests === undefined) {
+        claimed = undefined;
+        return { ...reports, outbox: postponed(reports.outbox, now, nextDayOf(now)) };
+      }
+      const { reportId, attempts } = claimed;
       const outbox = reports.outbox.map((report) =>
-        claimed.has(report.reportId)
-          ? { ...report, attempts: report.attempts + 1, notBefore: now + CLAIM_SECONDS }
-          : report,
+        report.reportId === reportId ? { ...report, attempts: attempts + 1, notBefore: now + CLAIM_SECONDS } : report,
       );
-      return { ...reports, outbox };
+      return { ...reports, outbox, requests };
     });
-    return due;
+    // What could not be claimed would be sent again and again.
+    return isWritten ? claimed : undefined;
   }
 
-  /** Applies the verdict on one report; `notBefore` is the time of the next attempt. */
-  async settle(reportId: string, verdict: Verdict, notBefore: number): Promise<void> {
+  /** Applies the verdict on one report. After "later", it and everything that is due wait until `notBefore` without asking again. */
+  async settle(reportId: string, verdict: Verdict, now: number, notBefore: number): Promise<void> {
     await this.#update((reports) => {
       // Erased while it was on its way: nothing is left to note.
       if (!reports.outbox.some((report) => report.reportId === reportId)) return reports;
-      if (verdict.kind === 'retry') {
-        const outbox = reports.outbox.map((report) => (report.reportId === reportId ? { ...report, notBefore } : report));
-        return { ...reports, outbox };
-      }
+      if (verdict.kind === 'retry') return { ...reports, outbox: postponed(reports.outbox, now, notBefore, reportId) };
       const outbox = reports.outbox.filter((report) => report.reportId !== reportId);
       if (verdict.kind === 'dropped') {
         return { ...reports, outbox, counters: countDropped(reports.counters, verdict.code, 1) };
@@ -113,15 +117,22 @@ export class Outbox {
     return { ...reports, lastWindowStart: this.#lastWindowStart };
   }
 
-  async #update(change: (reports: Reports) => Reports): Promise<void> {
-    await this.#keeper.enqueue((storage) =>
-      storage.update(REPORTS_KEY, (stored) => {
+  /** Resolves to whether the record is stored. */
+  async #update(change: (reports: Reports) => Reports): Promise<boolean | undefined> {
+    return this.#keeper.enqueue(async (storage) => {
+      await storage.update(REPORTS_KEY, (stored) => {
         const before = this.#read(stored);
         const after = change(before);
         return after === before ? stored : (after as unknown as Json);
-      }),
-    );
+      });
+      return true;
+    });
   }
+}
+
+/** Lets everything that is due at `now`, and the report of an id, wait until `notBefore`. */
+function postponed(outbox: QueuedReport[], now: number, notBefore: number, reportId?: string): QueuedReport[] {
+  return outbox.map((report) => (report.notBefore <= now || report.reportId === reportId ? { ...report, notBefore } : report));
 }
 
 function countDropped(counters: ReportCounters, code: string, times: number): ReportCounters {
@@ -133,6 +144,7 @@ function countDropped(counters: ReportCounters, code: string, times: number): Re
 function readReports(stored: Json | undefined): Reports {
   const from = (typeof stored === 'object' && stored !== null ? stored : {}) as Record<string, unknown>;
   const counters = (from['counters'] ?? {}) as Record<string, unknown>;
+  const requests = (from['requests'] ?? {}) as Record<string, unknown>;
   const queued = Array.isArray(from['outbox']) ? (from['outbox'] as unknown[]) : [];
   return {
     lastWindowStart: Number.isSafeInteger(from['lastWindowStart']) ? (from['lastWindowStart'] as number) : null,
@@ -142,6 +154,7 @@ function readReports(stored: Json | undefined): Reports {
       duplicate: wholeNumber(counters['duplicate']),
       dropped: { ...(counters['dropped'] as Record<string, number> | undefined) },
     },
+    requests: { day: wholeNumber(requests['day']), count: wholeNumber(requests['count']) },
   };
 }
 

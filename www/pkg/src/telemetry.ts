@@ -309,20 +309,16 @@ export class Telemetry {
       closed: false, notReportable: null, accepted: 0, duplicate: 0, dropped: [], waiting: 0, nextAttemptAt: null,
     };
     const { sender } = this.#settings;
-    const due = this.#mayReport() ? await this.#outbox.claim(now) : [];
-    let delaySeconds = 0;
-    for (const report of due) {
-      if (sender === undefined || !this.#mayReport()) break;
-      // After one "later", the rest of this round waits as long without asking again.
-      if (delaySeconds === 0) {
-        const verdict = await sendReport(sender, report);
-        if (verdict.kind === 'retry') delaySeconds = retryDelaySeconds(report.attempts, verdict.retryAfterSeconds);
-        else if (verdict.kind === 'dropped') result.dropped.push(verdict.code);
-        else result[verdict.kind] += 1;
-        await this.#outbox.settle(report.reportId, verdict, now + delaySeconds);
-      } else {
-        await this.#outbox.settle(report.reportId, { kind: 'retry', retryAfterSeconds: 0 }, now + delaySeconds);
-      }
+    while (sender !== undefined && this.#mayReport()) {
+      const report = await this.#outbox.claim(now);
+      // Consent may have gone meanwhile.
+      if (report === undefined || !this.#mayReport()) break;
+      const verdict = await sendReport(sender, report);
+      const delaySeconds = verdict.kind === 'retry' ? retryDelaySeconds(report.attempts, verdict.retryAfterSeconds) : 0;
+      if (verdict.kind === 'dropped') result.dropped.push(verdict.code);
+      else if (verdict.kind !== 'retry') result[verdict.kind] += 1;
+      // After one "later", nothing else is due any more.
+      await this.#outbox.settle(report.reportId, verdict, now, now + delaySeconds);
     }
     const { outbox } = await this.#outbox.read();
     result.waiting = outbox.length;

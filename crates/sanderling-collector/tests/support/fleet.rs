@@ -24,8 +24,10 @@ const NUM_CONNECTIONS: usize = 16;
 /// True bins of honest devices, as weights: the baseline's shares, and some for the field without them.
 const TRUTH: [&[u64]; 3] = [&[4, 3, 2, 1], &[1, 1, 1, 1], &[60, 10, 15, 10, 5]];
 /// As of `www/pkg/src/sender.ts`.
-const FIRST_RETRY: i64 = 30;
-const MAX_RETRY: i64 = 6 * HOUR;
+const FIRST_RETRY: i64 = 2 * HOUR;
+const MAX_RETRY: i64 = DAY;
+const MIN_RETRY: i64 = 60;
+const MAX_REQUESTS_PER_DAY: u32 = 24;
 
 /// What may go wrong with a send; each with its probability in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,6 +98,7 @@ pub enum Fate {
 
 /// A report; its number is its place in the book.
 pub struct Entry {
+    device: usize,
     pub window: i64,
     pub field: usize,
     pub bin: u16,
@@ -138,6 +141,8 @@ pub struct Fleet {
     pub tally: BTreeMap<String, u64>,
     /// Requests of devices by the hour.
     pub requests: BTreeMap<i64, u64>,
+    /// How many requests a device has made on a day: what it keeps beside its outbox.
+    spent: BTreeMap<(usize, i64), u32>,
 }
 
 impl Fleet {
@@ -156,6 +161,7 @@ impl Fleet {
             is_overloaded: false,
             tally: BTreeMap::new(),
             requests: BTreeMap::new(),
+            spent: BTreeMap::new(),
         };
         for day in 1..=plan.num_days {
             for device in 0..plan.num_devices {
@@ -269,9 +275,14 @@ impl Fleet {
     fn happen(&mut self, event: Event, due: i64, jobs: &mut Vec<Job>) {
         match event {
             Event::Make { device } => self.make(device, due),
-            Event::Attempt { number } => {
+            Event::Attempt { number } if self.spend(number, due) => {
                 *self.requests.entry((due - WINDOW) / HOUR).or_default() += 1;
                 self.attempt(number, due, jobs);
+            }
+            Event::Attempt { number } => {
+                self.note("a device had no request left on a day");
+                let delay = self.retry_delay(0, 0);
+                self.plan_for((due.div_euclid(DAY) + 1) * DAY + delay, Event::Attempt { number });
             }
             Event::Deliver { number } => jobs.push(self.job(number, due, false)),
         }
@@ -290,7 +301,15 @@ impl Fleet {
         let window = (due + clock_error).div_euclid(DAY) * DAY - DAY;
         for _ in 0..if is_liar { self.plan.reports_of_a_liar } else { 1 } {
             let (field, bin) = if is_liar { (0, 0) } else { self.honest_answer() };
-            self.book.push(Entry { window, field, bin, fate: Fate::Waiting, counted: false, attempts: 0 });
+            self.book.push(Entry {
+                device,
+                window,
+                field,
+                bin,
+                fate: Fate::Waiting,
+                counted: false,
+                attempts: 0,
+            });
             self.plan_for(due, Event::Attempt { number: self.book.len() - 1 });
         }
     }
@@ -372,14 +391,24 @@ impl Fleet {
         low + choose((high - low) as usize, &mut self.rng) as i64
     }
 
-    /// `retryDelaySeconds` of the device.
+    /// `oneMoreRequest` of the device.
+    fn spend(&mut self, number: usize, due: i64) -> bool {
+        let spent = self.spent.entry((self.book[number].device, due.div_euclid(DAY))).or_default();
+        let may = *spent < MAX_REQUESTS_PER_DAY;
+        *spent += u32::from(may);
+        may
+    }
+
     fn retry(&mut self, number: usize, due: i64, retry_after: i64) {
-        let attempts = self.book[number].attempts.min(16);
+        let delay = self.retry_delay(self.book[number].attempts, retry_after);
         self.book[number].attempts += 1;
-        let backoff = (FIRST_RETRY << attempts).min(MAX_RETRY);
-        let backoff = self.between(backoff / 2, backoff);
-        let asked = retry_after + self.between(0, retry_after / 10 + 1);
-        self.plan_for(due + backoff.max(asked), Event::Attempt { number });
+        self.plan_for(due + delay, Event::Attempt { number });
+    }
+
+    /// `retryDelaySeconds` of the device.
+    fn retry_delay(&mut self, attempts: u32, retry_after: i64) -> i64 {
+        let bound = (FIRST_RETRY << attempts.min(16)).min(MAX_RETRY);
+        retry_after + self.between(0, bound).max(MIN_RETRY)
     }
 
     /// What reaches the device.
