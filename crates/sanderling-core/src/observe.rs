@@ -1,6 +1,6 @@
 //! From an outcome to bins of the bundle's baseline: what telemetry may count.
 
-use sanderling_types::{Baseline, FaultCode, ItemId, ItemIndex, Source};
+use sanderling_types::{Baseline, Fault, FaultCode, ItemId, ItemIndex, Source};
 
 use crate::{Bundle, Outcome, SessionView};
 
@@ -67,7 +67,10 @@ impl Observer {
             out.extend(observed);
         };
         let faults = &outcome.response.faults;
-        let ranker_failed = faults.iter().any(|fault| is_unranked(fault.code));
+        // Scores in retrieval order are no ranker's.
+        let is_unranked =
+            |fault: &Fault| matches!(fault.code, FaultCode::RankerFailed | FaultCode::DeadlineExceeded);
+        let ranker_failed = faults.iter().any(is_unranked);
         let own = outcome.response.recommendations.iter().filter(|one| one.source != Source::Pinned);
         let ranked = own.zip(&outcome.retrieval_scores);
         for (at, (recommendation, retrieval_score)) in ranked.take(OBSERVED_POSITIONS).enumerate() {
@@ -87,7 +90,7 @@ impl Observer {
             out.extend(observed_label(baseline, FIELD_SHOWN_SOURCE, recommendation.source.as_str()));
         }
         if let (false, Some(last)) = (outcome.retrieval_scores.is_empty(), session.last()) {
-            out.extend(observed_item(bundle, last));
+            out.extend(observed_item(bundle, last).into_iter().flatten());
             if let [.., before, last] = session.items() {
                 out.extend(observed_transition(bundle, before.item, last.item));
             }
@@ -100,11 +103,6 @@ impl Observer {
         );
         out
     }
-}
-
-/// Scores in retrieval order are no ranker's.
-pub(crate) fn is_unranked(fault: FaultCode) -> bool {
-    matches!(fault, FaultCode::RankerFailed | FaultCode::DeadlineExceeded)
 }
 
 pub(crate) fn field_index(baseline: &Baseline, name: &str) -> Option<usize> {
@@ -132,18 +130,16 @@ fn observed_category(bundle: &Bundle, item: ItemIndex) -> Option<Observed> {
 }
 
 /// What an interaction with an item counts: the item and its category.
-fn observed_item(bundle: &Bundle, item: ItemIndex) -> impl Iterator<Item = Observed> {
-    let id = bundle.vocabulary().item_id(item);
-    let of_item = id.and_then(|id| observed_label(bundle.baseline(), FIELD_ITEM, id));
-    let of_category = id.and_then(|_| observed_category(bundle, item));
-    of_item.into_iter().chain(of_category)
+fn observed_item(bundle: &Bundle, item: ItemIndex) -> [Option<Observed>; 2] {
+    let Some(id) = bundle.vocabulary().item_id(item) else { return [None; 2] };
+    [observed_label(bundle.baseline(), FIELD_ITEM, id), observed_category(bundle, item)]
 }
 
 /// What an interaction counts; of an item that the bundle does not know, that it is unknown.
-pub(crate) fn observed_interaction(bundle: &Bundle, item_id: &ItemId) -> Vec<Observed> {
+pub(crate) fn observed_interaction(bundle: &Bundle, item_id: &ItemId) -> [Option<Observed>; 2] {
     match bundle.item_index(item_id) {
-        Some(item) => observed_item(bundle, item).collect(),
-        None => observed_label(bundle.baseline(), FIELD_ITEM, LABEL_UNKNOWN).into_iter().collect(),
+        Some(item) => observed_item(bundle, item),
+        None => [observed_label(bundle.baseline(), FIELD_ITEM, LABEL_UNKNOWN), None],
     }
 }
 
@@ -156,14 +152,9 @@ fn observed_transition(bundle: &Bundle, from: ItemIndex, to: ItemIndex) -> Optio
     Some(Observed { field, bin: from.bin * num_categories + to.bin })
 }
 
-/// The bin of a score of the first own item of a list, by whether anything of the list was chosen.
-pub(crate) fn observed_calibration(
-    baseline: &Baseline,
-    first_score: f32,
-    was_chosen: bool,
-) -> Option<Observed> {
+/// The bin of a band of the first own item's score, by whether anything of the list was chosen.
+pub(crate) fn observed_calibration(baseline: &Baseline, band: usize, was_chosen: bool) -> Option<Observed> {
     let field = field_index(baseline, FIELD_CALIBRATION)?;
-    let band = observed_value(baseline, field_index(baseline, FIELD_FIRST_SCORE)?, first_score)?.bin;
     Some(Observed { field, bin: 2 * band + usize::from(was_chosen) })
 }
 

@@ -12,8 +12,8 @@ use sanderling_types::{
 use serde::Serialize;
 
 use crate::observe::{
-    Observed, is_unranked, observed_calibration, observed_choice, observed_interaction, observed_latency,
-    observed_position,
+    FIELD_FIRST_SCORE, Observed, field_index, observed_calibration, observed_choice, observed_interaction,
+    observed_latency, observed_position,
 };
 use crate::{Bundle, Outcome};
 
@@ -83,21 +83,8 @@ pub struct Telemetry {
 struct Shown {
     /// By position.
     sources: Vec<Source>,
-    /// Ranker score of the first item that is not pinned.
-    first_score: Option<f32>,
-}
-
-impl Shown {
-    fn new(outcome: &Outcome) -> Self {
-        let listed = &outcome.response.recommendations;
-        let ranker_failed = outcome.response.faults.iter().any(|fault| is_unranked(fault.code));
-        let is_ranked = !ranker_failed && !outcome.retrieval_scores.is_empty();
-        let first = listed.iter().find(|one| one.source != Source::Pinned).filter(|_| is_ranked);
-        Self {
-            sources: listed.iter().map(|one| one.source).collect(),
-            first_score: first.map(|one| one.score),
-        }
-    }
+    /// Bin of the first own item's ranker score.
+    band: Option<usize>,
 }
 
 impl Telemetry {
@@ -126,7 +113,12 @@ impl Telemetry {
         for observed in &outcome.observations {
             self.current.count(*observed);
         }
-        self.shown = Some(Shown::new(outcome));
+        let first_score = field_index(&self.baseline, FIELD_FIRST_SCORE);
+        let first = outcome.observations.iter().find(|observed| Some(observed.field) == first_score);
+        self.shown = Some(Shown {
+            sources: outcome.response.recommendations.iter().map(|one| one.source).collect(),
+            band: first.map(|observed| observed.bin),
+        });
     }
 
     /// Counts what became of the newest list: `None` when nothing was chosen, else the 1-based position of the item that
@@ -139,15 +131,15 @@ impl Telemetry {
         if let None | Some(Some(_)) = chosen {
             self.current.count_some(observed_choice(&self.baseline, chosen.flatten().copied()));
         }
-        if let Some(score) = shown.first_score {
-            self.current.count_some(observed_calibration(&self.baseline, score, position.is_some()));
+        if let Some(band) = shown.band {
+            self.current.count_some(observed_calibration(&self.baseline, band, position.is_some()));
         }
     }
 
     /// Counts an interaction: its item, and the first of the item's categories.
     pub fn record_interaction(&mut self, bundle: &Bundle, item_id: &ItemId) {
         for observed in observed_interaction(bundle, item_id) {
-            self.current.count(observed);
+            self.current.count_some(observed);
         }
     }
 
@@ -305,7 +297,9 @@ impl WindowCounts {
     }
 
     fn count_some(&mut self, observed: Option<Observed>) {
-        observed.into_iter().for_each(|observed| self.count(observed));
+        if let Some(observed) = observed {
+            self.count(observed);
+        }
     }
 
     fn check(&self, baseline: &Baseline, window_seconds: u32) -> Result<()> {
