@@ -87,6 +87,8 @@ async function live() {
 }
 
 /** The first retraining once more, after one in five reports was forged to say that everybody wants one category. */
+const categoryShares = ({ categories }) => Object.fromEntries(Object.entries(categories).map(([name, { value }]) => [name, value]));
+
 async function poison(clean, honest) {
   const bytes = await readFile(file('champion/manifest.json'));
   const manifest = JSON.parse(bytes);
@@ -111,7 +113,7 @@ async function poison(clean, honest) {
   }
   await rm(file('poisoned'), { recursive: true, force: true });
   const result = await sanderling.judging('retrain', file('fresh'), '--champion', file('champion'), '--store', file('poisoned.db'), '--recipe', RECIPE, '--out', file('poisoned'));
-  poisoned = { forged, honest, promote: result.gate.promote, shares: result.category_shares, clean: clean.evidence.category_shares };
+  poisoned = { forged, honest, promote: result.gate.promote, shares: categoryShares(result.reported), clean: categoryShares(clean.evidence.reported) };
   if (poisoned.promote) poisoned.ndcg = await ndcg(file('poisoned'), file('new-truth'));
   if (clean.decision === 'canary') poisoned.clean_ndcg = await ndcg(join(file('live'), clean.channel.canary.release.path), file('new-truth'));
 }

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{
     Bundle, BundleFiles, Engine, ItemTable, NeighbourTable, PackedVocabulary, PublicKey, Runtime, Signatures,
-    TreeEnsemble, Trust,
+    SlimRuntime, TreeEnsemble, Trust,
 };
 use sanderling_tract::FullRuntime;
 use sanderling_train::content::Content;
@@ -20,14 +20,14 @@ use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
 use sanderling_types::{
     Baseline, FeatureSpec, FileRole, Item, ItemId, ItemIndex, Manifest, Report, Request, SessionInteraction,
-    Sha256Hash, pack_files, unpack_files,
+    Sha256Hash, SharedSession, pack_files, unpack_files,
 };
 
 /// A target: takes bytes, gives whether they were accepted, panics when a promise breaks.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
@@ -42,6 +42,8 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("npy", npy),
     ("recipe", recipe),
     ("report", report),
+    ("request", request),
+    ("session", session),
     ("signature", signature),
     ("trees", trees),
     ("vocabulary", vocabulary),
@@ -54,6 +56,10 @@ const MAX_ROWS: usize = 16;
 
 static GOLDEN: LazyLock<BundleFiles> = LazyLock::new(|| {
     sanderling_train::bundle::read(&super::golden_bundle()).expect("the golden bundle can be read")
+});
+static GOLDEN_ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let bundle = Bundle::open(GOLDEN.clone(), None).expect("the golden bundle opens");
+    Engine::new(bundle, &SlimRuntime).expect("its models load")
 });
 static GOLDEN_MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
     Manifest::decode(GOLDEN.get(Manifest::FILE_NAME).expect("a bundle has a manifest")).expect("it decodes")
@@ -188,6 +194,28 @@ pub fn report(bytes: &[u8]) -> bool {
     if report.pad_to(Report::MAX_BYTES as u32).is_ok() {
         assert_eq!(report.encode().len(), Report::MAX_BYTES);
     }
+    true
+}
+
+/// A shared session: what was accepted survives its own encoding, as long as that is padded.
+#[must_use]
+pub fn session(bytes: &[u8]) -> bool {
+    let Ok(mut session) = SharedSession::decode(bytes) else { return false };
+    session.pad().expect("what was accepted is not too long");
+    let encoded = session.encode();
+    assert!(encoded.len() <= bytes.len().next_multiple_of(SharedSession::PADDED_BYTES));
+    assert_eq!(SharedSession::decode(&encoded).expect("its encoding decodes"), session);
+    true
+}
+
+/// A request with the session that a host imports: whatever is accepted is answered.
+#[must_use]
+pub fn request(bytes: &[u8]) -> bool {
+    let Ok(request) = Request::decode(bytes, 0) else { return false };
+    let answer = GOLDEN_ENGINE.recommend(&request).response;
+    let wanted = request.limit.min(GOLDEN_MANIFEST.limits.max_limit) as usize;
+    assert!(answer.recommendations.len() <= wanted);
+    assert!(answer.recommendations.iter().all(|one| one.score.is_finite()));
     true
 }
 

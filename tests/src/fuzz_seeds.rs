@@ -5,7 +5,10 @@ use std::io::Write;
 
 use sanderling_core::onnx::LinearRanker;
 use sanderling_core::{BundleFiles, Combination, NeighbourTable};
-use sanderling_types::{FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, pack_files};
+use sanderling_types::{
+    FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, SharedInteraction, SharedSession,
+    pack_files,
+};
 
 use crate::fuzz::right_signature;
 
@@ -21,6 +24,12 @@ const RECIPE: &str = "name = \"shop\"\nseed = 7\nsplit = \"leave-one-out\"\nexcl
     [telemetry]\nepsilon = 2.0\nfields_per_report = 1\nwindow_seconds = 86400\n\
     [ranker]\nkind = \"gbdt\"\nexclude_features = [\"recency\"]\n[ranker.linear]\nridge = 0.01\n[ranker.mlp]\nhidden = 8\n\
     [ranker.gbdt]\nmax_trees = 5\n[gate]\nmin_gain = 0.0\nmin_coverage_ratio = 0.5\nmax_size_ratio = 1.5\n";
+
+const REQUEST: &str = "{\"session\":[{\"item_id\":\"p00017\",\"kind\":\"view\",\"timestamp\":1779999400},{\"item_id\":\"p00030\",\"kind\":\"cart\",\
+    \"timestamp\":1779999500}],\"context\":{\"page\":\"home\"},\"rules\":{\"exclude\":[\"p00040\"],\"only\":[],\"exclude_seen\":true,\"filter\":\
+    {\"categories\":[\"Water\"],\"min_price\":1.5,\"max_price\":900},\"category_cap\":2,\"boosts\":[{\"item_ids\":[\"p00002\"],\"categories\":[\"Bags\"],\
+    \"add\":0.5}],\"diversity\":0.3,\"pins\":[{\"item_id\":\"p00004\",\"position\":2}],\"exploration\":0.1},\"limit\":10,\"now\":1780000000,\
+    \"seed\":7,\"deadline_ms\":50}";
 
 fn files() -> BundleFiles {
     sanderling_train::bundle::read(&crate::golden_bundle()).expect("the golden bundle can be read")
@@ -128,6 +137,20 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             std::fs::read(crate::here().join("../www/demo/sanderling.toml")).expect("the demo has a recipe"),
         ],
         "report" => vec![report()],
+        "request" => vec![text(REQUEST), text("{}")],
+        "session" => {
+            let act = |at: usize| SharedInteraction {
+                item_id: format!("p\u{e9}-{at}").as_str().into(),
+                kind: ["view", "add_to-cart2"][at % 2].to_owned(),
+            };
+            let of = |len: usize| {
+                let (id, bundle) = ("0f".repeat(16), Sha256Hash::of(b"a bundle"));
+                SharedSession::of_newest(id, bundle, 86_400, (0..len).map(act).collect())
+                    .expect("it fits")
+                    .encode()
+            };
+            vec![of(1), of(50)]
+        }
         "signature" => {
             let (key, signature) = right_signature();
             vec![[key.as_slice(), &signature].concat(), [[1; 32].as_slice(), &signature].concat()]

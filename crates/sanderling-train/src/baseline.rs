@@ -31,6 +31,8 @@ const NUM_BANDS: usize = 3;
 const LATENCY_EDGES: [f32; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 /// Field of the first category of the last session item.
 pub const CATEGORY_FIELD: &str = "interaction.category";
+/// Field of the last session item itself.
+pub const ITEM_FIELD: &str = "interaction.item";
 /// Field of the step from the category of one item to that of the next.
 pub const TRANSITION_FIELD: &str = "transition.category";
 /// Field of the ranker score of the first item of a list.
@@ -90,7 +92,7 @@ fn fixed_fields(vocabulary: &Vocabulary, num_bands: usize) -> Vec<BaselineField>
     let mut fields = vec![
         categorical(CATEGORY_FIELD, categories),
         categorical(TRANSITION_FIELD, transitions),
-        categorical("interaction.item", item_labels(vocabulary)),
+        categorical(ITEM_FIELD, item_labels(vocabulary)),
         categorical("impression.source", sources().into_iter().map(str::to_owned).collect()),
         categorical("outcome.position", with_none(vec!["1", "2-3", "4-10", "over_10"])),
         categorical("outcome.source", with_none(sources())),

@@ -32,6 +32,7 @@ mod pack;
 pub mod rankers;
 pub mod recipe;
 pub mod recommenders;
+pub mod reported;
 pub mod retrain;
 pub mod sequence;
 pub mod slices;

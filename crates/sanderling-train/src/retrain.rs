@@ -1,7 +1,5 @@
 //! Retraining: a challenger from fresh logs and what devices reported, and the gate it must pass.
 
-use std::collections::BTreeMap;
-
 use sanderling_core::Engine;
 use sanderling_types::{Manifest, Metric, Result, SharedSession, TelemetryConstants};
 use serde::Serialize;
@@ -11,6 +9,7 @@ use crate::evaluate::{self, Evaluation};
 use crate::metrics;
 use crate::recipe::{GateRecipe, LimitsRecipe, Recipe, TelemetryRecipe};
 use crate::recommenders;
+use crate::reported::Reported;
 use crate::split;
 use crate::train::{self, Lineage, Step, Trained};
 
@@ -47,8 +46,8 @@ pub struct Gate {
 /// What devices told since the champion was trained.
 #[derive(Debug, Clone, Default)]
 pub struct News {
-    /// See [`Lineage::category_shares`].
-    pub category_shares: BTreeMap<String, f64>,
+    /// See [`Lineage::reported`].
+    pub reported: Reported,
     /// See [`Lineage::sessions`].
     pub sessions: Vec<SharedSession>,
 }
@@ -85,8 +84,8 @@ pub fn retrain(
 ) -> Result<(Trained, Gate)> {
     let manifest = champion.bundle().manifest();
     let parent = Some((champion.bundle().hash(), manifest.version));
-    let News { category_shares, sessions } = news;
-    let lineage = Lineage { parent, rollback_index: manifest.rollback_index, category_shares, sessions };
+    let News { reported, sessions } = news;
+    let lineage = Lineage { parent, rollback_index: manifest.rollback_index, reported, sessions };
     let challenger = train::train(dataset, recipe, &lineage, None, watch)?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);

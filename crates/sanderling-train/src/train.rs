@@ -20,6 +20,7 @@ use crate::rankers::lists::{self, CandidateList};
 use crate::rankers::{Ranker, leaks, linear};
 use crate::recipe::Recipe;
 use crate::recommenders::{self, Choice, Contender, Job, Model};
+use crate::reported::Reported;
 use crate::sequence::{self, Epoch, FitCase, FitData, FitState, ItemContent};
 use crate::split::{self, Case, SessionsUsed, Split};
 use crate::{baseline, card, pack};
@@ -40,10 +41,8 @@ pub struct Lineage {
     pub parent: Option<(Sha256Hash, u64)>,
     /// The champion's rollback index: devices that have seen it refuse a bundle with a smaller one.
     pub rollback_index: Option<u64>,
-    /// What devices reported since: share of interactions by first category. Training examples are
-    /// weighted so that target categories have these shares (importance weighting under covariate
-    /// shift, Shimodaira 2000), each weight bounded to [0.5, 2].
-    pub category_shares: BTreeMap<String, f64>,
+    /// What devices reported to have done lately, to weigh targets by.
+    pub reported: Reported,
     /// Sessions that users chose to share: more to train on, see [`Split::append_sessions`].
     pub sessions: Vec<SharedSession>,
 }
@@ -146,7 +145,7 @@ pub(crate) fn fit(
         sequences: &sequences,
         num_items: split.num_trained(),
         content,
-        target_weights: &target_weights(split, &lineage.category_shares),
+        target_weights: &lineage.reported.target_weights(split),
         validation: &validation,
         exclude_seen: split.exclude_seen,
     };
@@ -172,29 +171,6 @@ pub(crate) fn fit_case(split: &Split, case: Case, known: usize) -> Option<FitCas
     let history: Vec<u32> = split.rows(split.history(case)).filter(known).collect();
     let target = split.row(split.target(case)).filter(known)?;
     (!history.is_empty()).then_some(FitCase { history, target })
-}
-
-/// Importance weight of every item as a target, see [`Lineage::category_shares`].
-fn target_weights(split: &Split, shares: &BTreeMap<String, f64>) -> Vec<f32> {
-    if shares.is_empty() {
-        return Vec::new();
-    }
-    let vocabulary = &split.vocabulary;
-    let first =
-        |row: usize| vocabulary.item_categories[row].first().map(|&c| &vocabulary.categories[usize::from(c)]);
-    let mut trained: BTreeMap<&String, f64> = BTreeMap::new();
-    let total: f64 = vocabulary.popularity.iter().map(|&count| f64::from(count)).sum();
-    for (row, &count) in vocabulary.popularity.iter().enumerate() {
-        if let Some(category) = first(row) {
-            *trained.entry(category).or_default() += f64::from(count) / total;
-        }
-    }
-    (0..vocabulary.len())
-        .map(|row| {
-            let weight = first(row).and_then(|category| Some(shares.get(category)? / trained.get(category)?));
-            weight.map_or(1.0, |weight| weight.clamp(0.5, 2.0) as f32)
-        })
-        .collect()
 }
 
 /// A bundle in the making: contents and facts that later steps replace one by one.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sanderling_collector::drift::{Options as DriftOptions, judge};
+use sanderling_collector::drift::{Aspect, Options as DriftOptions, judge};
 use sanderling_collector::online::{Decision as OnlineDecision, Options as OnlineOptions};
 use sanderling_collector::{RegisteredBundle, register_bundle};
 use sanderling_train::data::Dataset;
@@ -191,7 +191,7 @@ fn check_champion(args: &Retrain, folder: &mut ChannelFolder, now: i64, output: 
     }
     output.note(&format!("training a challenger: {}", reasons.join("; ")));
     let (result, files) = challenge(args, &champion, &dataset)?;
-    let evidence = json!({ "triggers": reasons, "drift": report, "gate": result.gate, "category_shares": result.category_shares, "shared_sessions": result.shared_sessions });
+    let evidence = json!({ "triggers": reasons, "drift": report, "gate": result.gate, "reported": result.reported, "shared_sessions": result.shared_sessions });
     if !result.gate.promote {
         let failed = result.gate.checks.iter().filter(|check| !check.passed);
         let failed: Vec<String> = failed.map(|check| format!("{}: {}", check.name, check.found)).collect();
@@ -209,14 +209,15 @@ fn check_champion(args: &Retrain, folder: &mut ChannelFolder, now: i64, output: 
     decide(folder, now, DecisionKind::Canary, reasons.join("; "), evidence, next)
 }
 
-/// Fields that drifted in the last windows, with the report; nothing where no field has enough answers.
+/// Fields that drifted in the last windows and that training may mend, with the report; nothing where no field has enough answers.
 fn drifted_fields(args: &Retrain, champion: &Path) -> Result<(Vec<String>, Value)> {
     let (reader, bundle) = drift::open(store(args)?, champion)?;
     let alpha = alpha_of_check(&args.advance);
     let options = DriftOptions { alpha, min_effect: args.advance.min_effect, ..DriftOptions::default() };
     let report = judge(&reader, &bundle, args.windows.range(&reader, &bundle)?, &options)?;
-    let drifted =
-        report.fields.iter().filter(|field| field.drifted).map(|field| field.name.clone()).collect();
+    // No model makes devices faster.
+    let mended = report.fields.iter().filter(|field| field.drifted && field.aspect != Aspect::Operation);
+    let drifted = mended.map(|field| field.name.clone()).collect();
     let json = serde_json::to_value(&report).map_err(|error| {
         Error::new(Code::Internal, "a drift report cannot be written").source_error(error)
     })?;

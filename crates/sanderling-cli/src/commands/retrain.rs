@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use sanderling_collector::{Reader, RegisteredBundle};
+use sanderling_collector::{Merged, Reader, RegisteredBundle};
 use sanderling_core::BundleFiles;
 use sanderling_sketch::noise::Channel;
-use sanderling_train::baseline::CATEGORY_FIELD;
+use sanderling_train::baseline::{CATEGORY_FIELD, ITEM_FIELD};
 use sanderling_train::bundle;
 use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
+use sanderling_train::reported::{Reported, Share};
 use sanderling_train::retrain::{Gate, News, inherit, retrain};
 use sanderling_train::split::SessionsUsed;
 use sanderling_train::train::Step;
@@ -66,40 +67,44 @@ pub(crate) struct Retrain {
 #[derive(Debug, Serialize)]
 pub(super) struct RetrainResult {
     pub(super) gate: Gate,
-    pub(super) category_shares: BTreeMap<String, f64>,
+    pub(super) reported: Reported,
     pub(super) shared_sessions: SessionsUsed,
     #[serde(flatten)]
     challenger: TrainResult,
 }
 
-/// What devices told: shares of categories in reports of the champion, and sessions of every bundle.
+/// What devices told: shares of categories and items in reports of the champion, and sessions of every bundle.
 fn news(args: &Retrain, champion: &Path) -> Result<News> {
     let Some(store) = &args.store else { return Ok(News::default()) };
     let (reader, bundle) = drift::open(store, champion)?;
     Ok(News {
-        category_shares: category_shares(args, &reader, &bundle)?,
+        reported: reported(args, &reader, &bundle)?,
         sessions: reader.shared_sessions(None, 0..i64::MAX)?,
     })
 }
 
-/// Debiased shares of interactions by category, from merged reports: what devices did lately.
-fn category_shares(
-    args: &Retrain,
-    reader: &Reader,
-    bundle: &RegisteredBundle,
-) -> Result<BTreeMap<String, f64>> {
+/// Debiased shares of interactions by category and by item, from merged reports: what devices did lately.
+fn reported(args: &Retrain, reader: &Reader, bundle: &RegisteredBundle) -> Result<Reported> {
     let merged = reader.merged(bundle.hash(), bundle.baseline(), args.windows.range(reader, bundle)?)?;
-    let (Some(field), Some(answers)) =
-        (bundle.baseline().field(CATEGORY_FIELD), merged.answers.get(CATEGORY_FIELD))
-    else {
+    Ok(Reported {
+        categories: shares(bundle, &merged, CATEGORY_FIELD)?,
+        items: shares(bundle, &merged, ITEM_FIELD)?,
+    })
+}
+
+/// By label; none where too few answered.
+fn shares(bundle: &RegisteredBundle, merged: &Merged, field: &str) -> Result<BTreeMap<String, Share>> {
+    let (Some(declared), Some(answers)) = (bundle.baseline().field(field), merged.answers.get(field)) else {
         return Ok(BTreeMap::new());
     };
-    let FieldKind::Categorical { labels } = &field.bins else { return Ok(BTreeMap::new()) };
+    let FieldKind::Categorical { labels } = &declared.bins else { return Ok(BTreeMap::new()) };
     if answers.total() < drift_options().min_answers {
         return Ok(BTreeMap::new());
     }
     let estimate = Channel::new(bundle.epsilon_per_field(), labels.len())?.debias(answers.counts());
-    Ok(labels.iter().cloned().zip(estimate.shares.iter().map(|share| share.max(0.0))).collect())
+    let shares = estimate.shares.iter().zip(&estimate.standard_errors);
+    let shares = shares.map(|(&value, &standard_error)| Share { value, standard_error });
+    Ok(labels.iter().cloned().zip(shares).collect())
 }
 
 fn drift_options() -> sanderling_collector::drift::Options {
@@ -154,7 +159,7 @@ pub(super) fn challenge(
 ) -> Result<(RetrainResult, BundleFiles)> {
     let start = Instant::now();
     let news = news(args, champion)?;
-    let category_shares = news.category_shares.clone();
+    let reported = news.reported.clone();
     let champion = super::load_engine(champion, None)?;
     let mut recipe = args.recipe.as_ref().map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
     if args.recipe.is_none() {
@@ -173,5 +178,5 @@ pub(super) fn challenge(
     drop(progress);
     let result = TrainResult::new(&challenger, &costs, fit_wall_seconds, Usage::since(start));
     let shared_sessions = challenger.sessions;
-    Ok((RetrainResult { gate, category_shares, shared_sessions, challenger: result }, challenger.files))
+    Ok((RetrainResult { gate, reported, shared_sessions, challenger: result }, challenger.files))
 }
