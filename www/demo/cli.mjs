@@ -24,12 +24,12 @@ export const sanderling = (...args) => run(args, [0]);
 sanderling.judging = (...args) => run(args, [0, 1]);
 
 /** Starts a collector on a free port, and another one for administrators where a file with their token is given; shared sessions are taken if asked for. */
-export async function collect({ store, bundle, origins, tokenFile, acceptSessions = false }) {
+export async function collect({ store, bundle, origins, tokenFile, acceptSessions = false, env = {} }) {
   const allowed = origins.flatMap((origin) => ['--allow-origin', origin]);
   const admin = tokenFile === undefined ? [] : ['--admin-listen', '127.0.0.1:0', '--admin-token-file', tokenFile];
   const sessions = acceptSessions ? ['--accept-sessions'] : [];
   const args = ['collect', '--store', store, '--bundle', bundle, '--listen', '127.0.0.1:0', ...admin, ...allowed, ...sessions, '--json'];
-  const child = spawn(PROGRAM, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(PROGRAM, args, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env } });
   const ended = new Promise((resolve) => child.once('close', resolve));
   const { url, admin_url: adminUrl } = await new Promise((resolve, reject) => {
     child.stdout.setEncoding('utf8').once('data', (text) => resolve(JSON.parse(text)));

@@ -15,6 +15,7 @@ mod location;
 mod output;
 mod progress;
 mod report;
+mod traces;
 mod usage;
 
 use commands::{

@@ -17,6 +17,7 @@ use sanderling_types::{
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::{Instrument, Span, field};
 
 use crate::admin::{self, Admin};
 use crate::metrics::{Message, Metrics};
@@ -175,13 +176,29 @@ fn cors(allowed_origins: &[String]) -> Result<CorsLayer> {
 }
 
 async fn post_report(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let receipt = accept_report(&shared, request).await;
-    shared.answer(Message::Report, receipt.map(|receipt| (receipt.status, receipt)))
+    let span = server_span("POST /v1/reports", "/v1/reports");
+    let receipt = accept_report(&shared, request).instrument(span.clone()).await;
+    span.in_scope(|| shared.answer(Message::Report, receipt.map(|receipt| (receipt.status, receipt))))
 }
 
 async fn post_session(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let receipt = accept_session(&shared, request).await;
-    shared.answer(Message::Session, receipt.map(|receipt| (receipt.status, receipt)))
+    let span = server_span("POST /v1/sessions", "/v1/sessions");
+    let receipt = accept_session(&shared, request).instrument(span.clone()).await;
+    span.in_scope(|| shared.answer(Message::Session, receipt.map(|receipt| (receipt.status, receipt))))
+}
+
+/// What is traced of a request. Nothing of who sent it: neither its address nor its `traceparent`, which would tie messages of a
+/// device together.
+fn server_span(name: &'static str, route: &'static str) -> Span {
+    tracing::info_span!(
+        "request",
+        otel.name = name,
+        otel.kind = "server",
+        http.request.method = "POST",
+        http.route = route,
+        http.response.status_code = field::Empty,
+        error.type = field::Empty,
+    )
 }
 
 async fn accept_report(shared: &Arc<Shared>, request: Request) -> Result<ReportReceipt> {
@@ -336,10 +353,17 @@ impl Shared {
 
     /// Answers with a receipt, or with why there is none, which is counted.
     fn answer<T: serde::Serialize>(&self, message: Message, receipt: Result<(ReportStatus, T)>) -> Response {
+        let response = self.respond(message, receipt);
+        Span::current().record("http.response.status_code", response.status().as_u16());
+        response
+    }
+
+    fn respond<T: serde::Serialize>(&self, message: Message, receipt: Result<(ReportStatus, T)>) -> Response {
         match receipt {
             Ok((ReportStatus::Accepted, receipt)) => (StatusCode::CREATED, Json(receipt)).into_response(),
             Ok((ReportStatus::Duplicate, receipt)) => (StatusCode::OK, Json(receipt)).into_response(),
             Err(error) => {
+                Span::current().record("error.type", error.code().as_str());
                 tracing::debug!(code = %error.code(), ?message, "a message was refused");
                 self.metrics.refused(message, error.code());
                 self.problem(&error)

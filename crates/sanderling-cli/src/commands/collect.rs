@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::interrupt::stop_signal;
 use crate::location::StoreArgument;
 use crate::output::{Output, Verdict};
+use crate::traces::Traces;
 
 /// Receive reports over HTTP and store them durably until stopped.
 #[derive(Debug, Args)]
@@ -84,6 +85,7 @@ async fn listen(
     store: Store,
     output: &Output,
 ) -> Result<()> {
+    let _traces = Traces::start("sanderling-collector")?;
     let (listener, url) = super::listen_on(args.listen).await?;
     let admin = match admin {
         None => {

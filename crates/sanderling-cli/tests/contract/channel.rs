@@ -8,6 +8,7 @@ use sanderling_types::{Channel, Observation, Report, SharedInteraction, SharedSe
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::report::check_page;
 use crate::support::{RECIPE, Ran, WORLD, run, sanderling};
 
 const DAY: i64 = 86_400;
@@ -170,6 +171,15 @@ fn a_canary_that_hurts_is_rolled_back_and_a_good_one_promoted_without_a_hand() {
     assert!(
         site.channel().canary.is_none() && site.channel().champion.bundle_sha256 != champion.bundle_sha256
     );
+
+    let (store, path) = (site.path("reports.db"), site.path("drift.html"));
+    run!("drift", "--store", &store, "--bundle", &served, "--html", &path).expect(0);
+    let page = check_page(&path);
+    for text in
+        ["no drift", "outcome.position (%)", "2-3", "too few answers", &champion.bundle_sha256.to_string()]
+    {
+        assert!(page.contains(text), "{text} is not in {page}");
+    }
     assert_eq!(site.decisions(), ["champion", "canary", "roll_back", "canary", "promote"]);
 
     run!("rollback", "--channel", &site.path("live")).expect(0);

@@ -8,8 +8,9 @@ use crate::support::{WORLD, run, train};
 /// Text that would be markup if it were not escaped.
 const NAME: &str = "<script>alert('a')</script> & \"b\"";
 
+/// What holds for every page that the program writes.
 #[track_caller]
-fn check_page(path: &Path) -> String {
+pub(crate) fn check_page(path: &Path) -> String {
     let page = fs::read_to_string(path).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"), "{page}");
     assert!(page.contains("default-src 'none'"), "the page forbids every request");

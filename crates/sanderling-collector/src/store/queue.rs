@@ -92,7 +92,11 @@ pub(super) fn run(mut backend: Box<dyn Backend>, jobs: &Receiver<Job>, max_batch
         let (batch, replies): (Vec<Work>, Vec<Reply>) =
             batch.into_iter().map(|job| (job.work, job.reply)).unzip();
         if !batch.is_empty() {
-            replies.into_iter().zip(backend.write(&batch)).for_each(|(reply, answer)| reply.send(answer));
+            let commit = tracing::info_span!("commit", num_jobs = batch.len());
+            replies
+                .into_iter()
+                .zip(commit.in_scope(|| backend.write(&batch)))
+                .for_each(|(reply, answer)| reply.send(answer));
         }
         // Apart from the reports: a full database ends the transaction that finds it out.
         let asking: Vec<Reply> = probes.into_iter().map(|job| job.reply).collect();
