@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io;
+use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -16,6 +17,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// The standard's variables for where traces go, the first before the second.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// How long the receiver may take, the standard's default: a client of one's own keeps no other.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Whose spans are sent: not those of the client that sends them.
 const TRACED: &str = "sanderling_collector";
 
@@ -39,12 +42,13 @@ impl Traces {
         let logs = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_filter(logged);
         let provider = ENDPOINTS
             .iter()
-            .any(|name| env::var_os(name).is_some())
+            .any(|name| env::var_os(name).is_some_and(|address| !address.is_empty()))
             .then(|| provider(service))
             .transpose()?;
         let spans = provider.as_ref().map(|provider| {
             let traced = Targets::new().with_target(TRACED, LevelFilter::INFO);
-            tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(traced)
+            let layer = tracing_opentelemetry::layer().with_location(false).with_threads(false);
+            layer.with_tracer(provider.tracer(service)).with_filter(traced)
         });
         // A second start in one process keeps the first.
         let _ = tracing_subscriber::registry().with(spans).with(logs).try_init();
@@ -68,7 +72,7 @@ fn provider(service: &'static str) -> Result<SdkTracerProvider> {
             .found(error)
             .hint(format!("look at {}", ENDPOINTS.join(" and ")))
     };
-    let client = reqwest::Client::builder().build().map_err(|error| unusable(&error))?;
+    let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|error| unusable(&error))?;
     let exporter = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpJson)

@@ -55,7 +55,8 @@ pub struct Windows {
 pub enum Skipped {
     /// Fewer answers than [`Options::min_answers`].
     TooFewAnswers,
-    /// The baseline has no shares for it and there are no windows before the judged ones.
+    /// The baseline has no shares for it and there are no windows before the judged ones, or it is a feature that moves with
+    /// the calendar and no reference was given.
     NoReference,
     /// Fewer answers than [`Options::min_answers`] in the reference windows.
     TooFewReferenceAnswers,
@@ -122,7 +123,8 @@ pub struct FieldDrift {
     pub jensen_shannon: Option<f64>,
     /// Wasserstein distance in bins; only of numeric fields. Noise only makes it larger.
     pub wasserstein: Option<f64>,
-    /// The difference that sampling and noise do not explain, on the scale of `psi`.
+    /// The difference that sampling and noise do not explain, on the scale of `psi`; of the concept
+    /// [`sanderling_sketch::choices::ChoicesTest::effect`].
     pub effect: Option<f64>,
     /// Kolmogorov-Smirnov distance on bins; only of numeric fields. Noise only makes it larger.
     pub kolmogorov_smirnov: Option<f64>,
@@ -291,6 +293,27 @@ pub fn judge_merged(
     })
 }
 
+/// Debiased shares of a field with standard errors that know that the same devices may have answered in several windows;
+/// `None` of a field that is not there, or has fewer than `min_answers`.
+///
+/// # Errors
+/// [`Code::InvalidArgument`] where the bundle's budget makes no channel.
+pub fn estimate(
+    bundle: &RegisteredBundle,
+    merged: &Merged,
+    field: &str,
+    min_answers: u64,
+) -> Result<Option<Estimate>> {
+    let declared = bundle.baseline().field(field).zip(merged.answers.get(field));
+    let Some((field, counts)) = declared.filter(|(_, counts)| counts.total() >= min_answers.max(1)) else {
+        return Ok(None);
+    };
+    let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
+    let shares = channel.debias(counts.counts()).shares;
+    let design_effect = design_effect(merged.num_windows, bundle.answered_share(), &channel, &shares);
+    Ok(Some(Answers { counts, design_effect }.estimate(&channel)))
+}
+
 fn check(options: &Options) -> Result<()> {
     let alpha_ok = options.alpha > 0.0 && options.alpha < 1.0;
     if alpha_ok && options.min_effect >= 0.0 {
@@ -336,6 +359,11 @@ fn judge_field(
     let reference = match (&field.shares, reference) {
         (Some(shares), _) if field.num_devices > 0 => {
             Reference::Shares { shares, num_devices: field.num_devices }
+        }
+        // Items grow older by themselves: against a month ago that is no drift. Who asks for a reference gets it.
+        (_, Some(_)) if options.reference.is_none() && field.name.starts_with("feature.") => {
+            out.skipped = Some(Skipped::NoReference);
+            return Ok(out);
         }
         (_, Some(merged)) => {
             let counts = merged.answers.get(&field.name).unwrap_or(&none);
@@ -442,10 +470,10 @@ fn compare_concept(
 ) -> Result<()> {
     let (then, now) = (before.independent(), answers.independent());
     let found = compare_choices(&then, &now, channel)?;
-    let [before, now] = found.estimates([then, now].map(|counts| counts.iter().sum()));
-    out.psi = Some(distance::psi(&now.shares, &before.shares));
-    out.jensen_shannon = Some(distance::jensen_shannon(&now.shares, &before.shares));
-    out.effect = Some(distance::effect(&now, &before));
+    let [before, now] = found.shares();
+    out.psi = Some(distance::psi(&now, &before));
+    out.jensen_shannon = Some(distance::jensen_shannon(&now, &before));
+    out.effect = Some(found.effect());
     out.statistic = Some(found.test.statistic);
     out.degrees_of_freedom = Some(found.test.degrees_of_freedom);
     out.p_value = Some(found.test.p_value);

@@ -23,9 +23,6 @@ pub fn validate(
     check_time(report, config, now)
 }
 
-/// A page reads a number of more than 15 digits to the last digit but one, see `Cargo.toml`: the same number.
-const SAME_NUMBER: f64 = 1e-12;
-
 fn check_constants(report: &Report, encoded_len: usize, bundle: &RegisteredBundle) -> Result<()> {
     let constants = bundle.telemetry();
     let violation = |what: &str, expected: String, found: String| {
@@ -33,7 +30,7 @@ fn check_constants(report: &Report, encoded_len: usize, bundle: &RegisteredBundl
             .expected(expected)
             .found(found))
     };
-    if (report.epsilon - constants.epsilon).abs() > constants.epsilon * SAME_NUMBER {
+    if report.epsilon != constants.epsilon {
         return violation("epsilon", constants.epsilon.to_string(), report.epsilon.to_string());
     }
     if report.window_seconds != constants.window_seconds {

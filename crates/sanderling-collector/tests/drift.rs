@@ -265,7 +265,7 @@ fn expected_answers(bundle: &RegisteredBundle, weights: &[f64], n: f64) -> Histo
 fn a_score_that_means_something_else_is_drift_of_the_concept() {
     let golden = format!("{}/../../tests/golden/v1/bundle", env!("CARGO_MANIFEST_DIR"));
     let bundle = RegisteredBundle::read(golden.as_ref()).unwrap();
-    let judged = |calibration: [f64; 6], bands: [f64; 3]| {
+    let judged = |calibration: [f64; 7], bands: [f64; 3]| {
         let windows = |calibration: &[f64], bands: &[f64]| Merged {
             num_windows: 1,
             num_reports: 20_000,
@@ -273,7 +273,7 @@ fn a_score_that_means_something_else_is_drift_of_the_concept() {
                 .map(|(name, weights)| (name.to_owned(), expected_answers(&bundle, weights, 10_000.0)))
                 .into(),
         };
-        let before = windows(&[9.0, 1.0, 8.0, 2.0, 6.0, 4.0], &[1.0; 3]);
+        let before = windows(&[9.0, 1.0, 8.0, 2.0, 6.0, 4.0, 3.0], &[1.0; 3]);
         let now = windows(&calibration, &bands);
         let at = |starts, merged| JudgedWindows { starts, merged };
         judge_merged(&bundle, at(&(1..2), &now), Some(at(&(0..1), &before)), &Options::default()).unwrap()
@@ -283,10 +283,10 @@ fn a_score_that_means_something_else_is_drift_of_the_concept() {
         (found.name.clone(), found.shifted, found.drifted, found.degrees_of_freedom)
     };
     let named = |shifted, drifted| ("outcome.calibration".to_owned(), shifted, drifted, Some(3));
-    assert_eq!(concept(&judged([18.0, 2.0, 8.0, 2.0, 3.0, 2.0], [1.0; 3])), named(false, false));
-    let inverted = judged([6.0, 4.0, 8.0, 2.0, 9.0, 1.0], [1.0; 3]);
+    assert_eq!(concept(&judged([18.0, 2.0, 8.0, 2.0, 3.0, 2.0, 35.0], [1.0; 3])), named(false, false));
+    let inverted = judged([6.0, 4.0, 8.0, 2.0, 9.0, 1.0, 3.0], [1.0; 3]);
     assert_eq!(concept(&inverted), named(true, true));
-    let slightly = judged([9.0, 1.0, 8.0, 2.0, 6.6, 3.4], [1.0; 3]);
+    let slightly = judged([9.0, 1.0, 8.0, 2.0, 7.0, 3.0, 3.0], [1.0; 3]);
     assert_eq!(concept(&slightly), named(true, false), "small differences are told apart from large ones");
     let aspects: std::collections::BTreeSet<Aspect> =
         inverted.fields.iter().map(|field| field.aspect).collect();

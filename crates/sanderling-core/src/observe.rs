@@ -1,6 +1,6 @@
 //! From an outcome to bins of the bundle's baseline: what telemetry may count.
 
-use sanderling_types::{Baseline, Fault, FaultCode, ItemId, ItemIndex, Source};
+use sanderling_types::{Baseline, Fault, FaultCode, FieldKind, ItemId, ItemIndex, Source};
 
 use crate::{Bundle, Outcome, SessionView};
 
@@ -19,6 +19,8 @@ pub(crate) const FIELD_FAULT: &str = "fault";
 /// The label for what a field has no label of its own for, where it declares one.
 const LABEL_OTHER: &str = "other";
 const LABEL_NONE: &str = "none";
+/// No outcome was told.
+const LABEL_UNTOLD: &str = "untold";
 /// An item that the bundle does not know.
 const LABEL_UNKNOWN: &str = "unknown";
 
@@ -91,9 +93,8 @@ impl Observer {
         }
         if let (false, Some(last)) = (outcome.retrieval_scores.is_empty(), session.last()) {
             out.extend(observed_item(bundle, last).into_iter().flatten());
-            if let [.., before, last] = session.items() {
-                out.extend(observed_transition(bundle, before.item, last.item));
-            }
+            let before = session.items().iter().rev().nth(1);
+            out.extend(observed_transition(bundle, before.map(|before| before.item), last));
         }
         if faults.is_empty() {
             out.extend(observed_label(baseline, FIELD_FAULT, LABEL_NONE));
@@ -143,13 +144,22 @@ pub(crate) fn observed_interaction(bundle: &Bundle, item_id: &ItemId) -> [Option
     }
 }
 
-/// The bin of a step from one item to the next: that of the first one's category, by that of the second one's.
-fn observed_transition(bundle: &Bundle, from: ItemIndex, to: ItemIndex) -> Option<Observed> {
+/// The bin of a step from one item to the next: that of the first one's category, by that of the second one's. The last bin
+/// where there is no item before.
+fn observed_transition(bundle: &Bundle, from: Option<ItemIndex>, to: ItemIndex) -> Option<Observed> {
     let baseline = bundle.baseline();
     let field = field_index(baseline, FIELD_TRANSITION)?;
+    let Some(from) = from else {
+        return Some(Observed { field, bin: baseline.fields[field].bins.num_bins() - 1 });
+    };
     let (from, to) = (observed_category(bundle, from)?, observed_category(bundle, to)?);
     let num_categories = baseline.fields[from.field].bins.num_bins();
     Some(Observed { field, bin: from.bin * num_categories + to.bin })
+}
+
+/// What a device answers to a field of which it observed nothing, where the field says so.
+pub(crate) fn unobserved(bins: &FieldKind) -> Option<usize> {
+    bins.bin_of_label(LABEL_UNTOLD)
 }
 
 /// The bin of a band of the first own item's score, by whether anything of the list was chosen.

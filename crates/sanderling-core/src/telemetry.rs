@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::observe::{
     FIELD_FIRST_SCORE, Observed, field_index, observed_calibration, observed_choice, observed_interaction,
-    observed_latency, observed_position,
+    observed_latency, observed_position, unobserved,
 };
 use crate::{Bundle, Outcome};
 
@@ -216,7 +216,7 @@ impl Telemetry {
     /// budget again: the host must make one and [`Telemetry::discard`] the counts.
     ///
     /// `fields_per_report` of all declared fields are drawn without looking at the counts; of each,
-    /// one of the device's own values is drawn, or any bin where it has none, and randomised with
+    /// one of the device's own values is drawn, or its bin `untold` or else any bin where it has none, and randomised with
     /// an equal part of `epsilon`.
     ///
     /// # Errors
@@ -238,7 +238,9 @@ impl Telemetry {
             )?;
             let counts = window.fields[field].counts.counts();
             let drawn = noise::choose_weighted(counts, &mut rng);
-            let bin = drawn.unwrap_or_else(|| noise::choose(counts.len(), &mut rng));
+            let bins = &self.baseline.fields[field].bins;
+            let bin = drawn.or_else(|| unobserved(bins));
+            let bin = bin.unwrap_or_else(|| noise::choose(counts.len(), &mut rng));
             let bin = channel.randomise(bin, &mut rng) as u16;
             observations.push(Observation { field: self.baseline.fields[field].name.clone(), bin });
         }

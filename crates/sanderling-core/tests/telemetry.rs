@@ -38,7 +38,7 @@ fn every_observation_of_a_list_is_counted_in_its_bin() {
     assert_eq!(counts["score.first"], [0, 0, 1], "of the first item alone");
     assert_eq!(counts["interaction.category"], [1, 0, 0]);
     assert_eq!(counts["interaction.item"], [1, 0, 0, 0], "the last item of the session");
-    assert_eq!(counts["transition.category"], [0, 0, 0, 1, 0, 0, 0, 0, 0], "from a hat to shoes");
+    assert_eq!(counts["transition.category"], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0], "from a hat to shoes");
     assert_eq!(counts["impression.source"], [3, 0, 0, 0, 0]);
     assert_eq!(counts["fault"], [1, 0, 0, 0, 0, 0, 0, 0]);
     assert!(!counts.contains_key("outcome.position"));
@@ -103,7 +103,28 @@ fn an_outcome_is_held_against_its_list_once() {
         [1, 1, 0, 1, 0, 0],
         "a place that the list does not have has no source"
     );
-    assert_eq!(counts["outcome.calibration"], [0, 0, 0, 0, 1, 2]);
+    assert_eq!(counts["outcome.calibration"], [0, 0, 0, 0, 1, 2, 0]);
+    assert_eq!(
+        counts["transition.category"].iter().sum::<u64>(),
+        counts["transition.category"][9],
+        "of a single item"
+    );
+}
+
+/// What the noise leaves of an answer is the bin for it, not any bin, which would look like choices.
+#[test]
+fn a_device_without_an_outcome_says_so() {
+    let mut fixture = Fixture::new();
+    fixture.manifest.telemetry.epsilon = 10.0;
+    let engine = fixture.engine();
+    let mut telemetry = new_telemetry(engine.bundle());
+    telemetry.record(&engine.recommend(&request(&["boot"], 3)));
+    let answers =
+        (0..=255).flat_map(|seed| telemetry.build_report(START, [seed; 32], [1; 16]).unwrap().observations);
+    let of_calibration =
+        answers.filter(|answer| answer.field == "outcome.calibration").map(|answer| answer.bin);
+    let bins: Vec<u16> = of_calibration.collect();
+    assert!(!bins.is_empty() && bins.iter().all(|bin| *bin == 6), "{bins:?}");
 }
 
 #[test]

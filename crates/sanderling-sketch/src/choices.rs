@@ -1,11 +1,11 @@
 //! How often something is chosen, by band of a score: whether a score still means what it meant.
 //!
-//! Answers fall into bins `2 * band + chosen`. The share of a band may move while its rate of choices stays, which is a
+//! Answers fall into bins `2 * band + chosen`, and into a last one of devices that were told of no outcome. The share of a band may move while its rate of choices stays, which is a
 //! drift of scores; a rate that moves is a drift of the concept (Gama et al. 2014, section 2).
 
 use sanderling_types::{Code, Error, Result};
 
-use crate::noise::{Channel, Estimate};
+use crate::noise::Channel;
 use crate::test::{TestResult, check_len, inverse_quadratic_form, total};
 
 /// Fewest standard errors between the share of a band and 0: the rate of a band that may be empty is noise.
@@ -72,19 +72,22 @@ impl Window {
     }
 }
 
-/// Compares rates of choices by band in two windows of answers behind one channel, `[2 * num_bands]` each.
+/// Compares rates of choices by band in two windows of answers behind one channel, `[2 * num_bands + 1]` each.
 ///
 /// The variance is that under equal rates, so that a band in which nobody chose anything has one too.
 ///
 /// # Errors
-/// [`Code::InvalidArgument`] for other lengths than the channel's, and for a number of bins that is odd.
+/// [`Code::InvalidArgument`] for other lengths than the channel's, and for a number of bins that is even.
 pub fn compare_choices(before: &[u64], now: &[u64], channel: &Channel) -> Result<ChoicesTest> {
     check_len("noised counts of the first window", before.len(), channel)?;
     check_len("noised counts of the second window", now.len(), channel)?;
-    if !now.len().is_multiple_of(2) {
-        return Err(Error::new(Code::InvalidArgument, "choices by band need two bins a band")
-            .expected("an even number of bins")
-            .found(now.len()));
+    if now.len().is_multiple_of(2) {
+        return Err(Error::new(
+            Code::InvalidArgument,
+            "choices by band need two bins a band, and one for no outcome",
+        )
+        .expected("an odd number of bins")
+        .found(now.len()));
     }
     let num_bands = now.len() / 2;
     let (a, b) = (Window::new(before, channel), Window::new(now, channel));
@@ -120,24 +123,36 @@ pub fn compare_choices(before: &[u64], now: &[u64], channel: &Channel) -> Result
 }
 
 impl ChoicesTest {
-    /// Both windows as shares of bins with the bands of the first one, so that only rates differ: what a distance of
-    /// concepts is measured between. Bands without rates are as before in both.
+    /// Both windows as shares of chosen and ignored with the bands of the first one, so that only rates differ. Bands
+    /// without rates are as before in both.
     #[must_use]
-    pub fn estimates(&self, num_answers: [u64; 2]) -> [Estimate; 2] {
-        let of = |rates: &[Option<f64>], errors: &[f64], num_answers: u64| {
-            let band = |at: usize| {
-                let (share, rate) = (self.band_shares[at], rates[at].unwrap_or(0.5));
-                [share * (1.0 - rate), share * rate]
+    pub fn shares(&self) -> [Vec<f64>; 2] {
+        let total: f64 = self.band_shares.iter().sum();
+        [&self.before, &self.now].map(|rates| {
+            let of = |(rate, share): (&Option<f64>, &f64)| {
+                let rate = rate.unwrap_or(0.5);
+                [share / total * (1.0 - rate), share / total * rate]
             };
-            let error = |at: usize| [self.band_shares[at] * errors[at]; 2];
-            let num_bands = rates.len();
-            Estimate {
-                shares: (0..num_bands).flat_map(band).collect(),
-                standard_errors: (0..num_bands).flat_map(error).collect(),
-                num_answers,
+            rates.iter().zip(&self.band_shares).flat_map(of).collect()
+        })
+    }
+
+    /// How much rates changed beyond what noise explains: the mean over bands of the squared relative change, where 1 is as
+    /// much as the mean rate itself. 0.1 is a third of it, up or down, whatever the rate: the population stability index of
+    /// something that is rarely chosen would hardly move if nothing were chosen any more.
+    #[must_use]
+    pub fn effect(&self) -> f64 {
+        let (mut changed, mut rate, mut known) = (0.0, 0.0, 0.0);
+        let errors = self.standard_errors[0].iter().zip(&self.standard_errors[1]);
+        let rates = self.before.iter().zip(&self.now).zip(errors).zip(&self.band_shares);
+        for (((before, now), (error_before, error_now)), share) in rates {
+            if let (Some(before), Some(now)) = (before, now) {
+                let noise = error_before.powi(2) + error_now.powi(2);
+                changed += share * ((now - before).powi(2) - noise).max(0.0);
+                rate += share * before.max(0.0);
+                known += share;
             }
-        };
-        let [before, now] = &self.standard_errors;
-        [of(&self.before, before, num_answers[0]), of(&self.now, now, num_answers[1])]
+        }
+        if rate > 0.0 { changed * known / rate.powi(2) } else { 0.0 }
     }
 }

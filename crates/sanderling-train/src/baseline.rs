@@ -19,7 +19,7 @@ pub const LIST_LIMIT: u32 = OBSERVED_POSITIONS as u32;
 /// probability 0.83, of 10 with 0.69.
 const NUM_BINS: usize = 5;
 /// Named categories; the rest shares one bin.
-const MAX_CATEGORIES: usize = 6;
+const MAX_CATEGORIES: usize = 5;
 /// Most device windows that the baseline is measured on.
 const MAX_WINDOWS: usize = 2000;
 /// Named items; the rest shares one bin. Randomised answers of so few labels are as exact as hashed ones would be:
@@ -37,8 +37,10 @@ pub const ITEM_FIELD: &str = "interaction.item";
 pub const TRANSITION_FIELD: &str = "transition.category";
 /// Field of the ranker score of the first item of a list.
 const FIRST_SCORE_FIELD: &str = "score.first";
-/// The bin of items in none of the named categories.
-pub const OTHER_CATEGORY: &str = "other";
+/// The bin of items in none of the named categories, and of items without a bin of their own.
+pub const OTHER: &str = "other";
+/// The bin of items that the bundle does not know.
+pub const UNKNOWN: &str = "unknown";
 
 /// What one device reports on at once: a user and the start of a window.
 type Window = (u32, i64);
@@ -88,6 +90,8 @@ fn fixed_fields(vocabulary: &Vocabulary, num_bands: usize) -> Vec<BaselineField>
     let categories = category_labels(vocabulary);
     let transitions = transition_labels(&categories);
     let bands = (1..=num_bands).flat_map(|band| ["ignored", "chosen"].map(|fate| format!("{band} {fate}")));
+    // Devices that were told of no outcome: any other bin would look like choices.
+    let bands = bands.chain((num_bands > 0).then(|| "untold".to_owned()));
     let latency = FieldKind::Numeric { edges: LATENCY_EDGES.to_vec() };
     let mut fields = vec![
         categorical(CATEGORY_FIELD, categories),
@@ -111,15 +115,16 @@ fn has_distinct_bins(bins: &FieldKind) -> bool {
         && labels.iter().collect::<BTreeSet<_>>().len() == labels.len()
 }
 
-/// One label for each category of an item with that of the next one: bin `from * categories + to`.
+/// One label for each category of an item with that of the next one, bin `from * categories + to`, and one for lists that were
+/// made of a single item.
 fn transition_labels(categories: &[String]) -> Vec<String> {
     let steps = categories.iter().flat_map(|from| categories.iter().map(move |to| (from, to)));
-    steps.map(|(from, to)| format!("{from} > {to}")).collect()
+    steps.map(|(from, to)| format!("{from} > {to}")).chain(["first".to_owned()]).collect()
 }
 
 /// Items by number of training interactions, the largest first, then the rest and what the bundle does not know.
 fn item_labels(vocabulary: &Vocabulary) -> Vec<String> {
-    let rest = [OTHER_CATEGORY, "unknown"];
+    let rest = [OTHER, UNKNOWN];
     let mut ranked: Vec<(u32, &ItemId)> =
         vocabulary.popularity.iter().copied().zip(&vocabulary.item_ids).collect();
     ranked.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
@@ -139,8 +144,8 @@ fn category_labels(vocabulary: &Vocabulary) -> Vec<String> {
     ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
     let names = ranked.iter().map(|(_, category)| vocabulary.categories[usize::from(*category)].clone());
     let mut labels: Vec<String> =
-        names.filter(|name| name != OTHER_CATEGORY && name != "none").take(MAX_CATEGORIES).collect();
-    labels.push(OTHER_CATEGORY.to_owned());
+        names.filter(|name| name != OTHER && name != "none").take(MAX_CATEGORIES).collect();
+    labels.push(OTHER.to_owned());
     labels.push("none".to_owned());
     labels
 }
@@ -237,7 +242,7 @@ fn category_bin(engine: &Engine, split: &Split, item: u32) -> Option<usize> {
     let vocabulary = &split.vocabulary;
     let first = vocabulary.item_categories.get(item as usize).and_then(|categories| categories.first());
     let label = first.map_or("none", |&category| vocabulary.categories[usize::from(category)].as_str());
-    bins.bin_of_label(label).or_else(|| bins.bin_of_label(OTHER_CATEGORY))
+    bins.bin_of_label(label).or_else(|| bins.bin_of_label(OTHER))
 }
 
 /// Values of an outcome with the index of their field in [`numeric_names`].

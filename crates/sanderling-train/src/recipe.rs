@@ -275,6 +275,10 @@ impl Recipe {
         let t = &self.telemetry;
         let epsilon_ok = t.epsilon > 0.0 && t.epsilon <= 10.0;
         range("telemetry.epsilon", epsilon_ok, "above 0, at most 10", t.epsilon.to_string())?;
+        // Pages read no more of a number, and must find the very one that was written.
+        let digits =
+            t.epsilon.to_string().trim_start_matches(['0', '.']).chars().filter(char::is_ascii_digit).count();
+        range("telemetry.epsilon", digits <= 15, "at most 15 digits", t.epsilon.to_string())?;
         let fields_ok = (1..=4).contains(&t.fields_per_report);
         range("telemetry.fields_per_report", fields_ok, "1 to 4", t.fields_per_report.to_string())?;
         let window_ok = t.window_seconds >= 3600;
@@ -370,6 +374,7 @@ mod tests {
             "[telemetry]\nfields_per_report = 9",
             "[telemetry]\nwindow_seconds = 60",
             "[telemetry]\nepsilon = nan",
+            "[telemetry]\nepsilon = 1.6094379124341003",
             "[model]\nmax_session_len = 2000",
             "[model]\npatience = 0",
             "recommender = \"best\"",

@@ -19,9 +19,11 @@ pub struct Share {
 }
 
 impl Share {
-    /// How many times `trained` the share is, drawn towards 1 by what noise explains of the difference: the positive part
-    /// of James and Stein's estimator (Efron and Morris 1973), for one share.
+    /// How many times `trained` the share is, drawn towards 1 by the part of the squared difference that is its variance.
     fn ratio(self, trained: f64) -> f64 {
+        if trained <= 0.0 {
+            return 1.0;
+        }
         let difference = self.value - trained;
         let believed = (1.0 - (self.standard_error / difference).powi(2)).max(0.0);
         if believed.is_finite() { 1.0 + believed * difference / trained } else { 1.0 }
@@ -126,6 +128,12 @@ mod tests {
         assert!((found["cap"] - 0.6).abs() < 1e-6 && found["cap"] == found["beret"], "{found:?}");
         assert_eq!(found["boot"], 2.0, "no report makes anything more than twice as heavy");
         assert!(weights(&Reported::default()).is_empty());
+    }
+
+    #[test]
+    fn a_category_that_nobody_trained_on_changes_nothing() {
+        assert_eq!(Share { value: 0.0, standard_error: 0.1 }.ratio(0.0), 1.0);
+        assert_eq!(Share { value: 0.3, standard_error: 0.1 }.ratio(0.0), 1.0);
     }
 
     #[test]

@@ -22,6 +22,7 @@ const DEFAULT_IDLE_SECONDS = 1800;
 /** A whole day: whatever time a session ended at, each time of day is as likely for it to be sent. */
 const DEFAULT_MAX_DELAY_SECONDS = 86_400;
 const DEFAULT_SEND_TIMEOUT_SECONDS = 10;
+const MAX_CLOCK_ERROR_SECONDS = 86_400;
 /** A single item is no sequence to train on. */
 const MIN_INTERACTIONS = 2;
 /** How long changes of the session are gathered before they are looked at. */
@@ -260,7 +261,7 @@ export class SharedSessions {
 
   /** What was done until now is not shared, nor is the session that may go on from it. */
   #barrierNow(): number {
-    const times = this.#recommender.session.map(({ timestamp }) => timestamp);
+    const times = believable(this.#recommender.session, clockSeconds()).map(({ timestamp }) => timestamp);
     return Math.max(clockSeconds() - this.#settings.idleSeconds - 1, ...times);
   }
 
@@ -366,8 +367,9 @@ export class SharedSessions {
 function takeEnded(
   { barrier, newest }: Sharing, interactions: readonly SessionInteraction[], idleSeconds: number, now: number,
 ): { ended: SessionInteraction[][]; barrier: number; newest: number } {
-  const sessions = sessionsOf(interactions, idleSeconds);
-  const seen = sessions.length === 0 ? -Infinity : endOf(interactions);
+  const lived = believable(interactions, now);
+  const sessions = sessionsOf(lived, idleSeconds);
+  const seen = sessions.length === 0 ? -Infinity : endOf(lived);
   const ended: SessionInteraction[][] = [];
   for (const session of sessions) {
     const end = endOf(session);
@@ -380,6 +382,11 @@ function takeEnded(
     barrier = Math.max(barrier, end);
   }
   return { ended, barrier, newest: Math.max(newest, seen) };
+}
+
+/** Without what was done in a future that no clock error of a day explains: it would hold up everything until then. */
+function believable(interactions: readonly SessionInteraction[], now: number): readonly SessionInteraction[] {
+  return interactions.filter(({ timestamp }) => timestamp <= now + MAX_CLOCK_ERROR_SECONDS);
 }
 
 /** Divides what is remembered where the recommender does: at each pause of more than `idleSeconds`. */

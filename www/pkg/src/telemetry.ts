@@ -218,7 +218,7 @@ export class Telemetry {
     return this.#counted().window_start ?? this.#windowStart ?? 0;
   }
 
-  /** The open window; every reported field has a value of this device as soon as it has one list. */
+  /** The open window; but for outcomes every field has a value of this device as soon as it has one list. */
   #counted(): WireWindow {
     return this.#settings.engine.telemetryState().current;
   }

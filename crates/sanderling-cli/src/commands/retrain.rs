@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use sanderling_collector::drift::estimate;
 use sanderling_collector::{Merged, Reader, RegisteredBundle};
 use sanderling_core::BundleFiles;
-use sanderling_sketch::noise::Channel;
-use sanderling_train::baseline::{CATEGORY_FIELD, ITEM_FIELD};
+use sanderling_train::baseline::{CATEGORY_FIELD, ITEM_FIELD, OTHER, UNKNOWN};
 use sanderling_train::bundle;
 use sanderling_train::data::Dataset;
 use sanderling_train::recipe::Recipe;
@@ -92,19 +92,17 @@ fn reported(args: &Retrain, reader: &Reader, bundle: &RegisteredBundle) -> Resul
     })
 }
 
-/// By label; none where too few answered.
+/// By label, without those of the rest; none where too few answered.
 fn shares(bundle: &RegisteredBundle, merged: &Merged, field: &str) -> Result<BTreeMap<String, Share>> {
-    let (Some(declared), Some(answers)) = (bundle.baseline().field(field), merged.answers.get(field)) else {
+    let declared = bundle.baseline().field(field).map(|field| &field.bins);
+    let estimate = estimate(bundle, merged, field, drift_options().min_answers)?;
+    let (Some(FieldKind::Categorical { labels }), Some(estimate)) = (declared, estimate) else {
         return Ok(BTreeMap::new());
     };
-    let FieldKind::Categorical { labels } = &declared.bins else { return Ok(BTreeMap::new()) };
-    if answers.total() < drift_options().min_answers {
-        return Ok(BTreeMap::new());
-    }
-    let estimate = Channel::new(bundle.epsilon_per_field(), labels.len())?.debias(answers.counts());
     let shares = estimate.shares.iter().zip(&estimate.standard_errors);
     let shares = shares.map(|(&value, &standard_error)| Share { value, standard_error });
-    Ok(labels.iter().cloned().zip(shares).collect())
+    let named = labels.iter().cloned().zip(shares);
+    Ok(named.filter(|(label, _)| ![OTHER, UNKNOWN].contains(&label.as_str())).collect())
 }
 
 fn drift_options() -> sanderling_collector::drift::Options {

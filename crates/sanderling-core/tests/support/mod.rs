@@ -83,7 +83,7 @@ pub fn baseline() -> Baseline {
     fields.push(numeric("score.ranker", &[-1.0, 0.0, 1.0]));
     fields.push(numeric("score.first", &[0.0, 1.5]));
     fields.push(categorical("interaction.category", strings(&["shoes", "hats", "other"])));
-    let steps = ["ss", "sh", "so", "hs", "hh", "ho", "os", "oh", "oo"];
+    let steps = ["ss", "sh", "so", "hs", "hh", "ho", "os", "oh", "oo", "first"];
     fields.push(categorical("transition.category", strings(&steps)));
     fields.push(categorical("interaction.item", strings(&["boot", "clog", "other", "unknown"])));
     let sources = Source::ALL.iter().map(|(_, text)| *text);
@@ -91,7 +91,7 @@ pub fn baseline() -> Baseline {
     fields.push(categorical("outcome.position", strings(&["none", "1", "2-3", "4-10", "over_10"])));
     let fates: Vec<&str> = std::iter::once("none").chain(sources).collect();
     fields.push(categorical("outcome.source", strings(&fates)));
-    fields.push(categorical("outcome.calibration", strings(&["1i", "1c", "2i", "2c", "3i", "3c"])));
+    fields.push(categorical("outcome.calibration", strings(&["1i", "1c", "2i", "2c", "3i", "3c", "untold"])));
     fields.push(numeric("latency", &[1.0, 10.0]));
     fields.push(categorical("fault", faults));
     Baseline { format_version: FORMAT_VERSION, fields }

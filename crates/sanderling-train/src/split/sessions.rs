@@ -27,7 +27,7 @@ pub struct SessionsUsed {
 impl Split {
     /// Adds sessions to the training part, the newest first, as far as they
     /// - ended before the first interaction that validates or tests: somebody whose session is shared may be in the logs too;
-    /// - have two items of the vocabulary, which is that of the logs;
+    /// - have two items that the logs' training part has, so that no session makes an item one that was trained;
     /// - are together at most half as many interactions as those of the logs.
     ///
     /// Cases stay what they are, so measures with and without sessions can be compared.
@@ -42,7 +42,8 @@ impl Split {
         };
         let mut newest_first: Vec<&SharedSession> = sessions.iter().filter(ended).collect();
         newest_first.sort_by(|a, b| (b.day, &b.session_id).cmp(&(a.day, &a.session_id)));
-        let rows: HashMap<&ItemId, u32> = self.vocabulary.item_ids.iter().zip(0..).collect();
+        let rows: HashMap<&ItemId, u32> =
+            self.vocabulary.item_ids[..self.num_trained()].iter().zip(0..).collect();
         let events = |session: &SharedSession| -> Vec<Event> {
             let known = session.interactions.iter().filter_map(|one| rows.get(&one.item_id));
             known.zip(session.day..).map(|(&item, timestamp)| Event { item, timestamp }).collect()
@@ -64,7 +65,9 @@ impl Split {
 
 #[cfg(test)]
 mod tests {
-    use sanderling_types::{FORMAT_VERSION, Interaction, Sha256Hash, SharedInteraction};
+    use std::collections::BTreeMap;
+
+    use sanderling_types::{FORMAT_VERSION, Interaction, Item, Sha256Hash, SharedInteraction};
 
     use super::super::{SplitKind, split};
     use super::*;
@@ -72,7 +75,7 @@ mod tests {
 
     const DAY: i64 = 86_400;
 
-    /// Ten days with ten interactions each: eight train.
+    /// Ten days with ten interactions each: eight train. An item of the catalogue has none.
     fn logs() -> Split {
         let act = |at: i64| Interaction {
             user_id: format!("u{}", at % 10).as_str().into(),
@@ -82,7 +85,15 @@ mod tests {
             value: None,
             split: None,
         };
-        let data = Dataset::new((0..100).map(act), Vec::new(), TimeKind::UnixSeconds).expect("fits");
+        let untouched = Item {
+            item_id: "untouched".into(),
+            title: "described".to_owned(),
+            categories: vec!["hats".to_owned()],
+            price: None,
+            published_at: None,
+            attributes: BTreeMap::new(),
+        };
+        let data = Dataset::new((0..100).map(act), vec![untouched], TimeKind::UnixSeconds).expect("fits");
         split(&data, SplitKind::Time).expect("divides")
     }
 
@@ -103,7 +114,7 @@ mod tests {
         let (mut with, without) = (logs(), logs());
         let sessions = [
             session(1, 6, &["i1", "unknown", "i2"]),
-            session(2, 7, &["i3", "i4", "i5"]),
+            session(2, 7, &["i3", "i4", "untouched", "i5"]),
             session(3, 8, &["i1", "i2"]),
             session(4, 5, &["i1", "unknown"]),
         ];
