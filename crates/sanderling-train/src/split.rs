@@ -90,6 +90,9 @@ pub struct Split {
     /// Number of the user (or session) in the data set, one a sequence: whoever has a test case of held-out
     /// items has two sequences. A shared session has a number that no user has.
     pub users: Vec<u32>,
+    /// Interactions of shared sessions among those for training. Popularity does not count them: what is listed to everybody
+    /// is not for anybody to send.
+    pub num_shared: u64,
     /// How many events of each sequence are for training.
     pub train_len: Vec<u32>,
     /// Cases to choose models by.
@@ -225,6 +228,7 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
         kind,
         sequences: Vec::with_capacity(logs.len()),
         users: Vec::with_capacity(logs.len()),
+        num_shared: 0,
         train_len: Vec::with_capacity(logs.len()),
         validation: Vec::new(),
         test: Vec::new(),

@@ -137,6 +137,7 @@ pub(crate) mod tests {
             unseen_ids: Vec::new(),
             sequences: sequences.iter().map(|sequence| sequence.iter().map(event).collect()).collect(),
             users: (0..sequences.len() as u32).collect(),
+            num_shared: 0,
             train_len: sequences.iter().map(|sequence| sequence.len() as u32).collect(),
             validation: Vec::new(),
             test: Vec::new(),

@@ -50,6 +50,7 @@ pub fn check_sources(split: &Split, spec: &FeatureSpec) -> Result<()> {
     let named =
         |kind| spec.features.iter().find(|feature| feature.kind == kind).map(|feature| &*feature.name);
     let (_, last, _, num_interactions) = split.training_counts();
+    let num_interactions = num_interactions - split.num_shared;
     if let Some(name) = named(FeatureKind::Popularity) {
         let counted: u64 = split.vocabulary.popularity.iter().map(|&count| u64::from(count)).sum();
         if counted != num_interactions {

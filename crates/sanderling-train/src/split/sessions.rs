@@ -59,6 +59,7 @@ impl Split {
             self.users.push(NOBODY);
             self.sequences.push(sequence);
         }
+        self.num_shared += out.interactions;
         out
     }
 }
@@ -67,11 +68,12 @@ impl Split {
 mod tests {
     use std::collections::BTreeMap;
 
-    use sanderling_types::{FORMAT_VERSION, Interaction, Item, Sha256Hash, SharedInteraction};
+    use sanderling_types::{FORMAT_VERSION, FeatureSpec, Interaction, Item, Sha256Hash, SharedInteraction};
 
     use super::super::{SplitKind, split};
     use super::*;
     use crate::data::Dataset;
+    use crate::rankers::leaks;
 
     const DAY: i64 = 86_400;
 
@@ -119,6 +121,7 @@ mod tests {
             session(4, 5, &["i1", "unknown"]),
         ];
         let used = with.append_sessions(&sessions);
+        leaks::check_sources(&with, &FeatureSpec::standard()).expect("nothing leaks");
         assert_eq!(used, SessionsUsed { found: 4, used: 2, interactions: 5 }, "not the late, not the short");
         assert_eq!((&with.validation, &with.test), (&without.validation, &without.test));
         let added: Vec<Vec<&str>> = with.sequences[without.sequences.len()..]
