@@ -212,7 +212,7 @@ function renderShares() {
   if (field.skipped !== null) return box.append(note(`${field.name} was not judged: ${formatVerdict(field)}.`));
   const labels = binLabels(declared);
   showShares(box, field, labels);
-  const marks = legend(['other bar', 'at training time'], ['band', 'now, ± 2 standard errors of sampling and noise']);
+  const marks = legend(['other bar', 'at training time, or in the windows before'], ['band', 'now, ± 2 standard errors of sampling and noise']);
   const rows = labels.map((label, at) => [label, formatShare(field.shares[at]), `± ${formatShare(2 * field.standard_errors[at])}`, formatShare(field.baseline_shares[at])]);
   return box.append(element('p', { className: 'muted' }, field.name), marks, numbers(table(['Value', 'Now', '2 standard errors', 'Baseline'], rows, [1, 2, 3])));
 }

@@ -135,7 +135,7 @@ export function showShares(container, field, labels) {
   const { shares, standard_errors: errors, baseline_shares: before } = field;
   const ends = shares.flatMap((share, at) => [share - 2 * errors[at], share + 2 * errors[at]]);
   const [least, most] = [Math.min(0, ...ends), Math.max(...before, ...ends) * 1.08];
-  show(container, `Shares of ${field.name} now and at training time`, ({ width, say }) => ({
+  show(container, `Shares of ${field.name} now and before`, ({ width, say }) => ({
     height: HEIGHT + labelRoom(labels, width - 56) - LABEL_ROOM,
     data: [labels.map((_, at) => at), before, shares],
     padding: [12, 8, 0, 0],

@@ -29,7 +29,7 @@ export function formatVerdict({ drifted, shifted, skipped }) {
 
 const SKIPPED = {
   too_few_answers: 'too few answers',
-  no_reference: 'no baseline',
+  no_reference: 'nothing to compare with',
   too_few_reference_answers: 'too few answers before',
 };
 
