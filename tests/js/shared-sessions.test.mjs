@@ -547,7 +547,10 @@ test('it works by itself: a session that ends while the page is open is sent, an
 test('it works by itself: a consent of the recommender that is lowered is noticed within half a minute', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: now * 1000 });
   // The longest delay: one in fifty that are drawn is over before the consent is lowered.
-  t.mock.method(crypto, 'getRandomValues', (array) => array.fill(255));
+  t.mock.method(crypto, 'getRandomValues', (array) => {
+    new Uint8Array(array.buffer).fill(255);
+    return array;
+  });
   const recommender = await share();
   const sharing = await start(recommender, { autoSend: true, maxDelaySeconds: DAY });
   view(recommender, 3, now);
