@@ -6,6 +6,7 @@ import { findBrowser } from '../../www/tools/browser.mjs';
 import { openPage } from './lib/chromium.mjs';
 import { accept, refuse, startCollector } from './lib/collector.mjs';
 import { openFixture } from './lib/fixture.mjs';
+import { evaluateUntilStopped, withPage as withPageOf } from './lib/stopping.mjs';
 
 const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
 const DAY = 86_400;
@@ -50,30 +51,9 @@ function counting(answers = []) {
  */
 async function visit({ storageName, now, browse = false, dieAt = Infinity, page }) {
   const { url, items } = { url: collector.url, items: fixture.itemIds.slice(0, 3) };
-  const frozen = new Promise((resolve) => page.on('console', (message) => message.text() === 'frozen' && resolve('frozen')));
-  const done = page.evaluate(async ({ storageName, now, browse, dieAt, url, items }) => {
+  return evaluateUntilStopped(page, async ({ storageName, now, browse, dieAt, url, items }) => {
     const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
-    let steps = 0;
-    const step = () => {
-      steps += 1;
-      if (steps !== dieAt) return;
-      console.log('frozen');
-      for (;;);
-    };
-    const watch = (object, name) => {
-      const original = object[name];
-      object[name] = function (...args) {
-        step();
-        const result = original.apply(this, args);
-        step();
-        return result;
-      };
-    };
-    for (const name of ['get', 'put', 'delete']) watch(IDBObjectStore.prototype, name);
-    watch(IDBDatabase.prototype, 'transaction');
-    watch(Crypto.prototype, 'getRandomValues');
-    watch(Response.prototype, 'json');
-    watch(globalThis, 'fetch');
+    const steps = standStillAt(dieAt);
     const recommender = await Recommender.load({ baseUrl: './bundle/', consent: 'share', collectorUrl: url, storageName, autoSend: false, keepBundle: false });
     if (browse) {
       for (const itemId of items) recommender.observe({ itemId, kind: 'view', timestamp: now });
@@ -83,27 +63,11 @@ async function visit({ storageName, now, browse = false, dieAt = Infinity, page 
     }
     const result = await recommender.telemetry.flush({ now: now + 120 });
     recommender.free();
-    return { steps, waiting: result.waiting };
+    return { steps: steps(), waiting: result.waiting };
   }, { storageName, now, browse, dieAt, url, items });
-  done.catch(() => {});
-  return Promise.race([done, frozen]);
 }
 
-async function withPage(work) {
-  const page = await opened.context.newPage();
-  const session = await opened.context.newCDPSession(page);
-  await page.goto(opened.url);
-  const result = await work(page);
-  if (result === 'frozen') {
-    // A page that stands still does not close by itself.
-    const crashed = new Promise((resolve) => page.once('crash', resolve));
-    session.send('Page.crash').catch(() => {});
-    await crashed;
-  } else {
-    await page.close();
-  }
-  return result;
-}
+const withPage = (work) => withPageOf(opened, work);
 
 test('a page that ends anywhere loses no report and sends none twice', { skip: noBrowser }, async () => {
   const undisturbed = counting();

@@ -10,6 +10,7 @@ import { findBrowser } from '../../www/tools/browser.mjs';
 import { openPage } from './lib/chromium.mjs';
 import { refuse, startCollector } from './lib/collector.mjs';
 import { openFixture } from './lib/fixture.mjs';
+import { evaluateUntilStopped, withPage as withPageOf } from './lib/stopping.mjs';
 
 const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
 const IDLE = 1800;
@@ -77,36 +78,15 @@ async function loseAnswer(response, session) {
  * a write, a random number, a request), it stops for good in the middle of it, as if its process were gone.
  */
 async function visit(page, { storageName, now, browse = false, consent = 'sessions', dieAt = Infinity, url = network.url }) {
-  const frozen = new Promise((resolve) => page.on('console', (message) => message.text() === 'frozen' && resolve('frozen')));
-  const done = page.evaluate(async ({ storageName, now, browse, consent, dieAt, url, items, begin }) => {
+  return evaluateUntilStopped(page, async ({ storageName, now, browse, consent, dieAt, url, items, begin }) => {
     const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
     const { SharedSessions } = await import(new URL('sanderling/dist/sessions.js', location.href));
-    let steps = 0;
-    const step = () => {
-      steps += 1;
-      if (steps !== dieAt) return;
-      console.log('frozen');
-      for (;;);
-    };
-    const watch = (object, name) => {
-      const original = object[name];
-      object[name] = function (...args) {
-        step();
-        const result = original.apply(this, args);
-        step();
-        return result;
-      };
-    };
     const recommender = await Recommender.load({ baseUrl: './bundle/', consent: 'share', storageName, autoSend: false, keepBundle: false });
     const sharing = await SharedSessions.start(recommender, {
       collectorUrl: url, consent, storageName: `${storageName}-sessions`, maxDelaySeconds: 0, autoSend: false,
     });
     // What happened before is a matter of the recommender and of the consent.
-    for (const name of ['get', 'put', 'delete']) watch(IDBObjectStore.prototype, name);
-    watch(IDBDatabase.prototype, 'transaction');
-    watch(Crypto.prototype, 'getRandomValues');
-    watch(Response.prototype, 'json');
-    watch(globalThis, 'fetch');
+    const steps = standStillAt(dieAt);
     if (browse) items.forEach((itemId, at) => recommender.observe({ itemId, kind: 'view', timestamp: begin + 10 * at }));
     await recommender.settled();
     const { waiting, notShared } = await sharing.preview({ now });
@@ -114,27 +94,11 @@ async function visit(page, { storageName, now, browse = false, consent = 'sessio
     const databases = (await indexedDB.databases()).map(({ name }) => name);
     sharing.stop();
     recommender.free();
-    return { steps, databases, previewed: waiting.map(({ body }) => body), notShared, waiting: result.waiting, accepted: result.accepted };
+    return { steps: steps(), databases, previewed: waiting.map(({ body }) => body), notShared, waiting: result.waiting, accepted: result.accepted };
   }, { storageName, now, browse, consent, dieAt, url, items: fixture.itemIds.slice(0, 3), begin: BEGIN });
-  done.catch(() => {});
-  return Promise.race([done, frozen]);
 }
 
-async function withPage(work) {
-  const page = await opened.context.newPage();
-  const session = await opened.context.newCDPSession(page);
-  await page.goto(opened.url);
-  const result = await work(page);
-  if (result === 'frozen') {
-    // A page that stands still does not close by itself.
-    const crashed = new Promise((resolve) => page.once('crash', resolve));
-    session.send('Page.crash').catch(() => {});
-    await crashed;
-  } else {
-    await page.close();
-  }
-  return result;
-}
+const withPage = (work) => withPageOf(opened, work);
 
 test('a session is sent as it was previewed and counted; without consent nothing is there', { skip: noBrowser }, async () => {
   const without = await withPage((page) => visit(page, { storageName: 'none', now: LATER, browse: true, consent: 'none' }));

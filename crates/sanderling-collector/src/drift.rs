@@ -53,7 +53,7 @@ pub struct Windows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Skipped {
-    /// Fewer answers than [`Options::min_answers`].
+    /// Fewer answers than [`Options::min_answers`], or too few in every band of choices to have a rate.
     TooFewAnswers,
     /// The baseline has no shares for it and there are no windows before the judged ones, or it is a feature that moves with
     /// the calendar and no reference was given.
@@ -381,9 +381,21 @@ fn judge_field(
         return Ok(out);
     }
     let answers = Answers { counts: answers, design_effect: effect_of(answers, merged.num_windows) };
+    let choices = match (out.aspect, &reference) {
+        (Aspect::Concept, Reference::Answers(before)) => {
+            Some(compare_choices(&before.independent(), &answers.independent(), &channel)?)
+        }
+        _ => None,
+    };
+    if choices.as_ref().is_some_and(|choices| choices.test.degrees_of_freedom == 0) {
+        out.skipped = Some(Skipped::TooFewAnswers);
+        return Ok(out);
+    }
     compare(&mut out, &answers, &reference, &channel)?;
-    if let (Aspect::Concept, Reference::Answers(before)) = (out.aspect, &reference) {
-        compare_concept(&mut out, &answers, before, &channel)?;
+    if let Some(choices) = choices {
+        // That bands moved is told by the field of the score.
+        let [before, now] = choices.shares();
+        note(&mut out, &now, &before, choices.effect(), &choices.test);
     }
     if matches!(field.bins, FieldKind::Numeric { .. }) {
         compare_order(&mut out, &answers, &reference, &channel)?;
@@ -422,12 +434,7 @@ fn compare(
             noised_counts_against_counts(&answers.independent(), &before.independent(), channel)?,
         ),
     };
-    out.psi = Some(distance::psi(&now.shares, &before.shares));
-    out.jensen_shannon = Some(distance::jensen_shannon(&now.shares, &before.shares));
-    out.effect = Some(distance::effect(&now, &before));
-    out.statistic = Some(test.statistic);
-    out.degrees_of_freedom = Some(test.degrees_of_freedom);
-    out.p_value = Some(test.p_value);
+    note(out, &now.shares, &before.shares, distance::effect(&now, &before), &test);
     out.shares = now.shares;
     out.standard_errors = now.standard_errors;
     out.baseline_shares = before.shares;
@@ -461,23 +468,14 @@ fn compare_order(
     Ok(())
 }
 
-/// In place of what [`compare`] found of choices by band: that bands moved is told by the field of the score.
-fn compare_concept(
-    out: &mut FieldDrift,
-    answers: &Answers<'_>,
-    before: &Answers<'_>,
-    channel: &Channel,
-) -> Result<()> {
-    let (then, now) = (before.independent(), answers.independent());
-    let found = compare_choices(&then, &now, channel)?;
-    let [before, now] = found.shares();
-    out.psi = Some(distance::psi(&now, &before));
-    out.jensen_shannon = Some(distance::jensen_shannon(&now, &before));
-    out.effect = Some(found.effect());
-    out.statistic = Some(found.test.statistic);
-    out.degrees_of_freedom = Some(found.test.degrees_of_freedom);
-    out.p_value = Some(found.test.p_value);
-    Ok(())
+/// What was measured between shares now and before.
+fn note(out: &mut FieldDrift, now: &[f64], before: &[f64], effect: f64, test: &TestResult) {
+    out.psi = Some(distance::psi(now, before));
+    out.jensen_shannon = Some(distance::jensen_shannon(now, before));
+    out.effect = Some(effect);
+    out.statistic = Some(test.statistic);
+    out.degrees_of_freedom = Some(test.degrees_of_freedom);
+    out.p_value = Some(test.p_value);
 }
 
 fn unjudged(name: &str, num_answers: u64) -> FieldDrift {

@@ -288,6 +288,10 @@ fn a_score_that_means_something_else_is_drift_of_the_concept() {
     assert_eq!(concept(&inverted), named(true, true));
     let slightly = judged([9.0, 1.0, 8.0, 2.0, 7.0, 3.0, 3.0], [1.0; 3]);
     assert_eq!(concept(&slightly), named(true, false), "small differences are told apart from large ones");
+    // Nobody was told of an outcome: there are no rates to judge.
+    let silent = judged([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], [1.0; 3]);
+    let field = silent.fields.iter().find(|field| field.aspect == Aspect::Concept).unwrap();
+    assert_eq!((field.skipped, field.p_value), (Some(Skipped::TooFewAnswers), None));
     let aspects: std::collections::BTreeSet<Aspect> =
         inverted.fields.iter().map(|field| field.aspect).collect();
     assert_eq!(aspects.len(), 5, "{aspects:?}");
