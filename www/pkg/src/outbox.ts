@@ -135,7 +135,8 @@ function postponed(outbox: QueuedReport[], now: number, notBefore: number, repor
   return outbox.map((report) => (report.notBefore <= now || report.reportId === reportId ? { ...report, notBefore } : report));
 }
 
-function countDropped(counters: ReportCounters, code: string, times: number): ReportCounters {
+/** The counters after `times` refusals with a code. */
+export function countDropped(counters: ReportCounters, code: string, times: number): ReportCounters {
   if (times <= 0) return counters;
   return { ...counters, dropped: { ...counters.dropped, [code]: (counters.dropped[code] ?? 0) + times } };
 }

@@ -1,6 +1,6 @@
 import type { Json } from './engine.js';
 import { Keeper } from './keeper.js';
-import type { Verdict } from './outbox.js';
+import { countDropped, type Verdict } from './outbox.js';
 import { nextDayOf, oneMoreRequest, type Requests } from './sender.js';
 import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
 import type { ReportCounters } from './types.js';
@@ -163,11 +163,6 @@ export function withWaiting(sharing: Sharing, added: readonly WaitingSession[]):
 
 function replaced(sharing: Sharing, which: (one: WaitingSession) => boolean, by: Partial<WaitingSession>): Sharing {
   return { ...sharing, waiting: sharing.waiting.map((one) => (which(one) ? { ...one, ...by } : one)) };
-}
-
-function countDropped(counters: ReportCounters, code: string, times: number): ReportCounters {
-  if (times <= 0) return counters;
-  return { ...counters, dropped: { ...counters.dropped, [code]: (counters.dropped[code] ?? 0) + times } };
 }
 
 /** Reads the record back; a damaged one counts as absent. */
