@@ -1,5 +1,5 @@
 // The collector's dashboard in Chromium, as a person sees it. The collector is the example `dashboard_demo`: a made-up
-// shop with a fortnight of reports, one field of which drifts at the end.
+// shop with a fortnight of reports, at the end of which a field drifts, and people with a short history choose less.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -10,7 +10,8 @@ import { launch } from '../../www/tools/browser.mjs';
 import { REPO } from './lib/paths.mjs';
 
 const DRIFTED = 'interaction.category';
-const FIELDS = [DRIFTED, 'score.ranker', 'session.length', 'feature.item_age_days', 'outcome.position'];
+const SEGMENTED = 'outcome.history';
+const FIELDS = [DRIFTED, SEGMENTED, 'score.ranker', 'session.length', 'feature.item_age_days', 'outcome.position'];
 const PHONE = { width: 390, height: 844 };
 const DESKTOP = { width: 1280, height: 900 };
 
@@ -85,12 +86,13 @@ const pixels = (container, variable) => page.locator(`${container} canvas`).eval
 
 test('the drifted field is named, first and in words', async () => {
   await open();
-  assert.match(await page.locator('#verdict').textContent(), /^DRIFT in 1 of 5 judged fields\. 1\d,\d{3} reports in 7 windows\.$/);
+  assert.match(await page.locator('#verdict').textContent(), /^DRIFT in 2 of 6 judged fields\. 1\d,\d{3} reports in 7 windows\.$/);
   const rows = await texts('#fields tbody tr');
   assert.equal(rows.length, FIELDS.length);
   assert.match(rows[0], new RegExp(`^${DRIFTED}DRIFT`));
+  assert.match(rows[1], new RegExp(`^${SEGMENTED}DRIFT`));
   for (const field of FIELDS) assert.ok(rows.some((row) => row.startsWith(field)), `${field} is not listed`);
-  for (const row of rows.slice(1)) assert.doesNotMatch(row, /DRIFT/);
+  for (const row of rows.slice(2)) assert.doesNotMatch(row, /DRIFT/);
   assert.doesNotMatch(rows.find((row) => row.startsWith('outcome.position')), /nothing to compare/, 'the windows before are');
   assert.deepEqual(problems, []);
 });
@@ -111,6 +113,18 @@ test('charts show drift, bands and baseline; their numbers are there as text', a
   assert.deepEqual(await texts('#shares tbody th'), ['books', 'games', 'music', 'everything else']);
   await page.locator('#reports summary').click();
   assert.match((await texts('#reports tbody tr'))[0], /under 100$/);
+  assert.deepEqual(problems, []);
+});
+
+test('a field says for whom it moved', async () => {
+  await open();
+  await page.locator('#field').selectOption(SEGMENTED);
+  const rows = await texts('#shares details:last-child tbody tr');
+  assert.equal(rows.length, 5);
+  assert.match(rows[1], /^1-2\d+\.\d %\d+\.\d %chosen [67]\d\.\d % → [345]\d\.\d %$/);
+  for (const row of [rows[0], ...rows.slice(2)]) assert.match(row, /as before$/);
+  await page.locator('#field').selectOption('outcome.position');
+  assert.equal(await page.locator('#shares details').count(), 1, 'a field without segments has no such table');
   assert.deepEqual(problems, []);
 });
 

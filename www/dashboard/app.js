@@ -214,7 +214,19 @@ function renderShares() {
   showShares(box, field, labels);
   const marks = legend(['other bar', 'at training time, or in the windows before'], ['band', 'now, ± 2 standard errors of sampling and noise']);
   const rows = labels.map((label, at) => [label, formatShare(field.shares[at]), `± ${formatShare(2 * field.standard_errors[at])}`, formatShare(field.baseline_shares[at])]);
-  return box.append(element('p', { className: 'muted' }, field.name), marks, numbers(table(['Value', 'Now', '2 standard errors', 'Baseline'], rows, [1, 2, 3])));
+  box.append(element('p', { className: 'muted' }, field.name), marks, numbers(table(['Value', 'Now', '2 standard errors', 'Baseline'], rows, [1, 2, 3])));
+  if (field.segments.length > 0) box.append(segments(field));
+}
+
+/** For whom a field moved: a row for each of its segments. */
+function segments(field) {
+  const rows = field.segments.map(({ name, share, baseline_share: before, moves, effect, shifted }) => {
+    const moved = moves.map((move) => `${move.label} ${formatShare(move.baseline_share)} → ${formatShare(move.share)}`).join(', ');
+    const words = effect === null ? 'too few answers' : shifted ? moved : 'as before';
+    return [name, formatShare(share), formatShare(before), words];
+  });
+  return element('details', { open: field.segments.some(({ shifted }) => shifted) },
+    element('summary', {}, 'By segment'), table(['Segment', 'Now', 'Baseline', 'Inside'], rows, [1, 2]));
 }
 
 function renderReports() {

@@ -1,5 +1,5 @@
 //! A collector over a made-up shop, to look at the dashboard: a fortnight of reports, in the last days of which one field
-//! drifts. Serves until its standard input ends; the Node test of the dashboard starts it.
+//! drifts, and people with a short history choose less. Serves until its standard input ends; the Node test of the dashboard starts it.
 //!
 //! `dashboard_demo`: prints `{"url":…,"admin_url":…,"token":…}`. `dashboard_demo --none`: without
 //! a bundle.
@@ -21,15 +21,19 @@ const DAY: i64 = 86_400;
 const NUM_WINDOWS: u64 = 14;
 /// The first window in which people play more games than at training time.
 const DRIFT_FROM: u64 = 9;
+/// Weights of the bins of categories and histories from then on.
+const DRIFTED: [(&str, &[u64]); 2] =
+    [("interaction.category", &[15, 60, 15, 10]), ("outcome.history", &[4, 1, 45, 15, 6, 3, 5, 3, 5, 3, 10])];
 const REPORTS_PER_WINDOW: u64 = 3_000;
 
 /// Weights of the fields' bins at training time.
-const FIELDS: [(&str, &[u64]); 5] = [
+const FIELDS: [(&str, &[u64]); 6] = [
     ("interaction.category", &[40, 30, 20, 10]),
     ("score.ranker", &[5, 10, 20, 30, 20, 10, 5]),
     ("session.length", &[30, 25, 20, 15, 10]),
     ("feature.item_age_days", &[10, 15, 20, 25, 20, 10]),
-    ("outcome.position", &[60, 10, 15, 10, 5]),
+    ("outcome.position", &[50, 10, 15, 10, 5, 10]),
+    ("outcome.history", &[4, 1, 15, 45, 6, 3, 5, 3, 5, 3, 10]),
 ];
 
 fn kind(name: &str) -> FieldKind {
@@ -37,7 +41,13 @@ fn kind(name: &str) -> FieldKind {
         |labels: &[&str]| FieldKind::Categorical { labels: labels.iter().map(ToString::to_string).collect() };
     match name {
         "interaction.category" => labels(&["books", "games", "music", "everything else"]),
-        "outcome.position" => labels(&["none", "1", "2-3", "4-10", "over_10"]),
+        "outcome.position" => labels(&["none", "1", "2-3", "4-10", "over_10", "untold"]),
+        "outcome.history" => {
+            let fates = ["0", "1-2", "3-5", "6-20", "over-20"]
+                .iter()
+                .flat_map(|segment| ["ignored", "chosen"].map(|fate| format!("{segment} {fate}")));
+            FieldKind::Categorical { labels: fates.chain(["untold".to_owned()]).collect() }
+        }
         "score.ranker" => FieldKind::Numeric { edges: vec![-2.0, -1.0, -0.5, 0.5, 1.0, 2.0] },
         "session.length" => FieldKind::Numeric { edges: vec![2.0, 4.0, 8.0, 16.0] },
         _ => FieldKind::Numeric { edges: vec![1.0, 7.0, 30.0, 90.0, 365.0] },
@@ -67,8 +77,8 @@ fn reports(bundle: &RegisteredBundle, window: u64, count: u64) -> Vec<Report> {
     let fields = &bundle.baseline().fields;
     let report = |number: u64| {
         let at = choose(fields.len(), &mut rng);
-        let drifted: &[u64] = if window < DRIFT_FROM { FIELDS[at].1 } else { &[15, 60, 15, 10] };
-        let weights = if at == 0 { drifted } else { FIELDS[at].1 };
+        let drifted = DRIFTED.iter().find(|(name, _)| window >= DRIFT_FROM && *name == FIELDS[at].0);
+        let weights = drifted.map_or(FIELDS[at].1, |(_, weights)| weights);
         let channel = Channel::new(bundle.epsilon_per_field(), fields[at].bins.num_bins()).unwrap();
         let bin = channel.randomise(choose_weighted(weights, &mut rng).unwrap(), &mut rng) as u16;
         let mut report = support::unpadded(window * 1_000_000 + number, &fields[at].name, bin);

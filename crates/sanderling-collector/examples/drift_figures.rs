@@ -130,7 +130,7 @@ fn merged(counts: &[Vec<u64>], num_windows: u64) -> Merged {
 
 fn verdict(bundle: &RegisteredBundle, merged: &Merged) -> DriftReport {
     let options = Options { alpha: ALPHA, ..Options::default() };
-    judge_merged(bundle, JudgedWindows { starts: &(0..1), merged }, None, &options).unwrap()
+    judge_merged(bundle, JudgedWindows { starts: &(0..1), merged }, None, &[], &options).unwrap()
 }
 
 /// Sums of `run` over `runs` numbers, on all processors; the same whatever their number.

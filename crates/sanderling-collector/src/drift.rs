@@ -2,8 +2,8 @@
 
 use std::ops;
 
-use sanderling_sketch::choices::compare_choices;
 use sanderling_sketch::noise::{Channel, Estimate};
+use sanderling_sketch::segments::{Side, compare_segments};
 use sanderling_sketch::test::{TestResult, holm, noised_counts_against_counts, noised_counts_against_shares};
 use sanderling_sketch::trend::{either, noised_trend_against_counts, noised_trend_against_shares};
 use sanderling_sketch::{Histogram, distance};
@@ -11,6 +11,13 @@ use sanderling_types::{BaselineField, Code, Error, FORMAT_VERSION, FieldKind, Re
 use serde::{Deserialize, Serialize};
 
 use crate::{Merged, Reader, RegisteredBundle};
+
+mod attribution;
+mod usual;
+
+pub(crate) use attribution::Layout;
+pub use attribution::{Move, SegmentDrift};
+use usual::usual_effects;
 
 /// When to alarm.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +30,8 @@ pub struct Options {
     pub min_effect: f64,
     /// Fewest answers of a field (in each of two compared windows) that are judged or shown.
     pub min_answers: u64,
-    /// Windows (by start, Unix seconds) that fields without baseline shares are compared with; by default those of
-    /// [`windows_before`].
+    /// Windows (by start, Unix seconds) that are known to be calm. Fields without baseline shares are compared with them, by default with those of
+    /// [`windows_before`]; and the effect that a field has in any part of them, each as long as what is judged, is its least one where that is over `min_effect`.
     pub reference: Option<ops::Range<i64>>,
 }
 
@@ -123,9 +130,11 @@ pub struct FieldDrift {
     pub jensen_shannon: Option<f64>,
     /// Wasserstein distance in bins; only of numeric fields. Noise only makes it larger.
     pub wasserstein: Option<f64>,
-    /// The difference that sampling and noise do not explain, on the scale of `psi`; of the concept
-    /// [`sanderling_sketch::choices::ChoicesTest::effect`].
+    /// The difference that sampling and noise do not explain, on the scale of `psi`; of fates by
+    /// segment [`sanderling_sketch::segments::SegmentsTest::rate_effect`].
     pub effect: Option<f64>,
+    /// The effect from which on a shift is drift: [`Options::min_effect`], or the effect that it has in calm windows, if that is more.
+    pub min_effect: f64,
     /// Kolmogorov-Smirnov distance on bins; only of numeric fields. Noise only makes it larger.
     pub kolmogorov_smirnov: Option<f64>,
     /// Chi-squared statistic over all bins.
@@ -140,8 +149,12 @@ pub struct FieldDrift {
     pub adjusted_p_value: Option<f64>,
     /// Whether `adjusted_p_value` is under alpha: chance does not explain the difference, large or small.
     pub shifted: bool,
-    /// Whether the field shifted and `effect` is at least the floor.
+    /// Whether the field shifted and `effect` is at least `min_effect`.
     pub drifted: bool,
+    /// The bins that moved most, of a field that shifted; of one with named segments that is told by segment.
+    pub moves: Vec<Move>,
+    /// The same by segment, of fields that have some: inside of which the shares moved. Empty where not judged.
+    pub segments: Vec<SegmentDrift>,
     /// Debiased shares `[num_bins]`; may be slightly negative. Empty where not judged.
     pub shares: Vec<f64>,
     /// Standard errors of `shares`.
@@ -161,6 +174,8 @@ pub struct DriftReport {
     pub windows: Windows,
     /// What fields without baseline shares were compared with.
     pub reference: Option<Windows>,
+    /// Parts of the reference that least effects were learned from; 0 where none was given, or it has less than two.
+    pub num_calm_parts: u64,
     /// Reports in the judged windows.
     pub num_reports: u64,
     /// Every declared field, in the baseline's order.
@@ -222,6 +237,8 @@ pub fn last_windows(reader: &Reader, bundle: &RegisteredBundle, num_windows: u32
 
 /// Windows that a judgement looks back on.
 const REFERENCE_WINDOWS: i64 = 28;
+/// Most parts of a reference that are looked at by themselves.
+const MAX_CALM_PARTS: i64 = 64;
 
 /// The 28 windows before those that start in `judged`: a month of days. Nothing where `judged` has no beginning.
 #[must_use]
@@ -254,10 +271,25 @@ pub fn judge(
     let before = starts.as_ref().map(read).transpose()?;
     let reference = starts.as_ref().zip(before.as_ref());
     let reference = reference.map(|(starts, merged)| JudgedWindows { starts, merged });
-    judge_merged(bundle, JudgedWindows { starts: &windows, merged: &merged }, reference, options)
+    let calm = options.reference.as_ref().map_or_else(Vec::new, |calm| calm_parts(calm, &windows));
+    let calm = calm.iter().map(read).collect::<Result<Vec<Merged>>>()?;
+    let calm: Vec<Merged> = calm.into_iter().filter(|part| part.num_windows > 0).collect();
+    judge_merged(bundle, JudgedWindows { starts: &windows, merged: &merged }, reference, &calm, options)
 }
 
-/// Compares windows of `bundle` with its baseline, and fields without one with `reference`.
+/// Parts of `calm` that are as long as `judged`, from the latest on.
+fn calm_parts(calm: &ops::Range<i64>, judged: &ops::Range<i64>) -> Vec<ops::Range<i64>> {
+    let length = judged.end.saturating_sub(judged.start);
+    if judged.start <= 0 || length <= 0 {
+        return Vec::new();
+    }
+    let end = |part: i64| calm.end.saturating_sub(part.saturating_mul(length));
+    let parts = (0..MAX_CALM_PARTS).map(|part| end(part + 1)..end(part));
+    parts.take_while(|part| part.start >= calm.start).collect()
+}
+
+/// Compares windows of `bundle` with its baseline, and fields without one with `reference`. `calm` are parts of the reference, each as long as what is judged,
+/// from which the least effect of each field is learned; none of them to learn nothing.
 ///
 /// Answers of several windows count for fewer by a design effect, because the same devices may have
 /// reported in all of them. A numeric field is tested twice, over all bins and along their order. A field has shifted when its p-value,
@@ -269,14 +301,19 @@ pub fn judge_merged(
     bundle: &RegisteredBundle,
     windows: JudgedWindows<'_>,
     reference: Option<JudgedWindows<'_>>,
+    calm: &[Merged],
     options: &Options,
 ) -> Result<DriftReport> {
     check(options)?;
+    let usual = usual_effects(bundle, calm, options)?;
     let before = reference.map(|range| range.merged);
     let fields = bundle.baseline().fields.iter();
     let mut fields = fields
         .map(|field| judge_field(field, bundle, windows.merged, before, options))
         .collect::<Result<Vec<_>>>()?;
+    for field in &mut fields {
+        field.min_effect = usual.get(&field.name).copied().unwrap_or(0.0).max(options.min_effect);
+    }
     alarm(&mut fields, options);
     Ok(DriftReport {
         format_version: FORMAT_VERSION,
@@ -286,6 +323,7 @@ pub fn judge_merged(
         drifted: fields.iter().any(|field| field.drifted),
         windows: summary(windows),
         reference: reference.map(summary),
+        num_calm_parts: if usual::are_enough(calm) { calm.len() as u64 } else { 0 },
         fields,
         alpha: options.alpha,
         min_effect: options.min_effect,
@@ -309,9 +347,7 @@ pub fn estimate(
         return Ok(None);
     };
     let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
-    let shares = channel.debias(counts.counts()).shares;
-    let design_effect = design_effect(merged.num_windows, bundle.answered_share(), &channel, &shares);
-    Ok(Some(Answers { counts, design_effect }.estimate(&channel)))
+    Ok(Some(Answers::new(field, bundle, counts, merged.num_windows)?.estimate(&channel)))
 }
 
 fn check(options: &Options) -> Result<()> {
@@ -340,70 +376,100 @@ fn judge_field(
     reference: Option<&Merged>,
     options: &Options,
 ) -> Result<FieldDrift> {
-    let none = Histogram::new(field.bins.num_bins());
-    let answers = merged.answers.get(&field.name).unwrap_or(&none);
-    let mut out = unjudged(&field.name, answers.total());
-    if answers.total() < options.min_answers.max(1) {
-        out.skipped = Some(Skipped::TooFewAnswers);
-        return Ok(out);
-    }
-    let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
-    let effect_of = |answers: &Histogram, num_windows: u64| {
-        design_effect(
-            num_windows,
-            bundle.answered_share(),
-            &channel,
-            &channel.debias(answers.counts()).shares,
-        )
-    };
-    let reference = match (&field.shares, reference) {
+    match (&field.shares, reference) {
         (Some(shares), _) if field.num_devices > 0 => {
-            Reference::Shares { shares, num_devices: field.num_devices }
+            let reference = Reference::Shares { shares, num_devices: field.num_devices };
+            measure(field, bundle, merged, &reference, options)
         }
         // Items grow older by themselves: against a month ago that is no drift. Who asks for a reference gets it.
         (_, Some(_)) if options.reference.is_none() && field.name.starts_with("feature.") => {
-            out.skipped = Some(Skipped::NoReference);
-            return Ok(out);
+            Ok(skipped(field, merged, Skipped::NoReference, options))
         }
-        (_, Some(merged)) => {
-            let counts = merged.answers.get(&field.name).unwrap_or(&none);
-            Reference::Answers(Answers { counts, design_effect: effect_of(counts, merged.num_windows) })
-        }
-        (_, None) => {
-            out.skipped = Some(Skipped::NoReference);
-            return Ok(out);
-        }
-    };
-    if let Reference::Answers(before) = &reference
-        && before.counts.total() < options.min_answers.max(1)
-    {
-        out.skipped = Some(Skipped::TooFewReferenceAnswers);
-        return Ok(out);
+        (_, Some(before)) => against_windows(field, bundle, merged, before, options),
+        (_, None) => Ok(skipped(field, merged, Skipped::NoReference, options)),
     }
-    let answers = Answers { counts: answers, design_effect: effect_of(answers, merged.num_windows) };
-    let choices = match (out.aspect, &reference) {
-        (Aspect::Concept, Reference::Answers(before)) => {
-            Some(compare_choices(&before.independent(), &answers.independent(), &channel)?)
-        }
-        _ => None,
-    };
-    if choices.as_ref().is_some_and(|choices| choices.test.degrees_of_freedom == 0) {
-        out.skipped = Some(Skipped::TooFewAnswers);
-        return Ok(out);
+}
+
+/// Compares answers with earlier ones, even of a field with baseline shares.
+fn against_windows(
+    field: &BaselineField,
+    bundle: &RegisteredBundle,
+    merged: &Merged,
+    before: &Merged,
+    options: &Options,
+) -> Result<FieldDrift> {
+    let none = Histogram::new(field.bins.num_bins());
+    let counts = before.answers.get(&field.name).unwrap_or(&none);
+    let answers = Answers::new(field, bundle, counts, before.num_windows)?;
+    measure(field, bundle, merged, &Reference::Answers(answers), options)
+}
+
+/// What is known of a field that is not judged.
+fn skipped(field: &BaselineField, merged: &Merged, why: Skipped, options: &Options) -> FieldDrift {
+    let num_answers = merged.answers.get(&field.name).map_or(0, Histogram::total);
+    let few = num_answers < options.min_answers.max(1);
+    let skipped = Some(if few { Skipped::TooFewAnswers } else { why });
+    FieldDrift { skipped, ..unjudged(&field.name, num_answers) }
+}
+
+fn measure(
+    field: &BaselineField,
+    bundle: &RegisteredBundle,
+    merged: &Merged,
+    reference: &Reference<'_>,
+    options: &Options,
+) -> Result<FieldDrift> {
+    let none = Histogram::new(field.bins.num_bins());
+    let counts = merged.answers.get(&field.name).unwrap_or(&none);
+    let mut out = unjudged(&field.name, counts.total());
+    let few_before =
+        matches!(reference, Reference::Answers(before) if before.counts.total() < options.min_answers.max(1));
+    if counts.total() < options.min_answers.max(1) || few_before {
+        return Ok(skipped(field, merged, Skipped::TooFewReferenceAnswers, options));
     }
-    compare(&mut out, &answers, &reference, &channel)?;
-    if let Some(choices) = choices {
-        // That bands moved is told by the field of the score.
-        let [before, now] = choices.shares();
-        note(&mut out, &now, &before, choices.effect(), &choices.test);
+    let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
+    let answers = Answers::new(field, bundle, counts, merged.num_windows)?;
+    compare(&mut out, field, &answers, reference, &channel)?;
+    if let Some(layout) = Layout::of(bundle.baseline(), field) {
+        let before = match reference {
+            Reference::Shares { shares, num_devices } => Side::counted(shares, *num_devices),
+            Reference::Answers(before) => Side::noised(&before.independent(), &channel)?,
+        };
+        let now = Side::noised(&answers.independent(), &channel)?;
+        let found = compare_segments(&before, &now, layout.segments)?;
+        if layout.judges {
+            if found.test.degrees_of_freedom == 0 {
+                return Ok(FieldDrift {
+                    skipped: Some(Skipped::TooFewAnswers),
+                    ..unjudged(&field.name, counts.total())
+                });
+            }
+            // That segments moved is told by other fields, and that devices have nothing to tell by none.
+            let [before, now] = found.shares();
+            note(&mut out, &now, &before, layout.effect(&found), &found.test);
+            out.moves = layout.moves(&found);
+        }
+        out.segments = layout.attribute(&found);
     }
     if matches!(field.bins, FieldKind::Numeric { .. }) {
-        compare_order(&mut out, &answers, &reference, &channel)?;
+        compare_order(&mut out, &answers, reference, &channel)?;
     }
     Ok(out)
 }
 
-impl Answers<'_> {
+impl<'a> Answers<'a> {
+    fn new(
+        field: &BaselineField,
+        bundle: &RegisteredBundle,
+        counts: &'a Histogram,
+        num_windows: u64,
+    ) -> Result<Self> {
+        let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
+        let shares = channel.debias(counts.counts()).shares;
+        let design_effect = design_effect(num_windows, bundle.answered_share(), &channel, &shares);
+        Ok(Self { counts, design_effect })
+    }
+
     /// Counts `[num_bins]` of as many answers as are independent for certain.
     fn independent(&self) -> Vec<u64> {
         let fewer = |count: &u64| (*count as f64 / self.design_effect).round() as u64;
@@ -419,6 +485,7 @@ impl Answers<'_> {
 
 fn compare(
     out: &mut FieldDrift,
+    field: &BaselineField,
     answers: &Answers<'_>,
     reference: &Reference<'_>,
     channel: &Channel,
@@ -435,6 +502,7 @@ fn compare(
         ),
     };
     note(out, &now.shares, &before.shares, distance::effect(&now, &before), &test);
+    out.moves = attribution::moves(&before, &now, &|bin| field.bins.name_of_bin(bin));
     out.shares = now.shares;
     out.standard_errors = now.standard_errors;
     out.baseline_shares = before.shares;
@@ -488,6 +556,7 @@ fn unjudged(name: &str, num_answers: u64) -> FieldDrift {
         jensen_shannon: None,
         wasserstein: None,
         effect: None,
+        min_effect: 0.0,
         kolmogorov_smirnov: None,
         statistic: None,
         degrees_of_freedom: None,
@@ -496,6 +565,8 @@ fn unjudged(name: &str, num_answers: u64) -> FieldDrift {
         adjusted_p_value: None,
         shifted: false,
         drifted: false,
+        moves: Vec::new(),
+        segments: Vec::new(),
         shares: Vec::new(),
         standard_errors: Vec::new(),
         baseline_shares: Vec::new(),
@@ -508,7 +579,14 @@ fn alarm(fields: &mut [FieldDrift], options: &Options) {
     for (field, adjusted) in judged.zip(holm(&p_values)) {
         field.adjusted_p_value = Some(adjusted);
         field.shifted = adjusted < options.alpha;
-        field.drifted = field.shifted && field.effect.unwrap_or(0.0) >= options.min_effect;
+        field.drifted = field.shifted && field.effect.unwrap_or(0.0) >= field.min_effect;
+        if !field.shifted {
+            field.moves.clear();
+        }
+        for segment in &mut field.segments {
+            segment.shifted =
+                field.shifted && segment.adjusted_p_value.is_some_and(|adjusted| adjusted < options.alpha);
+        }
     }
 }
 

@@ -5,11 +5,12 @@
 use std::ops::Range;
 
 use sanderling_sketch::noise::Channel;
+use sanderling_sketch::segments::Side;
 use sanderling_sketch::test::normal_bound;
 use sanderling_types::{Code, Error, Result, Sha256Hash};
 use serde::{Deserialize, Serialize};
 
-use crate::drift::design_effect;
+use crate::drift::{Layout, design_effect};
 use crate::{Merged, Reader, RegisteredBundle};
 
 /// The field of what was chosen of a list, and its label for nothing.
@@ -194,7 +195,7 @@ fn arm((bundle, merged): (&RegisteredBundle, &Merged), options: &Options) -> Res
     })
 }
 
-/// The share of all labels of a field but `nothing`.
+/// The share of all labels of a field but `nothing`, of devices that had something to tell.
 fn rate(
     bundle: &RegisteredBundle,
     merged: &Merged,
@@ -212,12 +213,17 @@ fn rate(
         return Ok(Rate { num_answers, value: None, standard_error: None });
     }
     let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
-    let estimate = channel.debias(answers.counts());
-    let repeated = design_effect(merged.num_windows, bundle.answered_share(), &channel, &estimate.shares);
+    let all = channel.debias(answers.counts());
+    let repeated = design_effect(merged.num_windows, bundle.answered_share(), &channel, &all.shares);
+    // Of those that had something to tell, where the field knows who had not.
+    let told = match Layout::of(bundle.baseline(), field) {
+        Some(layout) => Side::noised(answers.counts(), &channel)?.estimate(layout.segments, 0)?,
+        None => Some(all),
+    };
     Ok(Rate {
         num_answers,
-        value: Some(1.0 - estimate.shares[nothing]),
-        standard_error: Some(estimate.standard_errors[nothing] * repeated.sqrt()),
+        value: told.as_ref().map(|told| 1.0 - told.shares[nothing]),
+        standard_error: told.as_ref().map(|told| told.standard_errors[nothing] * repeated.sqrt()),
     })
 }
 

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use sanderling_collector::drift::{
-    Aspect, DriftReport, JudgedWindows, Options, Skipped, judge, judge_merged,
+    Aspect, DriftReport, FieldDrift, JudgedWindows, Options, Skipped, judge, judge_merged,
 };
 use sanderling_collector::{Merged, RegisteredBundle, Store, StoreOptions};
 use sanderling_sketch::Histogram;
@@ -21,6 +21,7 @@ for_every_database!(
     the_same_devices_in_seven_windows_are_not_seven_times_as_many,
     a_shift_alarms_in_its_field_and_in_no_other,
     fields_without_baseline_are_compared_with_reference_windows,
+    what_calm_windows_do_is_no_drift,
     few_answers_are_neither_judged_nor_shown,
     the_report_survives_json_and_options_are_checked,
 );
@@ -210,6 +211,38 @@ fn fields_without_baseline_are_compared_with_reference_windows(kind: Kind) {
     });
 }
 
+/// Every second window is another world, with and without a baseline: known to be calm, it is no drift, and more than that is.
+fn what_calm_windows_do_is_no_drift(kind: Kind) {
+    support::run(async {
+        let even = |window| World { window, ..AS_TRAINED };
+        let odd =
+            |window| World { window, category: [2, 3, 3, 2], position: [45, 20, 15, 12, 8], ..AS_TRAINED };
+        let beyond =
+            World { window: 7, category: [1, 2, 3, 4], position: [20, 40, 15, 15, 10], ..AS_TRAINED };
+        let worlds = [even(0), odd(1), even(2), odd(3), even(4), odd(5), even(6), beyond];
+        let fixture = Fixture::new(kind, &worlds, 4_000).await;
+        let seconds = |window: i64| WINDOW + window * 86_400;
+        let of = |window: i64, options: &Options| fixture.judge(window..window + 1, options);
+        assert_eq!(drifted(&of(5, &Options::default())), [CATEGORY], "what is judged by default");
+        let calm = Options { reference: Some(seconds(0)..seconds(5)), ..Options::default() };
+        let report = of(5, &calm);
+        assert_eq!((drifted(&report), report.num_calm_parts), (vec![], 5), "{report:#?}");
+        let category = report.fields.iter().find(|field| field.name == CATEGORY).unwrap();
+        assert!(category.shifted && category.effect.unwrap() > 0.1, "{category:?}");
+        assert!(category.min_effect > category.effect.unwrap(), "{category:?}");
+        let ranker = report.fields.iter().find(|field| field.name == RANKER).unwrap();
+        assert_eq!(ranker.min_effect, 0.1, "it never moved");
+        assert_eq!(drifted(&of(7, &calm)), [CATEGORY, POSITION]);
+        let short = Options { reference: Some(seconds(4)..seconds(5)), ..Options::default() };
+        let report = of(5, &short);
+        assert_eq!(
+            (drifted(&report), report.num_calm_parts),
+            (vec![CATEGORY, POSITION], 0),
+            "one is no range"
+        );
+    });
+}
+
 fn few_answers_are_neither_judged_nor_shown(kind: Kind) {
     support::run(async {
         let shifted = World { category: [0, 0, 0, 1], ranker: [0, 0, 0, 1], ..AS_TRAINED };
@@ -260,39 +293,128 @@ fn expected_answers(bundle: &RegisteredBundle, weights: &[f64], n: f64) -> Histo
     Histogram::from_counts(channel.apply(&shares).iter().map(|share| (share * n).round() as u64).collect())
 }
 
+/// The golden bundle, with a baseline of as many devices.
+fn golden(num_devices: u64) -> RegisteredBundle {
+    let golden = format!("{}/../../tests/golden/v1/bundle", env!("CARGO_MANIFEST_DIR"));
+    let golden = RegisteredBundle::read(golden.as_ref()).unwrap();
+    let mut baseline = golden.baseline().clone();
+    let known = baseline.fields.iter_mut().filter(|field| field.shares.is_some());
+    known.for_each(|field| field.num_devices = num_devices);
+    let baseline = baseline.encode();
+    let manifest = support::manifest(1, golden.telemetry().clone(), &baseline);
+    RegisteredBundle::decode(&manifest.encode(), &baseline).unwrap()
+}
+
+/// A judgement of fields of `bundle` that so many answers have with other weights than before.
+fn judged(
+    bundle: &RegisteredBundle,
+    num_answers: f64,
+    before: &[(&str, Vec<f64>)],
+    now: &[(&str, Vec<f64>)],
+) -> DriftReport {
+    let windows = |fields: &[(&str, Vec<f64>)]| {
+        let answers = fields
+            .iter()
+            .map(|(name, weights)| ((*name).to_owned(), expected_answers(bundle, weights, num_answers)));
+        Merged { num_windows: 1, num_reports: 2 * num_answers as u64, answers: answers.collect() }
+    };
+    let (before, now) = (windows(before), windows(now));
+    let at = |starts, merged| JudgedWindows { starts, merged };
+    judge_merged(bundle, at(&(1..2), &now), Some(at(&(0..1), &before)), &[], &Options::default()).unwrap()
+}
+
+fn field<'a>(report: &'a DriftReport, name: &str) -> &'a FieldDrift {
+    report.fields.iter().find(|field| field.name == name).unwrap()
+}
+
 /// The bands of a score and what is chosen in each: that a band became more frequent is no drift of the concept.
 #[test]
 fn a_score_that_means_something_else_is_drift_of_the_concept() {
-    let golden = format!("{}/../../tests/golden/v1/bundle", env!("CARGO_MANIFEST_DIR"));
-    let bundle = RegisteredBundle::read(golden.as_ref()).unwrap();
-    let judged = |calibration: [f64; 7], bands: [f64; 3]| {
-        let windows = |calibration: &[f64], bands: &[f64]| Merged {
-            num_windows: 1,
-            num_reports: 20_000,
-            answers: [("outcome.calibration", calibration), ("score.first", bands)]
-                .map(|(name, weights)| (name.to_owned(), expected_answers(&bundle, weights, 10_000.0)))
-                .into(),
+    let judged = |calibration: [f64; 7]| {
+        let windows = |calibration: &[f64]| {
+            [("outcome.calibration", calibration.to_vec()), ("score.first", vec![1.0; 3])]
         };
-        let before = windows(&[9.0, 1.0, 8.0, 2.0, 6.0, 4.0, 3.0], &[1.0; 3]);
-        let now = windows(&calibration, &bands);
-        let at = |starts, merged| JudgedWindows { starts, merged };
-        judge_merged(&bundle, at(&(1..2), &now), Some(at(&(0..1), &before)), &Options::default()).unwrap()
+        let before = windows(&[9.0, 1.0, 8.0, 2.0, 6.0, 4.0, 3.0]);
+        judged(&golden(1_000), 1e4, &before, &windows(&calibration))
     };
     let concept = |report: &DriftReport| {
-        let found = report.fields.iter().find(|field| field.aspect == Aspect::Concept).unwrap();
-        (found.name.clone(), found.shifted, found.drifted, found.degrees_of_freedom)
+        let found = field(report, "outcome.calibration");
+        (found.shifted, found.drifted, found.degrees_of_freedom)
     };
-    let named = |shifted, drifted| ("outcome.calibration".to_owned(), shifted, drifted, Some(3));
-    assert_eq!(concept(&judged([18.0, 2.0, 8.0, 2.0, 3.0, 2.0, 35.0], [1.0; 3])), named(false, false));
-    let inverted = judged([6.0, 4.0, 8.0, 2.0, 9.0, 1.0, 3.0], [1.0; 3]);
-    assert_eq!(concept(&inverted), named(true, true));
-    let slightly = judged([9.0, 1.0, 8.0, 2.0, 7.0, 3.0, 3.0], [1.0; 3]);
-    assert_eq!(concept(&slightly), named(true, false), "small differences are told apart from large ones");
+    assert_eq!(concept(&judged([18.0, 2.0, 8.0, 2.0, 3.0, 2.0, 35.0])), (false, false, Some(3)));
+    let inverted = judged([6.0, 4.0, 8.0, 2.0, 9.0, 1.0, 3.0]);
+    assert_eq!(concept(&inverted), (true, true, Some(3)));
+    let slightly = judged([9.0, 1.0, 8.0, 2.0, 7.0, 3.0, 3.0]);
+    assert_eq!(
+        concept(&slightly),
+        (true, false, Some(3)),
+        "small differences are told apart from large ones"
+    );
     // Nobody was told of an outcome: there are no rates to judge.
-    let silent = judged([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], [1.0; 3]);
-    let field = silent.fields.iter().find(|field| field.aspect == Aspect::Concept).unwrap();
-    assert_eq!((field.skipped, field.p_value), (Some(Skipped::TooFewAnswers), None));
+    let silent = judged([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+    let silent = field(&silent, "outcome.calibration");
+    assert_eq!((silent.skipped, silent.p_value), (Some(Skipped::TooFewAnswers), None));
+    assert!(silent.shares.is_empty() && silent.segments.is_empty());
+    assert_eq!(field(&inverted, "outcome.calibration").aspect, Aspect::Concept);
     let aspects: std::collections::BTreeSet<Aspect> =
         inverted.fields.iter().map(|field| field.aspect).collect();
     assert_eq!(aspects.len(), 5, "{aspects:?}");
+}
+
+/// Those with a short history choose half as often: the verdict says who, and from what to what.
+#[test]
+fn a_verdict_tells_for_whom_a_rate_moved() {
+    let history = |short: f64| {
+        let rates = [0.1, short, 0.3, 0.3, 0.3];
+        let fates = rates.iter().flat_map(|rate| [1.0 - rate, *rate]).chain([0.5]);
+        [("outcome.history", fates.collect::<Vec<f64>>())]
+    };
+    let report = judged(&golden(1_000), 1e4, &history(0.4), &history(0.2));
+    let found = field(&report, "outcome.history");
+    assert_eq!((found.shifted, found.aspect, found.moves.as_slice()), (true, Aspect::Outcomes, &[][..]));
+    let names: Vec<&str> = found.segments.iter().map(|segment| segment.name.as_str()).collect();
+    assert_eq!(names, ["0", "1-2", "3-5", "6-20", "over-20"]);
+    let shifted: Vec<bool> = found.segments.iter().map(|segment| segment.shifted).collect();
+    assert_eq!(shifted, [false, true, false, false, false], "{found:#?}");
+    let [chosen] = found.segments[1].moves.as_slice() else { panic!("{found:#?}") };
+    assert_eq!(chosen.label, "chosen");
+    assert!((chosen.baseline_share - 0.4).abs() < 0.01 && (chosen.share - 0.2).abs() < 0.01, "{chosen:?}");
+    assert!(found.segments.iter().all(|segment| (segment.share - 0.2).abs() < 0.01), "{found:#?}");
+}
+
+/// From one category users step to others than before; from all others as at training time.
+#[test]
+fn a_verdict_tells_from_which_category_steps_moved() {
+    let bundle = golden(50_000);
+    let categories = bundle.baseline().field(CATEGORY).unwrap().bins.num_bins();
+    let trained = bundle.baseline().field("transition.category").unwrap().shares.clone().unwrap();
+    let mut now = trained.clone();
+    // All that left the first category for itself goes to the second one.
+    now[1] += now[0];
+    now[0] = 0.0;
+    // Fifty bins behind noise take many answers.
+    let calm = judged(&bundle, 1e6, &[], &[("transition.category", trained)]);
+    assert!(!field(&calm, "transition.category").shifted);
+    let report = judged(&bundle, 1e6, &[], &[("transition.category", now)]);
+    let found = field(&report, "transition.category");
+    assert!(found.drifted && found.segments.len() == categories, "{found:#?}");
+    let shifted: Vec<usize> = (0..categories).filter(|at| found.segments[*at].shifted).collect();
+    assert_eq!(shifted, [0], "{found:#?}");
+    let moves: Vec<&str> = found.segments[0].moves.iter().map(|one| one.label.as_str()).collect();
+    let label = |bin: usize| bundle.baseline().field(CATEGORY).unwrap().bins.name_of_bin(bin);
+    assert_eq!(moves, [label(0), label(1)]);
+    assert_eq!(found.moves.len(), 2, "the whole field names the two steps: {found:#?}");
+}
+
+/// Devices that are told of no outcome are no drift, however many, and what the others choose is.
+#[test]
+fn silence_is_no_drift_of_outcomes() {
+    let position = |untold: f64, none: f64| [("outcome.position", vec![none, 0.1, 0.1, 0.1, 0.1, untold])];
+    let report = judged(&golden(1_000), 1e4, &position(0.1, 0.6), &position(3.0, 0.6));
+    assert!(!field(&report, "outcome.position").shifted, "{report:#?}");
+    let report = judged(&golden(1_000), 1e4, &position(0.1, 0.6), &position(0.1, 3.6));
+    let found = field(&report, "outcome.position");
+    assert!(found.drifted && found.segments.is_empty(), "{found:#?}");
+    assert_eq!(found.moves[0].label, "none");
+    assert!((found.moves[0].baseline_share - 0.6).abs() < 0.01 && (found.moves[0].share - 0.9).abs() < 0.01);
 }

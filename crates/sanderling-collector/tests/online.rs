@@ -14,14 +14,20 @@ use sanderling_types::{Baseline, BaselineField, Code, FORMAT_VERSION, FieldKind,
 const LABELS: [&str; 5] = ["none", "1", "2-3", "4-10", "over_10"];
 const FAULTS: [&str; 3] = ["none", "encoder_failed", "ranker_failed"];
 
-fn bundle(version: u64) -> RegisteredBundle {
-    let field = |name: &str, labels: &[&str]| BaselineField {
+fn field(name: &str, labels: &[&str]) -> BaselineField {
+    BaselineField {
         name: name.to_owned(),
         bins: FieldKind::Categorical { labels: labels.iter().map(ToString::to_string).collect() },
         shares: None,
         num_devices: 0,
-    };
-    let fields = vec![field("outcome.position", &LABELS), field("fault", &FAULTS)];
+    }
+}
+
+fn bundle(version: u64) -> RegisteredBundle {
+    registered(version, vec![field("outcome.position", &LABELS), field("fault", &FAULTS)])
+}
+
+fn registered(version: u64, fields: Vec<BaselineField>) -> RegisteredBundle {
     let baseline = Baseline { format_version: FORMAT_VERSION, fields }.encode();
     let manifest = support::manifest(version, TelemetryConstants::default(), &baseline);
     RegisteredBundle::decode(&manifest.encode(), &baseline).unwrap()
@@ -76,6 +82,30 @@ fn a_canary_that_is_no_worse_is_promoted_after_a_week() {
         "{hit_rate:?}"
     );
     assert!((late.champion.hit_rate.value.unwrap() - 0.3).abs() < 0.02);
+}
+
+/// Devices that were told of no outcome are not counted among those that chose, or did not.
+#[test]
+fn the_hit_rate_is_that_of_devices_that_were_told() {
+    let labels = ["none", "1", "2-3", "4-10", "over_10", "untold"];
+    let fields = vec![field("outcome.position", &labels), field("fault", &FAULTS)];
+    let bundle = registered(1, fields);
+    let channel = Channel::new(bundle.epsilon_per_field(), 6).unwrap();
+    let rate = |untold: f64, num_answers: f64| {
+        let told = [0.8, 0.1, 0.1, 0.0, 0.0].map(|share| share * (1.0 - untold));
+        let sent = channel.apply(&[&told[..], &[untold]].concat());
+        let counts = sent.iter().map(|share| (share * num_answers).round() as u64).collect();
+        let answers = [("outcome.position".to_owned(), Histogram::from_counts(counts))].into();
+        let merged = Merged { num_windows: 1, num_reports: 1_000_000, answers };
+        let found = compare_merged((&bundle, &merged), (&bundle, &merged), &Options::default()).unwrap();
+        found.champion.hit_rate
+    };
+    for untold in [0.0, 0.5, 0.9] {
+        assert!((rate(untold, 1e5).value.unwrap() - 0.2).abs() < 1e-3, "{untold}");
+    }
+    let [few, many] = [0.9, 0.0].map(|untold| rate(untold, 1e5).standard_error.unwrap());
+    assert!(few > 5.0 * many, "a tenth of the answers tell less: {few} {many}");
+    assert_eq!(rate(1.0, 1e5).value, None, "nobody was told");
 }
 
 #[test]

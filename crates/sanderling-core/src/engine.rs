@@ -44,6 +44,8 @@ pub struct Outcome {
     pub features: Vec<f32>,
     /// Scores of [`Candidate::score`] `[num_ranked]`, of the same; empty for a fallback list.
     pub retrieval_scores: Vec<f32>,
+    /// Interactions of the session that the bundle knows, however long ago.
+    pub num_known: usize,
     /// `now` of the request, Unix seconds.
     pub now: i64,
 }
@@ -144,6 +146,7 @@ impl Engine {
             ));
         }
         outcome.response.faults = faults;
+        outcome.num_known = session.seen().len();
         outcome.now = request.now;
         outcome.observations = self.observer.observe(&outcome, &self.bundle, &session);
         outcome

@@ -14,6 +14,7 @@ pub(crate) const FIELD_SHOWN_SOURCE: &str = "impression.source";
 pub(crate) const FIELD_POSITION: &str = "outcome.position";
 pub(crate) const FIELD_CHOSEN_SOURCE: &str = "outcome.source";
 pub(crate) const FIELD_CALIBRATION: &str = "outcome.calibration";
+pub(crate) const FIELD_HISTORY: &str = "outcome.history";
 pub(crate) const FIELD_LATENCY: &str = "latency";
 pub(crate) const FIELD_FAULT: &str = "fault";
 /// The label for what a field has no label of its own for, where it declares one.
@@ -162,10 +163,19 @@ pub(crate) fn unobserved(bins: &FieldKind) -> Option<usize> {
     bins.bin_of_label(LABEL_UNTOLD)
 }
 
-/// The bin of a band of the first own item's score, by whether anything of the list was chosen.
-pub(crate) fn observed_calibration(baseline: &Baseline, band: usize, was_chosen: bool) -> Option<Observed> {
-    let field = field_index(baseline, FIELD_CALIBRATION)?;
-    Some(Observed { field, bin: 2 * band + usize::from(was_chosen) })
+/// The bin of a segment of lists, by whether anything of the list was chosen.
+pub(crate) fn observed_fate(
+    baseline: &Baseline,
+    name: &str,
+    segment: usize,
+    was_chosen: bool,
+) -> Option<Observed> {
+    Some(Observed { field: field_index(baseline, name)?, bin: 2 * segment + usize::from(was_chosen) })
+}
+
+/// The segment of a number of known interactions, those of an evaluation's slices: none, 1 to 2, 3 to 5, 6 to 20, more.
+pub(crate) fn history_segment(num_known: usize) -> usize {
+    [1, 3, 6, 21].partition_point(|least| *least <= num_known)
 }
 
 /// The source of the item that was chosen.

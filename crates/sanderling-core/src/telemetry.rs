@@ -12,8 +12,8 @@ use sanderling_types::{
 use serde::Serialize;
 
 use crate::observe::{
-    FIELD_FIRST_SCORE, Observed, field_index, observed_calibration, observed_choice, observed_interaction,
-    observed_latency, observed_position, unobserved,
+    FIELD_CALIBRATION, FIELD_FIRST_SCORE, FIELD_HISTORY, Observed, field_index, history_segment,
+    observed_choice, observed_fate, observed_interaction, observed_latency, observed_position, unobserved,
 };
 use crate::{Bundle, Outcome};
 
@@ -85,6 +85,8 @@ struct Shown {
     sources: Vec<Source>,
     /// Bin of the first own item's ranker score.
     band: Option<usize>,
+    /// Segment of the history that it was made from.
+    history: usize,
 }
 
 impl Telemetry {
@@ -118,11 +120,12 @@ impl Telemetry {
         self.shown = Some(Shown {
             sources: outcome.response.recommendations.iter().map(|one| one.source).collect(),
             band: first.map(|observed| observed.bin),
+            history: history_segment(outcome.num_known),
         });
     }
 
     /// Counts what became of the newest list: `None` when nothing was chosen, else the 1-based position of the item that
-    /// was. Its source, and what its first score was worth, are counted once a list.
+    /// was. Its source, and whether lists of that first score and that length of history are chosen from, are counted once a list.
     pub fn record_outcome(&mut self, position: Option<u32>) {
         let position = position.filter(|position| *position > 0);
         self.current.count_some(observed_position(&self.baseline, position));
@@ -131,8 +134,12 @@ impl Telemetry {
         if let None | Some(Some(_)) = chosen {
             self.current.count_some(observed_choice(&self.baseline, chosen.flatten().copied()));
         }
+        let mut fate = |name: &str, segment: usize| {
+            self.current.count_some(observed_fate(&self.baseline, name, segment, position.is_some()));
+        };
+        fate(FIELD_HISTORY, shown.history);
         if let Some(band) = shown.band {
-            self.current.count_some(observed_calibration(&self.baseline, band, position.is_some()));
+            fate(FIELD_CALIBRATION, band);
         }
     }
 

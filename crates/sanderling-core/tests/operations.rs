@@ -54,7 +54,7 @@ fn good_operations_answer() {
         json!([1, 0, 2, 1])
     );
     let labels = json!({"op": "sketch", "field": "fault", "labels": ["none", "too_few_items", "none"]});
-    assert_eq!(ok(&labels)["counts"], json!([2, 0, 0, 0, 0, 1, 0, 0]));
+    assert_eq!(ok(&labels)["counts"], json!([2, 0, 0, 0, 0, 1, 0, 0, 0]));
     let report = ok(&json!({
         "op": "report", "requests": [request(&["boot"], 2)], "positions": [1, null], "item_ids": ["cap"],
         "window_start": NOW - NOW.rem_euclid(86_400), "seed": vec![3; 32], "report_id": vec![4; 16],

@@ -39,8 +39,8 @@ fn every_observation_of_a_list_is_counted_in_its_bin() {
     assert_eq!(counts["interaction.category"], [1, 0, 0]);
     assert_eq!(counts["interaction.item"], [1, 0, 0, 0], "the last item of the session");
     assert_eq!(counts["transition.category"], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0], "from a hat to shoes");
-    assert_eq!(counts["impression.source"], [3, 0, 0, 0, 0]);
-    assert_eq!(counts["fault"], [1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counts["impression.source"], [3, 0, 0, 0, 0, 0]);
+    assert_eq!(counts["fault"], [1, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert!(!counts.contains_key("outcome.position"));
 }
 
@@ -49,7 +49,8 @@ fn a_fallback_list_counts_its_faults_alone() {
     let engine = Fixture::new().engine();
     let mut telemetry = new_telemetry(engine.bundle());
     telemetry.record(&engine.recommend(&request(&[], 3)));
-    let expected = [("fault", vec![0, 1, 0, 0, 0, 0, 0, 0]), ("impression.source", vec![0, 0, 3, 0, 0])];
+    let expected =
+        [("fault", vec![0, 1, 0, 0, 0, 0, 0, 0, 0]), ("impression.source", vec![0, 0, 3, 0, 0, 0])];
     assert_eq!(counts(&telemetry), BTreeMap::from(expected.map(|(name, bins)| (name.to_owned(), bins))));
     assert_eq!(telemetry.state().current.num_lists, 0);
     let broken = FakeRuntime { ranker: Behaviour::Fails, ..FakeRuntime::default() };
@@ -77,7 +78,7 @@ fn outcomes_and_interactions_fall_into_their_labels() {
         telemetry.record_latency(milliseconds);
     }
     let counts = counts(&telemetry);
-    assert_eq!(counts["outcome.position"], [2, 1, 2, 2, 2]);
+    assert_eq!(counts["outcome.position"], [2, 1, 2, 2, 2, 0]);
     assert_eq!(counts["interaction.category"], [1, 1, 1], "of an unknown item there is none");
     assert_eq!(counts["interaction.item"], [0, 1, 2, 1]);
     assert_eq!(counts["latency"], [1, 2, 2]);
@@ -100,10 +101,11 @@ fn an_outcome_is_held_against_its_list_once() {
     assert_eq!(counts["outcome.position"].iter().sum::<u64>(), 8, "what a host says twice is counted twice");
     assert_eq!(
         counts["outcome.source"],
-        [1, 1, 0, 1, 0, 0],
+        [1, 1, 0, 1, 0, 0, 0],
         "a place that the list does not have has no source"
     );
     assert_eq!(counts["outcome.calibration"], [0, 0, 0, 0, 1, 2, 0]);
+    assert_eq!(counts["outcome.history"], [0, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0], "one list had nothing to go by");
     assert_eq!(
         counts["transition.category"].iter().sum::<u64>(),
         counts["transition.category"][9],
@@ -121,10 +123,28 @@ fn a_device_without_an_outcome_says_so() {
     telemetry.record(&engine.recommend(&request(&["boot"], 3)));
     let answers =
         (0..=255).flat_map(|seed| telemetry.build_report(START, [seed; 32], [1; 16]).unwrap().observations);
-    let of_calibration =
-        answers.filter(|answer| answer.field == "outcome.calibration").map(|answer| answer.bin);
-    let bins: Vec<u16> = of_calibration.collect();
-    assert!(!bins.is_empty() && bins.iter().all(|bin| *bin == 6), "{bins:?}");
+    let answers: Vec<_> = answers.collect();
+    for (name, untold) in
+        [("outcome.calibration", 6), ("outcome.history", 10), ("outcome.position", 5), ("outcome.source", 6)]
+    {
+        let of_field = answers.iter().filter(|answer| answer.field == name).map(|answer| answer.bin);
+        let bins: Vec<u16> = of_field.collect();
+        assert!(!bins.is_empty() && bins.iter().all(|bin| *bin == untold), "{name}: {bins:?}");
+    }
+}
+
+#[test]
+fn a_list_belongs_to_the_length_of_the_history_that_it_was_made_from() {
+    let engine = Fixture::new().engine();
+    for (known, segment) in [(0, 0), (1, 1), (2, 1), (3, 2), (5, 2), (6, 3), (20, 3), (21, 4), (60, 4)] {
+        let mut telemetry = new_telemetry(engine.bundle());
+        let session: Vec<&str> = std::iter::repeat_n("boot", known).chain(["sandal"]).collect();
+        telemetry.record(&engine.recommend(&request(&session, 3)));
+        telemetry.record_outcome(Some(1));
+        let counts = counts(&telemetry);
+        let found = counts["outcome.history"].iter().position(|count| *count == 1);
+        assert_eq!(found, Some(2 * segment + 1), "{known} known items and one that is not: {counts:?}");
+    }
 }
 
 #[test]
@@ -175,7 +195,7 @@ fn a_report_is_declared_padded_and_repeatable() {
             *fields.entry(observation.field).or_insert(0u32) += 1;
         }
     }
-    assert_eq!(fields.len(), 22, "every declared field is drawn, with data or without");
+    assert_eq!(fields.len(), 23, "every declared field is drawn, with data or without");
 }
 
 #[test]
@@ -245,7 +265,7 @@ proptest! {
         }
         positions.iter().for_each(|position| telemetry.record_outcome(*position));
         // Those are counted once a list, not once an outcome.
-        let once = ["outcome.source", "outcome.calibration"];
+        let once = ["outcome.source", "outcome.calibration", "outcome.history"];
         let fields = telemetry.state().current.fields.into_iter();
         let total: u64 =
             fields.filter(|field| !once.contains(&field.name.as_str())).map(|field| field.counts.total()).sum();

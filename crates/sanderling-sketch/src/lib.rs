@@ -27,10 +27,10 @@
 #![deny(missing_docs)]
 #![deny(clippy::disallowed_methods)]
 
-pub mod choices;
 pub mod distance;
 mod histogram;
 pub mod noise;
+pub mod segments;
 pub mod test;
 pub mod trend;
 

@@ -203,7 +203,7 @@ fn multinomial_covariance(shares: &[f64], i: usize, j: usize) -> f64 {
 /// Groups of bins with at least [`MIN_EXPECTED`] expected answers each: every dense bin by itself,
 /// the sparse ones together with as many of the next sparsest as it takes. Bins without any share
 /// join the sparse ones. Deterministic: ties go by bin.
-fn pool(shares: &[f64], n: f64) -> Vec<Vec<usize>> {
+pub(crate) fn pool(shares: &[f64], n: f64) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..shares.len()).collect();
     order.sort_by(|a, b| shares[*a].total_cmp(&shares[*b]).then(a.cmp(b)));
     let mut sparse = Vec::new();

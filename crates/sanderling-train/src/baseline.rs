@@ -27,6 +27,10 @@ const MAX_WINDOWS: usize = 2000;
 const MAX_ITEMS: usize = 30;
 /// Bands of the first score of a list, each with its own rate of choices: two bins a band.
 const NUM_BANDS: usize = 3;
+/// Lengths of the history that a list is made from, those of the slices of an evaluation; two bins each.
+const HISTORIES: [&str; 5] = ["0", "1-2", "3-5", "6-20", "over-20"];
+/// What devices answer that have nothing to tell: any other bin would look like an answer.
+const UNTOLD: &str = "untold";
 /// Inner edges of the time that a list takes, in milliseconds.
 const LATENCY_EDGES: [f32; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 /// Field of the first category of the last session item.
@@ -82,31 +86,41 @@ fn fixed_fields(vocabulary: &Vocabulary, num_bands: usize) -> Vec<BaselineField>
     let field =
         |name: &str, bins| BaselineField { name: name.to_owned(), bins, shares: None, num_devices: 0 };
     let categorical = |name: &str, labels| field(name, FieldKind::Categorical { labels });
-    let with_none = |names: Vec<&str>| -> Vec<String> {
-        std::iter::once("none").chain(names).map(str::to_owned).collect()
+    let told = |names: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+        names.chain([UNTOLD]).map(str::to_owned).collect()
     };
-    let sources = || Source::ALL.iter().map(|(_, name)| *name).collect::<Vec<_>>();
-    let faults = FaultCode::ALL.iter().map(|(_, name)| *name).collect();
+    let or_none = |names: &mut dyn Iterator<Item = &str>| told(&mut std::iter::once("none").chain(names));
+    let sources = || Source::ALL.iter().map(|(_, name)| *name);
+    let mut faults = FaultCode::ALL.iter().map(|(_, name)| *name);
     let categories = category_labels(vocabulary);
     let transitions = transition_labels(&categories);
-    let bands = (1..=num_bands).flat_map(|band| ["ignored", "chosen"].map(|fate| format!("{band} {fate}")));
-    // Devices that were told of no outcome: any other bin would look like choices.
-    let bands = bands.chain((num_bands > 0).then(|| "untold".to_owned()));
+    let bands: Vec<String> = (1..=num_bands).map(|band| band.to_string()).collect();
     let latency = FieldKind::Numeric { edges: LATENCY_EDGES.to_vec() };
     let mut fields = vec![
         categorical(CATEGORY_FIELD, categories),
         categorical(TRANSITION_FIELD, transitions),
         categorical(ITEM_FIELD, item_labels(vocabulary)),
-        categorical("impression.source", sources().into_iter().map(str::to_owned).collect()),
-        categorical("outcome.position", with_none(vec!["1", "2-3", "4-10", "over_10"])),
-        categorical("outcome.source", with_none(sources())),
-        categorical("outcome.calibration", bands.collect()),
+        categorical("impression.source", told(&mut sources())),
+        categorical("outcome.position", or_none(&mut ["1", "2-3", "4-10", "over_10"].into_iter())),
+        categorical("outcome.source", or_none(&mut sources())),
+        categorical("outcome.calibration", fate_labels(bands.iter().map(String::as_str))),
+        categorical("outcome.history", fate_labels(HISTORIES.into_iter())),
         field("latency", latency),
-        categorical("fault", with_none(faults)),
+        categorical("fault", or_none(&mut faults)),
     ];
     // Two steps with one name could not be told apart, and no bands have no rates.
     fields.retain(|field| has_distinct_bins(&field.bins));
     fields
+}
+
+/// Two labels a segment, for lists of which nothing and something was chosen, and one for devices that were told of no outcome. No segments have no labels.
+fn fate_labels<'a>(segments: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let fates = segments.flat_map(|segment| ["ignored", "chosen"].map(|fate| format!("{segment} {fate}")));
+    let mut labels: Vec<String> = fates.collect();
+    if !labels.is_empty() {
+        labels.push(UNTOLD.to_owned());
+    }
+    labels
 }
 
 fn has_distinct_bins(bins: &FieldKind) -> bool {

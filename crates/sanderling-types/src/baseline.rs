@@ -57,6 +57,23 @@ impl FieldKind {
         }
     }
 
+    /// What a bin holds, for people: its label, or the interval between its edges. Empty for a bin that is not there.
+    #[must_use]
+    pub fn name_of_bin(&self, bin: usize) -> String {
+        match self {
+            FieldKind::Categorical { labels } => labels.get(bin).cloned().unwrap_or_default(),
+            FieldKind::Numeric { edges } => {
+                let edge = |at: usize| edges.get(at).map(|edge| format!("{edge:.3}"));
+                match (bin.checked_sub(1).and_then(edge), edge(bin)) {
+                    (None, Some(to)) if bin == 0 => format!("under {to}"),
+                    (Some(from), Some(to)) => format!("{from} to {to}"),
+                    (Some(from), None) => format!("{from} and over"),
+                    _ => String::new(),
+                }
+            }
+        }
+    }
+
     /// The bin of a label; `None` for a numeric field or an unknown label.
     #[must_use]
     pub fn bin_of_label(&self, label: &str) -> Option<usize> {

@@ -13,5 +13,6 @@ export type TelemetryFieldName =
   | 'outcome.position'
   | 'outcome.source'
   | 'outcome.calibration'
+  | 'outcome.history'
   | 'latency'
   | 'fault';

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sanderling_collector::drift::{DriftReport, Options, judge, last_windows};
+use sanderling_collector::drift::{DriftReport, FieldDrift, Move, Options, judge, last_windows};
 use sanderling_collector::{Reader, RegisteredBundle};
 use sanderling_types::{Code, Error, Result};
 
@@ -18,7 +18,8 @@ use crate::report;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling drift --store reports.db --bundle bundles/shop\n  \
     sanderling drift --store reports.db --bundle bundles/shop --from 1767225600 --to 1767830400 --json\n  \
-    sanderling drift --store reports.db --bundle bundles/shop --html drift.html")]
+    sanderling drift --store reports.db --bundle bundles/shop --html drift.html\n  \
+    sanderling drift --store reports.db --bundle bundles/shop --reference-from 1764547200 --reference-to 1767225600")]
 pub(crate) struct Drift {
     /// Database of the collector, as for `collect`.
     #[arg(long, value_name = "FILE_OR_URL")]
@@ -28,11 +29,12 @@ pub(crate) struct Drift {
     bundle: PathBuf,
     #[command(flatten)]
     windows: WindowArgs,
-    /// First window start of a reference, for fields that training has no counterpart of (outcomes, calibration, latency,
-    /// faults), Unix seconds; by default the 28 windows before the judged ones.
+    /// First window start of calm windows, Unix seconds. What training has no counterpart of (outcomes, calibration, latency,
+    /// faults) is compared with them, by default with the 28 windows before the judged ones; and no field drifts by less than
+    /// it does among them.
     #[arg(long, value_name = "SECONDS", requires = "reference_to")]
     reference_from: Option<i64>,
-    /// First window start after the reference, Unix seconds.
+    /// First window start after the calm windows, Unix seconds.
     #[arg(long, value_name = "SECONDS", requires = "reference_from")]
     reference_to: Option<i64>,
     /// Probability that any field shifts by chance.
@@ -111,9 +113,29 @@ fn text(report: &DriftReport) -> String {
                 _ => "",
             }
         ));
+        lines.extend(moved(field).into_iter().map(|moved| format!("    {moved}")));
+        lines.extend(learned(field, report).map(|learned| format!("    {learned}")));
     }
     lines.push(verdict(report));
     lines.join("\n")
+}
+
+/// What moved of a field that shifted, a line for each segment that has a part in it.
+pub(crate) fn moved(field: &FieldDrift) -> Vec<String> {
+    let words = |moves: &[Move]| {
+        let word = |one: &Move| format!("{} {:.3} -> {:.3}", one.label, one.baseline_share, one.share);
+        moves.iter().map(word).collect::<Vec<_>>().join(", ")
+    };
+    let whole = Some(words(&field.moves)).filter(|moves| !moves.is_empty());
+    let segments = field.segments.iter().filter(|segment| segment.shifted && !segment.moves.is_empty());
+    let segments = segments.map(|segment| format!("of {}: {}", segment.name, words(&segment.moves)));
+    whole.into_iter().chain(segments).collect()
+}
+
+/// That a field does more among calm windows than the least effect of the options.
+pub(crate) fn learned(field: &FieldDrift, report: &DriftReport) -> Option<String> {
+    (field.skipped.is_none() && field.min_effect > report.min_effect)
+        .then(|| format!("drifts from effect {:.4}, which it has among calm windows", field.min_effect))
 }
 
 /// The verdict in words, and what it is that drifted.

@@ -5,9 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use sanderling_collector::RegisteredBundle;
 use sanderling_collector::drift::{DriftReport, FieldDrift, Skipped, Windows};
-use sanderling_types::{FieldKind, Result};
+use sanderling_types::Result;
 
-use crate::commands::drift::verdict;
+use crate::commands::drift::{learned, moved, verdict};
 
 use super::charts::{self, Row};
 use super::html::{self, Text};
@@ -28,12 +28,13 @@ pub(crate) fn write(path: &Path, bundle: &RegisteredBundle, report: &DriftReport
     let figures = report.fields.iter().filter(|field| field.skipped.is_none());
     let figures = figures.map(|field| figure(field, bundle)).collect::<Result<Vec<_>>>()?;
     let body = format!(
-        "<h1>Drift of {}</h1>\n{}<h2>Fields</h2>\n{}\n<h2>Shares by bin</h2>\n<p class=\"soft\">Grey: at training time, or in the windows \
+        "<h1>Drift of {}</h1>\n{}<h2>Fields</h2>\n{}\n{}<h2>Shares by bin</h2>\n<p class=\"soft\">Grey: at training time, or in the windows \
          before. Dot and line: now, with the noise of the devices taken out, and its 95 % interval. Of fields with many bins the {MAX_ROWS} that \
          differ most.</p>\n{}\n{}",
         Text(&name),
         head(report),
         table(report),
+        attribution(report),
         html::figures(&figures),
         NOTES
     );
@@ -101,6 +102,16 @@ fn table(report: &DriftReport) -> String {
     html::table(&["field", "of", "answers", "psi", "effect", "adjusted p", "verdict"], &rows)
 }
 
+/// What moved of the fields that shifted, and what was learned of any.
+fn attribution(report: &DriftReport) -> String {
+    let lines = report.fields.iter().flat_map(|field| {
+        let lines = moved(field).into_iter().chain(learned(field, report));
+        lines.map(|line| format!("<li><code>{}</code> {}</li>\n", Text(&field.name), Text(line)))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("<h2>What moved</h2>\n<ul>\n{lines}</ul>\n") }
+}
+
 fn figure(field: &FieldDrift, bundle: &RegisteredBundle) -> Result<String> {
     let labels = labels(field, bundle);
     let row = |bin: usize| {
@@ -125,16 +136,9 @@ fn figure(field: &FieldDrift, bundle: &RegisteredBundle) -> Result<String> {
 
 /// What each bin holds: a label, or an interval between edges.
 fn labels(field: &FieldDrift, bundle: &RegisteredBundle) -> Vec<String> {
-    match bundle.baseline().field(&field.name).map(|declared| &declared.bins) {
-        Some(FieldKind::Categorical { labels }) => labels.iter().map(|label| shortened(label)).collect(),
-        Some(FieldKind::Numeric { edges }) => {
-            let below = edges.first().map(|edge| format!("under {edge:.3}"));
-            let between = edges.windows(2).map(|pair| format!("{:.3} to {:.3}", pair[0], pair[1]));
-            let above = edges.last().map(|edge| format!("{edge:.3} and over"));
-            below.into_iter().chain(between).chain(above).collect()
-        }
-        None => vec![String::new(); field.shares.len()],
-    }
+    let declared = bundle.baseline().field(&field.name);
+    let name = |bin: usize| declared.map_or_else(String::new, |declared| declared.bins.name_of_bin(bin));
+    (0..field.shares.len()).map(|bin| shortened(&name(bin))).collect()
 }
 
 /// As much as the room beside a bar holds.

@@ -32,6 +32,25 @@ pub struct Merged {
     pub answers: BTreeMap<String, Histogram>,
 }
 
+impl Merged {
+    /// The sum over parts that have no window in common; of no part, no answers.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] for parts whose fields have different bins.
+    pub fn sum<'a>(parts: impl Iterator<Item = &'a Self>) -> Result<Self> {
+        let mut sum = Self { num_windows: 0, num_reports: 0, answers: BTreeMap::new() };
+        for part in parts {
+            sum.num_windows += part.num_windows;
+            sum.num_reports += part.num_reports;
+            for (name, counts) in &part.answers {
+                let empty = || Histogram::new(counts.num_bins());
+                sum.answers.entry(name.clone()).or_insert_with(empty).merge(counts)?;
+            }
+        }
+        Ok(sum)
+    }
+}
+
 /// Sums over windows, of one snapshot, so that reports and answers belong together.
 pub(super) struct Sums {
     pub(super) num_windows: u64,

@@ -72,8 +72,9 @@ pub fn baseline() -> Baseline {
         num_devices: 0,
     };
     let strings = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>();
-    let mut faults = vec!["none".to_owned()];
-    faults.extend(FaultCode::ALL.iter().map(|(_, text)| (*text).to_owned()));
+    let faults =
+        std::iter::once("none").chain(FaultCode::ALL.iter().map(|(_, text)| *text)).chain(["untold"]);
+    let faults: Vec<String> = faults.map(str::to_owned).collect();
     let mut fields: Vec<BaselineField> = FeatureSpec::standard()
         .features
         .iter()
@@ -87,11 +88,14 @@ pub fn baseline() -> Baseline {
     fields.push(categorical("transition.category", strings(&steps)));
     fields.push(categorical("interaction.item", strings(&["boot", "clog", "other", "unknown"])));
     let sources = Source::ALL.iter().map(|(_, text)| *text);
-    fields.push(categorical("impression.source", strings(&sources.clone().collect::<Vec<_>>())));
-    fields.push(categorical("outcome.position", strings(&["none", "1", "2-3", "4-10", "over_10"])));
-    let fates: Vec<&str> = std::iter::once("none").chain(sources).collect();
+    let shown: Vec<&str> = sources.clone().chain(["untold"]).collect();
+    fields.push(categorical("impression.source", strings(&shown)));
+    fields.push(categorical("outcome.position", strings(&["none", "1", "2-3", "4-10", "over_10", "untold"])));
+    let fates: Vec<&str> = std::iter::once("none").chain(sources).chain(["untold"]).collect();
     fields.push(categorical("outcome.source", strings(&fates)));
     fields.push(categorical("outcome.calibration", strings(&["1i", "1c", "2i", "2c", "3i", "3c", "untold"])));
+    let histories = ["0i", "0c", "1i", "1c", "3i", "3c", "6i", "6c", "21i", "21c", "untold"];
+    fields.push(categorical("outcome.history", strings(&histories)));
     fields.push(numeric("latency", &[1.0, 10.0]));
     fields.push(categorical("fault", faults));
     Baseline { format_version: FORMAT_VERSION, fields }
