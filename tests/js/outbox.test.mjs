@@ -298,7 +298,7 @@ test('an outcome belongs to the window of its list', async () => {
   recommender.recommend({ now: yesterday + 90 });
   const { state, windowStart } = await recommender.telemetry.preview();
   assert.deepEqual([windowStart, state.current.num_lists], [yesterday, 2]);
-  assert.deepEqual(state.current.fields.find(({ name }) => name === 'outcome.position').counts, [0, 0, 1, 0, 0]);
+  assert.deepEqual(state.current.fields.find(({ name }) => name === 'outcome.position').counts, [0, 0, 1, 0, 0, 0]);
 });
 
 test('after "later", the rest of the outbox is not tried in the same round', async () => {
