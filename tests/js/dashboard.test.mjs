@@ -121,9 +121,12 @@ test('a field says for whom it moved', async () => {
   await page.locator('#field').selectOption(SEGMENTED);
   const rows = await texts('#shares details:last-child tbody tr');
   assert.equal(rows.length, 5);
-  assert.match(rows[1], /^1-2\d+\.\d %\d+\.\d %chosen [67]\d\.\d % → [345]\d\.\d %$/);
-  for (const row of [rows[0], ...rows.slice(2)]) assert.match(row, /(as before|too few answers)$/);
+  assert.match(rows[1], /^history 1-2\d+\.\d %\d+\.\d %chosen [67]\d\.\d % → [345]\d\.\d %$/);
+  for (const row of [rows[0], ...rows.slice(2)]) assert.match(row, /(no clear change|too few answers)$/);
+  await page.locator('#field').selectOption(DRIFTED);
+  assert.match(await page.locator('#shares > p').textContent(), /^interaction\.category: (games|books) \d\d\.\d % → \d\d\.\d %/);
   await page.locator('#field').selectOption('outcome.position');
+  assert.equal(await page.locator('#shares > p').textContent(), 'outcome.position. Verdicts leave untold out.');
   assert.equal(await page.locator('#shares details').count(), 1, 'a field without segments has no such table');
   assert.deepEqual(problems, []);
 });

@@ -214,15 +214,20 @@ function renderShares() {
   showShares(box, field, labels);
   const marks = legend(['other bar', 'at training time, or in the windows before'], ['band', 'now, ± 2 standard errors of sampling and noise']);
   const rows = labels.map((label, at) => [label, formatShare(field.shares[at]), `± ${formatShare(2 * field.standard_errors[at])}`, formatShare(field.baseline_shares[at])]);
-  box.append(element('p', { className: 'muted' }, field.name), marks, numbers(table(['Value', 'Now', '2 standard errors', 'Baseline'], rows, [1, 2, 3])));
+  const moved = field.moves.length > 0 ? `: ${formatMoves(field.moves)}` : '';
+  const untold = labels.at(-1) === 'untold' ? ' Verdicts leave untold out.' : '';
+  box.append(element('p', { className: 'muted' }, `${field.name}${moved}.${untold}`), marks, numbers(table(['Value', 'Now', '2 standard errors', 'Baseline'], rows, [1, 2, 3])));
   if (field.segments.length > 0) box.append(segments(field));
 }
+
+const formatMoves = (moves) => moves
+  .map(({ label, baseline_share: before, share }) => `${label} ${formatShare(before)} → ${formatShare(share)}`).join(', ');
 
 /** For whom a field moved: a row for each of its segments. */
 function segments(field) {
   const rows = field.segments.map(({ name, share, baseline_share: before, moves, effect, shifted }) => {
-    const moved = moves.map((move) => `${move.label} ${formatShare(move.baseline_share)} → ${formatShare(move.share)}`).join(', ');
-    const words = effect === null ? 'too few answers' : shifted ? moved : 'as before';
+    const moved = formatMoves(moves);
+    const words = effect === null ? 'too few answers' : shifted ? moved || 'no bin by itself' : 'no clear change';
     return [name, formatShare(share), formatShare(before), words];
   });
   return element('details', { open: field.segments.some(({ shifted }) => shifted) },

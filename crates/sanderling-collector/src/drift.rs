@@ -124,7 +124,8 @@ pub struct FieldDrift {
     pub num_answers: u64,
     /// Why the field was not judged, if it was not.
     pub skipped: Option<Skipped>,
-    /// Population stability index of `shares` against `baseline_shares`; noise only makes it larger.
+    /// Population stability index of `shares` against `baseline_shares`; noise only makes it larger. This, the other distances, the effect and the tests leave the
+    /// bin `untold` of a field out, which `shares` have.
     pub psi: Option<f64>,
     /// Jensen-Shannon distance, base 2; noise only makes it larger.
     pub jensen_shannon: Option<f64>,
@@ -151,9 +152,9 @@ pub struct FieldDrift {
     pub shifted: bool,
     /// Whether the field shifted and `effect` is at least `min_effect`.
     pub drifted: bool,
-    /// The bins that moved most, of a field that shifted; of one with named segments that is told by segment.
+    /// The bins that moved most, of a field that shifted. Of a field that has both named segments and a label for devices with nothing to tell, `segments` tell it.
     pub moves: Vec<Move>,
-    /// The same by segment, of fields that have some: inside of which the shares moved. Empty where not judged.
+    /// The same by segment, of fields that have some: inside of which shares moved. Empty where not judged, or where devices may have nothing in any segment.
     pub segments: Vec<SegmentDrift>,
     /// Debiased shares `[num_bins]`; may be slightly negative. Empty where not judged.
     pub shares: Vec<f64>,
@@ -174,6 +175,8 @@ pub struct DriftReport {
     pub windows: Windows,
     /// What fields without baseline shares were compared with.
     pub reference: Option<Windows>,
+    /// Whether the reference was named ([`Options::reference`]), not only what was before.
+    pub reference_is_named: bool,
     /// Parts of the reference that least effects were learned from; 0 where none was given, or it has less than two.
     pub num_calm_parts: u64,
     /// Reports in the judged windows.
@@ -199,7 +202,7 @@ enum Reference<'a> {
 }
 
 /// Answers of a field, added up over windows.
-struct Answers<'a> {
+pub(crate) struct Answers<'a> {
     counts: &'a Histogram,
     /// How many answers tell as much as one independent answer, at least 1.
     design_effect: f64,
@@ -258,13 +261,14 @@ fn windows_until(latest: Option<i64>, num_windows: u32, window_seconds: u32) -> 
 /// the windows before: [`judge_merged`] on what the store has.
 ///
 /// # Errors
-/// [`Code::InvalidArgument`] for options out of range, [`Code::Storage`].
+/// [`Code::InvalidArgument`] for options out of range and a reference that overlaps `windows`, [`Code::Storage`].
 pub fn judge(
     reader: &Reader,
     bundle: &RegisteredBundle,
     windows: ops::Range<i64>,
     options: &Options,
 ) -> Result<DriftReport> {
+    check_reference(options, &windows)?;
     let read = |starts: &ops::Range<i64>| reader.merged(bundle.hash(), bundle.baseline(), starts.clone());
     let merged = read(&windows)?;
     let starts = options.reference.clone().or_else(|| windows_before(bundle, &windows));
@@ -273,8 +277,23 @@ pub fn judge(
     let reference = reference.map(|(starts, merged)| JudgedWindows { starts, merged });
     let calm = options.reference.as_ref().map_or_else(Vec::new, |calm| calm_parts(calm, &windows));
     let calm = calm.iter().map(read).collect::<Result<Vec<Merged>>>()?;
-    let calm: Vec<Merged> = calm.into_iter().filter(|part| part.num_windows > 0).collect();
+    // A Saturday alone is no week.
+    let calm: Vec<Merged> =
+        calm.into_iter().filter(|part| part.num_windows >= merged.num_windows.max(1)).collect();
     judge_merged(bundle, JudgedWindows { starts: &windows, merged: &merged }, reference, &calm, options)
+}
+
+/// What is judged cannot say what is usual.
+fn check_reference(options: &Options, judged: &ops::Range<i64>) -> Result<()> {
+    let Some(calm) =
+        options.reference.as_ref().filter(|calm| calm.start < judged.end && judged.start < calm.end)
+    else {
+        return Ok(());
+    };
+    Err(Error::new(Code::InvalidArgument, "the reference windows overlap the judged ones")
+        .expected(format!("windows before {} or from {} on", judged.start, judged.end))
+        .found(format!("{} to {}", calm.start, calm.end))
+        .hint("name earlier reference windows, or judge later ones with --from and --to"))
 }
 
 /// Parts of `calm` that are as long as `judged`, from the latest on.
@@ -323,6 +342,7 @@ pub fn judge_merged(
         drifted: fields.iter().any(|field| field.drifted),
         windows: summary(windows),
         reference: reference.map(summary),
+        reference_is_named: options.reference.is_some(),
         num_calm_parts: if usual::are_enough(calm) { calm.len() as u64 } else { 0 },
         fields,
         alpha: options.alpha,
@@ -385,23 +405,14 @@ fn judge_field(
         (_, Some(_)) if options.reference.is_none() && field.name.starts_with("feature.") => {
             Ok(skipped(field, merged, Skipped::NoReference, options))
         }
-        (_, Some(before)) => against_windows(field, bundle, merged, before, options),
+        (_, Some(before)) => {
+            let none = Histogram::new(field.bins.num_bins());
+            let counts = before.answers.get(&field.name).unwrap_or(&none);
+            let answers = Answers::new(field, bundle, counts, before.num_windows)?;
+            measure(field, bundle, merged, &Reference::Answers(answers), options)
+        }
         (_, None) => Ok(skipped(field, merged, Skipped::NoReference, options)),
     }
-}
-
-/// Compares answers with earlier ones, even of a field with baseline shares.
-fn against_windows(
-    field: &BaselineField,
-    bundle: &RegisteredBundle,
-    merged: &Merged,
-    before: &Merged,
-    options: &Options,
-) -> Result<FieldDrift> {
-    let none = Histogram::new(field.bins.num_bins());
-    let counts = before.answers.get(&field.name).unwrap_or(&none);
-    let answers = Answers::new(field, bundle, counts, before.num_windows)?;
-    measure(field, bundle, merged, &Reference::Answers(answers), options)
 }
 
 /// What is known of a field that is not judged.
@@ -433,9 +444,9 @@ fn measure(
     if let Some(layout) = Layout::of(bundle.baseline(), field) {
         let before = match reference {
             Reference::Shares { shares, num_devices } => Side::counted(shares, *num_devices),
-            Reference::Answers(before) => Side::noised(&before.independent(), &channel)?,
+            Reference::Answers(before) => Side::noised(&before.independent(), &channel, options.min_answers)?,
         };
-        let now = Side::noised(&answers.independent(), &channel)?;
+        let now = Side::noised(&answers.independent(), &channel, options.min_answers)?;
         let found = compare_segments(&before, &now, layout.segments)?;
         if layout.judges {
             if found.test.degrees_of_freedom == 0 {
@@ -458,7 +469,7 @@ fn measure(
 }
 
 impl<'a> Answers<'a> {
-    fn new(
+    pub(crate) fn new(
         field: &BaselineField,
         bundle: &RegisteredBundle,
         counts: &'a Histogram,
@@ -471,13 +482,13 @@ impl<'a> Answers<'a> {
     }
 
     /// Counts `[num_bins]` of as many answers as are independent for certain.
-    fn independent(&self) -> Vec<u64> {
+    pub(crate) fn independent(&self) -> Vec<u64> {
         let fewer = |count: &u64| (*count as f64 / self.design_effect).round() as u64;
         self.counts.counts().iter().map(fewer).collect()
     }
 
     /// Shares of all answers, with the standard errors of the independent ones.
-    fn estimate(&self, channel: &Channel) -> Estimate {
+    pub(crate) fn estimate(&self, channel: &Channel) -> Estimate {
         let independent = channel.debias(&self.independent());
         Estimate { shares: channel.debias(self.counts.counts()).shares, ..independent }
     }
@@ -586,13 +597,28 @@ fn alarm(fields: &mut [FieldDrift], options: &Options) {
         for segment in &mut field.segments {
             segment.shifted =
                 field.shifted && segment.adjusted_p_value.is_some_and(|adjusted| adjusted < options.alpha);
+            if !segment.shifted {
+                segment.moves.clear();
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::windows_until;
+    use super::{MAX_CALM_PARTS, calm_parts, windows_until};
+
+    #[test]
+    fn calm_parts_are_as_long_as_what_is_judged_from_the_latest_on() {
+        assert_eq!(calm_parts(&(0..25), &(100..110)), [15..25, 5..15]);
+        assert_eq!(calm_parts(&(5..25), &(100..110)), [15..25, 5..15]);
+        assert!(calm_parts(&(0..9), &(100..110)).is_empty());
+        assert!(
+            calm_parts(&(0..25), &(0..i64::MAX)).is_empty(),
+            "windows without a beginning have no length"
+        );
+        assert_eq!(calm_parts(&(i64::MIN..50), &(100..101)).len() as i64, MAX_CALM_PARTS);
+    }
 
     #[test]
     fn the_last_windows_end_with_the_latest_that_has_reports() {

@@ -7,16 +7,18 @@ use std::ops::Range;
 use sanderling_sketch::noise::Channel;
 use sanderling_sketch::segments::Side;
 use sanderling_sketch::test::normal_bound;
-use sanderling_types::{Code, Error, Result, Sha256Hash};
+use sanderling_types::{BaselineField, Code, Error, Result, Sha256Hash};
 use serde::{Deserialize, Serialize};
 
-use crate::drift::{Layout, design_effect};
+use crate::drift::{Answers, Layout};
 use crate::{Merged, Reader, RegisteredBundle};
 
-/// The field of what was chosen of a list, and its label for nothing.
-const OUTCOME: (&str, &str) = ("outcome.position", "none");
-/// The field of what went wrong, and its label for nothing.
-const FAULT: (&str, &str) = ("fault", "none");
+/// The fields that tell whether something of a list was chosen.
+const CHOICES: [&str; 4] = ["outcome.position", "outcome.source", "outcome.calibration", "outcome.history"];
+/// The field that tells whether something went wrong.
+const FAULTS: [&str; 1] = ["fault"];
+/// The label of these fields for nothing, where they have no pair of labels a segment.
+const NOTHING: &str = "none";
 
 /// When a canary is promoted or rolled back.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,15 +55,37 @@ impl Default for Options {
     }
 }
 
-/// A debiased share and its standard error, absent under the least number of answers.
+/// A debiased share and its standard error, absent under the least number of answers that tell something.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
-    /// Answers behind it.
+    /// Answers of the fields, also those of devices that had nothing to tell.
     pub num_answers: u64,
     /// The share; noise may take it a little under 0 or over 1.
     pub value: Option<f64>,
     /// Its standard error, with the noise and the design effect in it.
     pub standard_error: Option<f64>,
+}
+
+impl Rate {
+    const NONE: Self = Self { num_answers: 0, value: None, standard_error: None };
+
+    /// What several fields say of one rate, each as much as it knows.
+    fn pooled(rates: &[Self]) -> Self {
+        let known = rates.iter().filter_map(|rate| Some((rate.value?, rate.standard_error?)));
+        let pooled = pooled(known);
+        Self {
+            num_answers: rates.iter().map(|rate| rate.num_answers).sum(),
+            value: pooled.map(|(value, _)| value),
+            standard_error: pooled.map(|(_, standard_error)| standard_error),
+        }
+    }
+}
+
+/// The mean of values by the inverse of their variances, and its standard error; `None` of no values.
+fn pooled(values: impl Iterator<Item = (f64, f64)>) -> Option<(f64, f64)> {
+    let weigh = |(value, error): (f64, f64)| (value / error.powi(2), error.powi(2).recip());
+    let (sum, weight) = values.map(weigh).fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    (weight > 0.0).then(|| (sum / weight, weight.sqrt().recip()))
 }
 
 /// What the devices of one bundle reported.
@@ -73,7 +97,7 @@ pub struct Arm {
     pub num_reports: u64,
     /// Windows with reports.
     pub num_windows: u64,
-    /// Share of lists of which something was chosen.
+    /// Share of lists of which something was chosen, by all fields that tell it.
     pub hit_rate: Rate,
     /// Share of lists with a fault.
     pub fault_rate: Rate,
@@ -94,6 +118,12 @@ impl Difference {
             value: canary.value? - champion.value?,
             standard_error: canary.standard_error?.hypot(champion.standard_error?),
         })
+    }
+
+    /// What several fields say of one difference, each as much as it knows.
+    fn pooled(differences: impl Iterator<Item = Self>) -> Option<Self> {
+        let values = differences.map(|one| (one.value, one.standard_error));
+        pooled(values).map(|(value, standard_error)| Self { value, standard_error })
     }
 
     /// What the difference is under with probability `alpha` at most.
@@ -126,9 +156,9 @@ pub struct Comparison {
     pub champion: Arm,
     /// What the drawn devices have.
     pub canary: Arm,
-    /// Of the hit rates; absent where one is.
+    /// Of the hit rates; absent where one is, or where only one of the bundles tells devices apart that were told of no outcome.
     pub hit_rate: Option<Difference>,
-    /// Of the fault rates; absent where one is.
+    /// Of the fault rates; likewise.
     pub fault_rate: Option<Difference>,
     /// What follows.
     pub decision: Decision,
@@ -161,9 +191,27 @@ pub fn compare_merged(
     options: &Options,
 ) -> Result<Comparison> {
     check(options)?;
-    let (champion, canary) = (arm(champion, options)?, arm(canary, options)?);
-    let hit_rate = Difference::of(&champion.hit_rate, &canary.hit_rate);
-    let fault_rate = Difference::of(&champion.fault_rate, &canary.fault_rate);
+    let sides = [champion, canary];
+    let rates = |names: &[&str]| -> Result<[Vec<Rate>; 2]> {
+        let [champion, canary] = sides.map(|(bundle, merged)| rates(bundle, merged, names, options));
+        Ok([champion?, canary?])
+    };
+    let difference = |names: &[&str], [champion, canary]: &[Vec<Rate>; 2]| {
+        let of = |((name, champion), canary): ((&&str, &Rate), &Rate)| {
+            Difference::of(champion, canary).filter(|_| are_alike(sides[0].0, sides[1].0, name))
+        };
+        Difference::pooled(names.iter().zip(champion).zip(canary).filter_map(of))
+    };
+    let (hits, faults) = (rates(&CHOICES)?, rates(&FAULTS)?);
+    let hit_rate = difference(&CHOICES, &hits);
+    let fault_rate = difference(&FAULTS, &faults);
+    let [champion, canary] = [0, 1].map(|at| Arm {
+        bundle_sha256: sides[at].0.hash(),
+        num_reports: sides[at].1.num_reports,
+        num_windows: sides[at].1.num_windows,
+        hit_rate: Rate::pooled(&hits[at]),
+        fault_rate: Rate::pooled(&faults[at]),
+    });
     let (decision, reason) = decide(canary.num_windows, hit_rate, fault_rate, options);
     Ok(Comparison { champion, canary, hit_rate, fault_rate, decision, reason })
 }
@@ -185,46 +233,54 @@ fn check(options: &Options) -> Result<()> {
         )))
 }
 
-fn arm((bundle, merged): (&RegisteredBundle, &Merged), options: &Options) -> Result<Arm> {
-    Ok(Arm {
-        bundle_sha256: bundle.hash(),
-        num_reports: merged.num_reports,
-        num_windows: merged.num_windows,
-        hit_rate: rate(bundle, merged, OUTCOME, options)?,
-        fault_rate: rate(bundle, merged, FAULT, options)?,
+/// Of each field the share of devices that had something to tell, and told anything but nothing.
+fn rates(bundle: &RegisteredBundle, merged: &Merged, names: &[&str], options: &Options) -> Result<Vec<Rate>> {
+    let declared = |name: &&str| bundle.baseline().field(name);
+    let num_fields = names.iter().filter_map(declared).count() as u64;
+    let rate = |name: &&str| match declared(name) {
+        Some(field) => rate(field, bundle, merged, num_fields, options),
+        None => Ok(Rate::NONE),
+    };
+    names.iter().map(rate).collect()
+}
+
+/// A device answers several of the `num_fields` fields, in several windows, and resembles itself in all of them.
+fn rate(
+    field: &BaselineField,
+    bundle: &RegisteredBundle,
+    merged: &Merged,
+    num_fields: u64,
+    options: &Options,
+) -> Result<Rate> {
+    let Some(counts) = merged.answers.get(&field.name) else { return Ok(Rate::NONE) };
+    let without = Rate { num_answers: counts.total(), ..Rate::NONE };
+    let layout = Layout::of(bundle.baseline(), field);
+    let num_told = layout.as_ref().map_or(field.bins.num_bins(), Layout::num_told);
+    let chosen = layout.as_ref().and_then(Layout::last_of_segments).or_else(|| {
+        let nothing = field.bins.bin_of_label(NOTHING)?;
+        Some((0..num_told).filter(|bin| *bin != nothing).collect())
+    });
+    let Some(chosen) = chosen.filter(|_| without.num_answers >= options.min_answers.max(1)) else {
+        return Ok(without);
+    };
+    let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
+    let answers = Answers::new(field, bundle, counts, merged.num_windows.saturating_mul(num_fields))?;
+    let side = Side::noised(&answers.independent(), &channel, options.min_answers)?;
+    Ok(match side.rate(num_told, &chosen) {
+        Some((value, standard_error)) => {
+            Rate { value: Some(value), standard_error: Some(standard_error), ..without }
+        }
+        None => without,
     })
 }
 
-/// The share of all labels of a field but `nothing`, of devices that had something to tell.
-fn rate(
-    bundle: &RegisteredBundle,
-    merged: &Merged,
-    (name, nothing): (&str, &str),
-    options: &Options,
-) -> Result<Rate> {
-    let declared = bundle.baseline().field(name).zip(merged.answers.get(name));
-    let found =
-        declared.and_then(|(field, answers)| Some((field, answers, field.bins.bin_of_label(nothing)?)));
-    let Some((field, answers, nothing)) = found else {
-        return Ok(Rate { num_answers: 0, value: None, standard_error: None });
+/// Whether two bundles count the devices that have nothing to tell of a field in the same way: else their rates are of different devices.
+fn are_alike(champion: &RegisteredBundle, canary: &RegisteredBundle, name: &str) -> bool {
+    let knows = |bundle: &RegisteredBundle| {
+        let field = bundle.baseline().field(name);
+        field.map(|field| Layout::of(bundle.baseline(), field).is_some())
     };
-    let num_answers = answers.total();
-    if num_answers < options.min_answers.max(1) {
-        return Ok(Rate { num_answers, value: None, standard_error: None });
-    }
-    let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
-    let all = channel.debias(answers.counts());
-    let repeated = design_effect(merged.num_windows, bundle.answered_share(), &channel, &all.shares);
-    // Of those that had something to tell, where the field knows who had not.
-    let told = match Layout::of(bundle.baseline(), field) {
-        Some(layout) => Side::noised(answers.counts(), &channel)?.estimate(layout.segments, 0)?,
-        None => Some(all),
-    };
-    Ok(Rate {
-        num_answers,
-        value: told.as_ref().map(|told| 1.0 - told.shares[nothing]),
-        standard_error: told.as_ref().map(|told| told.standard_errors[nothing] * repeated.sqrt()),
-    })
+    knows(champion) == knows(canary)
 }
 
 fn decide(

@@ -45,6 +45,9 @@ pub(crate) fn verdict(report: &DriftReport) -> Result<Value> {
         .map_err(|error| Error::new(Code::Internal, "the verdict cannot be written").source_error(error))?;
     out["num_reports"] = shown(report.num_reports).into();
     out["windows"]["num_reports"] = shown(report.windows.num_reports).into();
+    if let Some(reference) = &report.reference {
+        out["reference"]["num_reports"] = shown(reference.num_reports).into();
+    }
     for (at, field) in report.fields.iter().enumerate() {
         out["fields"][at]["num_answers"] = shown(field.num_answers).into();
     }

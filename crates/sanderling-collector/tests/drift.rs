@@ -217,9 +217,11 @@ fn what_calm_windows_do_is_no_drift(kind: Kind) {
         let even = |window| World { window, ..AS_TRAINED };
         let odd =
             |window| World { window, category: [2, 3, 3, 2], position: [45, 20, 15, 12, 8], ..AS_TRAINED };
+        let milder =
+            World { window: 5, category: [25, 30, 28, 17], position: [50, 16, 15, 11, 8], ..AS_TRAINED };
         let beyond =
             World { window: 7, category: [1, 2, 3, 4], position: [20, 40, 15, 15, 10], ..AS_TRAINED };
-        let worlds = [even(0), odd(1), even(2), odd(3), even(4), odd(5), even(6), beyond];
+        let worlds = [even(0), odd(1), even(2), odd(3), even(4), milder, even(6), beyond];
         let fixture = Fixture::new(kind, &worlds, 4_000).await;
         let seconds = |window: i64| WINDOW + window * 86_400;
         let of = |window: i64, options: &Options| fixture.judge(window..window + 1, options);
@@ -233,13 +235,14 @@ fn what_calm_windows_do_is_no_drift(kind: Kind) {
         let ranker = report.fields.iter().find(|field| field.name == RANKER).unwrap();
         assert_eq!(ranker.min_effect, 0.1, "it never moved");
         assert_eq!(drifted(&of(7, &calm)), [CATEGORY, POSITION]);
+        assert!(report.reference_is_named && !of(5, &Options::default()).reference_is_named);
         let short = Options { reference: Some(seconds(4)..seconds(5)), ..Options::default() };
         let report = of(5, &short);
-        assert_eq!(
-            (drifted(&report), report.num_calm_parts),
-            (vec![CATEGORY, POSITION], 0),
-            "one is no range"
-        );
+        assert_eq!((drifted(&report), report.num_calm_parts), (vec![CATEGORY], 0), "one is no range");
+        let both = Options { reference: Some(seconds(0)..seconds(6)), ..Options::default() };
+        let judged = seconds(5)..seconds(6);
+        let error = judge(fixture.store.reader(), &fixture.bundle, judged, &both).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "what is judged says nothing of what is usual");
     });
 }
 
@@ -373,7 +376,7 @@ fn a_verdict_tells_for_whom_a_rate_moved() {
     let found = field(&report, "outcome.history");
     assert_eq!((found.shifted, found.aspect, found.moves.as_slice()), (true, Aspect::Outcomes, &[][..]));
     let names: Vec<&str> = found.segments.iter().map(|segment| segment.name.as_str()).collect();
-    assert_eq!(names, ["0", "1-2", "3-5", "6-20", "over-20"]);
+    assert_eq!(names, ["history 0", "history 1-2", "history 3-5", "history 6-20", "history over-20"]);
     let shifted: Vec<bool> = found.segments.iter().map(|segment| segment.shifted).collect();
     assert_eq!(shifted, [false, true, false, false, false], "{found:#?}");
     let [chosen] = found.segments[1].moves.as_slice() else { panic!("{found:#?}") };
@@ -403,6 +406,8 @@ fn a_verdict_tells_from_which_category_steps_moved() {
     let moves: Vec<&str> = found.segments[0].moves.iter().map(|one| one.label.as_str()).collect();
     let label = |bin: usize| bundle.baseline().field(CATEGORY).unwrap().bins.name_of_bin(bin);
     assert_eq!(moves, [label(0), label(1)]);
+    assert_eq!(found.segments[0].name, format!("after {}", label(0)));
+    assert!(found.segments[1..].iter().all(|segment| segment.moves.is_empty()), "{found:#?}");
     assert_eq!(found.moves.len(), 2, "the whole field names the two steps: {found:#?}");
 }
 

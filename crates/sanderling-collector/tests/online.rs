@@ -14,6 +14,11 @@ use sanderling_types::{Baseline, BaselineField, Code, FORMAT_VERSION, FieldKind,
 const LABELS: [&str; 5] = ["none", "1", "2-3", "4-10", "over_10"];
 const FAULTS: [&str; 3] = ["none", "encoder_failed", "ranker_failed"];
 
+const BANDS: (&str, &[&str]) =
+    ("outcome.calibration", &["1 ignored", "1 chosen", "2 ignored", "2 chosen", "untold"]);
+const HISTORIES: (&str, &[&str]) =
+    ("outcome.history", &["0 ignored", "0 chosen", "1-2 ignored", "1-2 chosen", "untold"]);
+
 fn field(name: &str, labels: &[&str]) -> BaselineField {
     BaselineField {
         name: name.to_owned(),
@@ -24,7 +29,8 @@ fn field(name: &str, labels: &[&str]) -> BaselineField {
 }
 
 fn bundle(version: u64) -> RegisteredBundle {
-    registered(version, vec![field("outcome.position", &LABELS), field("fault", &FAULTS)])
+    let fields = [("outcome.position", &LABELS[..]), BANDS, HISTORIES, ("fault", &FAULTS)];
+    registered(version, fields.map(|(name, labels)| field(name, labels)).into())
 }
 
 fn registered(version: u64, fields: Vec<BaselineField>) -> RegisteredBundle {
@@ -49,6 +55,11 @@ impl Arm {
         let mut answers = BTreeMap::new();
         for (name, truth) in [
             ("outcome.position", vec![1_000 - self.hits, self.hits / 2, self.hits / 2, 0, 0]),
+            (
+                "outcome.calibration",
+                vec![500 - self.hits / 2, self.hits / 2, 500 - self.hits / 2, self.hits / 2, 400],
+            ),
+            ("outcome.history", vec![800 - self.hits, self.hits, 200, 0, 100]),
             ("fault", vec![1_000 - self.faults, self.faults, 0]),
         ] {
             let channel = Channel::new(bundle.epsilon_per_field(), truth.len()).unwrap();
@@ -106,6 +117,67 @@ fn the_hit_rate_is_that_of_devices_that_were_told() {
     let [few, many] = [0.9, 0.0].map(|untold| rate(untold, 1e5).standard_error.unwrap());
     assert!(few > 5.0 * many, "a tenth of the answers tell less: {few} {many}");
     assert_eq!(rate(1.0, 1e5).value, None, "nobody was told");
+    assert_eq!(rate(0.99, 5e3).value, None, "fifty were told, of a hundred that say something");
+}
+
+/// A bundle from before devices said that they were told of nothing has another rate of the same choices: no difference of the two says anything.
+#[test]
+fn bundles_that_count_silence_differently_are_not_compared() {
+    let labels = ["none", "1", "2-3", "4-10", "over_10", "untold"];
+    let old = registered(1, vec![field("outcome.position", &LABELS), field("fault", &FAULTS)]);
+    let new = registered(2, vec![field("outcome.position", &labels), field("fault", &FAULTS)]);
+    // Three in ten are told of nothing: any bin of the old bundle, the last one of the new.
+    let champion = expected(&old, &[("outcome.position", &[0.62, 0.13, 0.13, 0.06, 0.06]), NO_FAULT]);
+    let canary = expected(&new, &[("outcome.position", &[0.56, 0.07, 0.07, 0.0, 0.0, 0.3]), NO_FAULT]);
+    let found = compare_merged((&old, &champion), (&new, &canary), &Options::default()).unwrap();
+    assert!((found.champion.hit_rate.value.unwrap() - 0.38).abs() < 1e-3, "{found:?}");
+    assert!((found.canary.hit_rate.value.unwrap() - 0.2).abs() < 1e-3, "{found:?}");
+    assert_eq!((found.hit_rate, found.decision), (None, Decision::Wait), "{found:?}");
+    assert!(found.fault_rate.is_some(), "both count faults in the same way");
+}
+
+const NO_FAULT: (&str, &[f64]) = ("fault", &[1.0, 0.0, 0.0]);
+
+/// What 100,000 answers of each field are expected to be behind the noise, over a week.
+fn expected(bundle: &RegisteredBundle, fields: &[(&str, &[f64])]) -> Merged {
+    let counts = |shares: &[f64]| {
+        let channel = Channel::new(bundle.epsilon_per_field(), shares.len()).unwrap();
+        channel.apply(shares).iter().map(|share| (share * 1e5).round() as u64).collect()
+    };
+    let answers =
+        fields.iter().map(|(name, shares)| ((*name).to_owned(), Histogram::from_counts(counts(shares))));
+    Merged { num_windows: 7, num_reports: 200_000, answers: answers.collect() }
+}
+
+/// Four fields tell whether something was chosen: each has the same rate, and together they know it better.
+#[test]
+fn every_field_that_tells_of_choices_counts() {
+    let positions: (&str, &[&str]) = ("outcome.position", &["none", "1", "2-3", "4-10", "over_10", "untold"]);
+    let sources: (&str, &[&str]) = ("outcome.source", &["none", "retrieval", "fallback", "untold"]);
+    let shares: [(&str, &[f64]); 5] = [
+        ("outcome.position", &[0.6, 0.1, 0.1, 0.0, 0.0, 0.2]),
+        ("outcome.source", &[0.375, 0.1, 0.025, 0.5]),
+        ("outcome.calibration", &[0.4, 0.0, 0.1625, 0.1875, 0.25]),
+        ("outcome.history", &[0.255, 0.195, 0.42, 0.03, 0.1]),
+        NO_FAULT,
+    ];
+    let rate = |known: &[(&str, &[&str])]| {
+        let fields = known.iter().map(|(name, labels)| field(name, labels)).chain([field("fault", &FAULTS)]);
+        let bundle = registered(1, fields.collect());
+        let merged = expected(&bundle, &shares);
+        let found = compare_merged((&bundle, &merged), (&bundle, &merged), &Options::default()).unwrap();
+        let (rate, difference) = (found.champion.hit_rate, found.hit_rate.unwrap());
+        assert!(difference.value.abs() < 1e-9);
+        assert!((rate.value.unwrap() - 0.25).abs() < 2e-3, "{rate:?}");
+        (difference.standard_error, rate.num_answers)
+    };
+    for one in [positions, sources, BANDS, HISTORIES] {
+        rate(&[one]);
+    }
+    let (alone, num_answers) = rate(&[positions]);
+    let (together, all_answers) = rate(&[positions, sources, BANDS, HISTORIES]);
+    assert!(together < 0.7 * alone, "{together} {alone}");
+    assert!(all_answers > 390_000 && num_answers < 100_010, "{all_answers} {num_answers}");
 }
 
 #[test]
@@ -124,7 +196,7 @@ fn few_answers_decide_nothing_until_patience_ends() {
     let few = Arm { num_answers: 99, ..GOOD };
     let found = compared(GOOD, few, 4);
     assert_eq!((found.decision, found.hit_rate), (Decision::Wait, None));
-    assert_eq!((found.canary.hit_rate.value, found.canary.hit_rate.num_answers), (None, 99));
+    assert_eq!((found.canary.hit_rate.value, found.canary.hit_rate.num_answers), (None, 3 * 99));
     let found = compared(GOOD, Arm { num_windows: 28, ..few }, 4);
     assert_eq!(found.decision, Decision::RollBack);
     assert!(found.reason.contains("undecided"), "{}", found.reason);
@@ -148,8 +220,8 @@ fn a_canary_that_loses_the_margin_is_promoted_as_rarely_as_alpha_says() {
     let wrong = (0..runs)
         .filter(|seed| compared(champion, canary, 5_000 + seed).decision == Decision::Promote)
         .count();
-    // 99.9 % of a binomial(500, 0.1) lie under 72.
-    assert!((10..=72).contains(&wrong), "{wrong} of {runs}");
+    // 99.9 % of a binomial(500, 0.1) lie under 72. Devices might have answered all fields in all windows, so the test errs on the quiet side.
+    assert!((1..=72).contains(&wrong), "{wrong} of {runs}");
 }
 
 #[test]

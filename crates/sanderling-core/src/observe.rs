@@ -158,9 +158,9 @@ fn observed_transition(bundle: &Bundle, from: Option<ItemIndex>, to: ItemIndex) 
     Some(Observed { field, bin: from.bin * num_categories + to.bin })
 }
 
-/// What a device answers to a field of which it observed nothing, where the field says so.
+/// What a device answers to a field of which it observed nothing, where the field's last label says so.
 pub(crate) fn unobserved(bins: &FieldKind) -> Option<usize> {
-    bins.bin_of_label(LABEL_UNTOLD)
+    bins.bin_of_label(LABEL_UNTOLD).filter(|bin| bin + 1 == bins.num_bins())
 }
 
 /// The bin of a segment of lists, by whether anything of the list was chosen.

@@ -14,8 +14,9 @@ use crate::distance;
 use crate::noise::{Channel, Estimate};
 use crate::test::{TestResult, check_len, inverse_quadratic_form, pool, total};
 
-/// Fewest standard errors between the share of a segment and 0: shares inside of one that may be empty are noise.
-const MIN_SEGMENT_ERRORS: f64 = 4.0;
+/// Fewest standard errors between the share of a segment and 0. Shares inside of one that may be empty are noise, and where it is not much over 0 those that pass
+/// are the overestimated ones, whose errors are larger than they say.
+const MIN_SEGMENT_ERRORS: f64 = 5.0;
 
 /// How the bins of a field are divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,25 +49,32 @@ pub struct Side {
     shares: Vec<f64>,
     /// Independent answers, or devices.
     n: f64,
+    /// Fewest of `n` in a segment whose inside is looked at.
+    min_answers: f64,
     lie: f64,
     gain: f64,
 }
 
 impl Side {
-    /// Answers `[num_bins]` behind a channel.
+    /// Answers `[num_bins]` behind a channel. What is inside of a segment of fewer than `min_answers` is not looked at.
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] for another length than the channel's.
-    pub fn noised(counts: &[u64], channel: &Channel) -> Result<Self> {
+    pub fn noised(counts: &[u64], channel: &Channel, min_answers: u64) -> Result<Self> {
         check_len("noised counts", counts.len(), channel)?;
-        let shares = channel.debias(counts).shares;
-        Ok(Self { shares, n: total(counts), lie: channel.lie_probability(), gain: channel.gain() })
+        Ok(Self {
+            shares: channel.debias(counts).shares,
+            n: total(counts),
+            min_answers: min_answers as f64,
+            lie: channel.lie_probability(),
+            gain: channel.gain(),
+        })
     }
 
     /// Shares `[num_bins]` that were counted without noise on so many independent devices.
     #[must_use]
     pub fn counted(shares: &[f64], num_devices: u64) -> Self {
-        Self { shares: shares.to_vec(), n: num_devices as f64, lie: 0.0, gain: 1.0 }
+        Self { shares: shares.to_vec(), n: num_devices as f64, min_answers: 0.0, lie: 0.0, gain: 1.0 }
     }
 
     /// Share of a segment.
@@ -79,12 +87,12 @@ impl Side {
         self.n * self.gain * self.gain
     }
 
-    /// Whether the share of a segment is clearly over 0.
+    /// Whether the share of a segment is clearly over 0, and has answers enough.
     fn has(&self, bins: Range<usize>) -> bool {
         let share = self.share(bins.clone());
         let sent = bins.len() as f64 * self.lie + self.gain * share.clamp(0.0, 1.0);
         let error = (sent * (1.0 - sent).max(0.0) / self.n).sqrt() / self.gain;
-        share > MIN_SEGMENT_ERRORS * error
+        share > MIN_SEGMENT_ERRORS * error && share * self.n >= self.min_answers
     }
 
     /// Shares inside of a segment, summing to 1.
@@ -93,22 +101,14 @@ impl Side {
         self.shares[bins].iter().map(|part| part / share).collect()
     }
 
-    /// Shares inside of one segment with their standard errors; `None` of a segment that may be empty.
-    ///
-    /// # Errors
-    /// [`Code::InvalidArgument`] for segments that do not fit, or a segment that is not there.
-    pub fn estimate(&self, segments: Segments, segment: usize) -> Result<Option<Estimate>> {
-        segments.check(self)?;
-        if segment >= segments.num {
-            return Err(Error::new(Code::InvalidArgument, "there is no such segment")
-                .expected(format!("under {}", segments.num))
-                .found(segment));
-        }
-        let bins = segments.bins(segment);
-        Ok(self.has(bins.clone()).then(|| {
-            let inside = self.inside(bins.clone());
-            self.with_errors(bins, inside.clone(), &inside)
-        }))
+    /// Share of the bins `chosen` among the first `num_told` ones, with its standard error; `None` where those may be nothing, or are too few answers.
+    #[must_use]
+    pub fn rate(&self, num_told: usize, chosen: &[usize]) -> Option<(f64, f64)> {
+        let bins = 0..num_told.min(self.shares.len());
+        let inside = self.has(bins.clone()).then(|| self.inside(bins.clone()))?;
+        let rate: f64 = chosen.iter().filter_map(|bin| inside.get(*bin)).sum();
+        let part = Part::new(self, bins, &[chosen.to_vec()], &inside);
+        Some((rate, (part.covariance(0, 0) / self.n).max(0.0).sqrt()))
     }
 
     /// `inside` with the standard errors that it has if the true shares inside of the segment are `truth`.
@@ -136,7 +136,7 @@ impl Part {
         let clean: Vec<f64> = truth.iter().map(|share| share.max(0.0)).collect();
         let (share, sum) = (side.share(bins), clean.iter().sum::<f64>());
         let gradient = |group: &Vec<usize>| {
-            let inside: f64 = group.iter().map(|bin| clean[*bin] / sum).sum();
+            let inside: f64 = group.iter().filter_map(|bin| clean.get(*bin)).sum::<f64>() / sum;
             let of = |bin| (if group.contains(&bin) { 1.0 } else { 0.0 } - inside) / (share * side.gain);
             (0..clean.len()).map(of).collect()
         };
@@ -163,7 +163,7 @@ impl Part {
 pub struct SegmentTest {
     /// Its share of all answers that fall into a segment, before and now.
     pub shares: [f64; 2],
-    /// Shares inside, before and now, with the standard errors that they have if they are equal; `None` where either may be empty.
+    /// Shares inside, before and now, with the standard errors that they have if they are equal; `None` where either may be empty, or has too few answers.
     pub inside: Option<[Estimate; 2]>,
     /// Whether the shares inside are equal: chi-squared with a degree of freedom less than there are bins, of which rare ones are tested together.
     pub test: TestResult,
@@ -180,7 +180,7 @@ impl SegmentTest {
 /// Two sides, segment by segment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentsTest {
-    /// By segment.
+    /// By segment; none where either side may have nothing in any.
     pub segments: Vec<SegmentTest>,
     /// Whether shares inside of all segments are equal.
     pub test: TestResult,
@@ -200,9 +200,12 @@ pub fn compare_segments(before: &Side, now: &Side, segments: Segments) -> Result
     }
     segments.check(now)?;
     let sides = [before, now];
+    let any = 0..segments.num * segments.len;
+    // Shares of what may be nothing are no shares.
+    let num = if sides.iter().all(|side| side.has(any.clone())) { segments.num } else { 0 };
     let known: Vec<Option<Known>> =
-        (0..segments.num).map(|segment| Known::new(sides, segments.bins(segment))).collect();
-    let all = sides.map(|side| side.share(0..segments.num * segments.len));
+        (0..num).map(|segment| Known::new(sides, segments.bins(segment))).collect();
+    let all = sides.map(|side| side.share(any.clone()));
     let one = |(segment, known): (usize, &Option<Known>)| SegmentTest {
         shares: [0, 1].map(|at| sides[at].share(segments.bins(segment)) / all[at]),
         inside: known.as_ref().map(|known| known.inside.clone()),
@@ -300,9 +303,9 @@ impl SegmentsTest {
         if share > 0.0 { sum / share } else { 0.0 }
     }
 
-    /// How much the rate of the last bin of each segment changed beyond what noise explains: the mean over segments of the squared change relative to the mean
-    /// rate. 0.1 is a third of it, up or down, whatever the rate: the population stability index of something that is rarely chosen would hardly move if nothing
-    /// were chosen any more.
+    /// How much the rate of the last bin of each segment changed: the mean over segments of the squared change, less what noise adds to it on average, relative to
+    /// the mean rate before; not under 0. 0.1 is a third of it, up or down, whatever the rate: the population stability index of something that is rarely chosen
+    /// would hardly move if nothing were chosen any more.
     #[must_use]
     pub fn rate_effect(&self) -> f64 {
         let (mut changed, mut mean, mut known) = (0.0, 0.0, 0.0);
@@ -312,10 +315,10 @@ impl SegmentsTest {
             let errors = before.standard_errors.last().zip(now.standard_errors.last());
             let noise = errors.map_or(0.0, |(before, now)| before.powi(2) + now.powi(2));
             let share = one.shares[0];
-            changed += share * ((rate_now - rate).powi(2) - noise).max(0.0);
-            mean += share * rate.max(0.0);
+            changed += share * ((rate_now - rate).powi(2) - noise);
+            mean += share * rate;
             known += share;
         }
-        if mean > 0.0 { changed * known / mean.powi(2) } else { 0.0 }
+        if mean > 0.0 { (changed * known / mean.powi(2)).max(0.0) } else { 0.0 }
     }
 }

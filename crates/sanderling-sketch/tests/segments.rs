@@ -12,7 +12,7 @@ const RUNS: u32 = 2_000;
 
 /// Two windows whose bands have two bins each, and a last bin for devices that were told of no outcome.
 fn choices(before: &[u64], now: &[u64], channel: &Channel) -> SegmentsTest {
-    let side = |counts| Side::noised(counts, channel).unwrap();
+    let side = |counts| Side::noised(counts, channel, 0).unwrap();
     compare_segments(&side(before), &side(now), Segments { num: now.len() / 2, len: 2 }).unwrap()
 }
 
@@ -88,8 +88,8 @@ fn rates_and_statistic_are_those_of_two_proportions() {
     close(test.segments[0].test.statistic, 47.62, 0.1);
     assert_eq!(test.segments[1].test.degrees_of_freedom, 1);
     close(now.standard_errors[1], (0.21_f64 / 500.0).sqrt(), 1e-3);
-    // Half of it (0.2^2 - 2 * 0.21 / 500) over the square of a mean rate of 0.35.
-    close(test.rate_effect(), 0.5 * (0.04 - 0.42 / 500.0) / 0.35_f64.powi(2), 2e-3);
+    // Half of 0.2^2, less the noise of both bands, over the square of a mean rate of 0.35.
+    close(test.rate_effect(), 0.5 * (0.04 - 0.42 / 500.0 - 0.5 / 500.0) / 0.35_f64.powi(2), 2e-3);
     close(test.segments[0].effect(), (0.04 - 0.42 / 500.0) * (1.0 / 0.2 + 1.0 / 0.8), 5e-3);
     close(test.effect(), test.segments[0].effect() / 2.0, 5e-3);
     close(test.shares()[1].iter().sum::<f64>(), 1.0, 1e-9);
@@ -114,12 +114,48 @@ fn a_band_that_may_be_empty_says_nothing() {
     assert_eq!((nothing.statistic, nothing.degrees_of_freedom, nothing.p_value), (0.0, 0, 1.0));
 }
 
+/// Of what few devices did, nothing is told; and of segments that nobody may be in, no shares.
+#[test]
+fn too_few_answers_of_a_segment_tell_nothing() {
+    let channel = Channel::new(10.0, 5).unwrap();
+    let counts = [60, 39, 600, 400, 10];
+    let rate = |min_answers| Side::noised(&counts, &channel, min_answers).unwrap().rate(2, &[1]);
+    assert_eq!(rate(100), None);
+    assert!((rate(95).unwrap().0 - 39.0 / 99.0).abs() < 0.01);
+    let told = |min_answers| {
+        let side = || Side::noised(&counts, &channel, min_answers).unwrap();
+        let test = compare_segments(&side(), &side(), Segments { num: 2, len: 2 }).unwrap();
+        test.segments.iter().map(|one| one.inside.is_some()).collect::<Vec<bool>>()
+    };
+    assert_eq!([told(95), told(100)], [[true, true], [false, true]]);
+    let nobody = choices(&counts, &[0, 0, 0, 0, 1_000], &channel);
+    assert_eq!((nobody.segments.len(), nobody.test.degrees_of_freedom), (0, 0));
+    let noise = Channel::new(0.5, 5).unwrap();
+    let nobody = choices(&[70, 68, 71, 66, 90], &[70, 68, 71, 66, 90], &noise);
+    assert_eq!(nobody.segments.len(), 0, "shares of a sum that may be 0 could be anything");
+}
+
+/// The mean over 2000 runs without a change, with rates of 0.2: a clamp of each segment by itself would make 0.07 of it.
+#[test]
+fn noise_is_no_effect_on_average() {
+    let (channel, mut rng) = (Channel::new(3.0, 11).unwrap(), rng_from_seed([4; 32]));
+    let (even, rates) = ([1; 5], [0.2; 5]);
+    let mut sum = 0.0;
+    for _ in 0..RUNS {
+        let before = sent(&even, &rates, 0.3, 4_000, &channel, &mut rng);
+        let now = sent(&even, &rates, 0.3, 1_000, &channel, &mut rng);
+        sum += choices(&before, &now, &channel).rate_effect() / f64::from(RUNS);
+    }
+    println!("mean effect {sum:.4}");
+    assert!(sum < 0.055, "{sum}");
+}
+
 /// One segment of all bins but the last has the statistic of the usual test of homogeneity, where nobody falls into the last one and noise is next to none.
 #[test]
 fn one_segment_is_the_usual_test() {
     let (a, b) = ([500, 300, 150, 50, 0], [450, 300, 170, 80, 0]);
     let channel = Channel::new(10.0, 5).unwrap();
-    let side = |counts| Side::noised(counts, &channel).unwrap();
+    let side = |counts| Side::noised(counts, &channel, 0).unwrap();
     let found = compare_segments(&side(&a), &side(&b), Segments { num: 1, len: 4 }).unwrap();
     let four = Channel::new(10.0, 4).unwrap();
     let usual = test::noised_counts_against_counts(&a[..4], &b[..4], &four).unwrap();
@@ -139,7 +175,7 @@ fn what_moves_inside_is_told_from_what_becomes_more_frequent() {
     for (bin, devices) in now.iter().enumerate() {
         (0..*devices).for_each(|_| counts[channel.randomise(bin, &mut rng)] += 1);
     }
-    let sides = [Side::counted(&before, 5_000), Side::noised(&counts, &channel).unwrap()];
+    let sides = [Side::counted(&before, 5_000), Side::noised(&counts, &channel, 0).unwrap()];
     let found = compare_segments(&sides[0], &sides[1], Segments { num: 3, len: 3 }).unwrap();
     let seen: Vec<bool> = found.segments.iter().map(|one| one.test.p_value < 0.001).collect();
     assert_eq!(seen, [false, true, false], "{found:?}");
@@ -167,7 +203,7 @@ fn a_baseline_is_called_different_as_often_as_stated() {
         for _ in 0..answers {
             counts[channel.randomise(choose_weighted(&now, &mut rng).unwrap(), &mut rng)] += 1;
         }
-        let (before, now) = (Side::counted(&drawn, devices), Side::noised(&counts, &channel).unwrap());
+        let (before, now) = (Side::counted(&drawn, devices), Side::noised(&counts, &channel, 0).unwrap());
         let found = compare_segments(&before, &now, Segments { num: 2, len: 4 }).unwrap();
         wrong += u32::from(found.test.p_value < 0.05);
     }
@@ -175,7 +211,7 @@ fn a_baseline_is_called_different_as_often_as_stated() {
     assert!((72..=130).contains(&wrong), "{wrong}");
 }
 
-/// The standard errors of [`Side::estimate`] are those that 1000 runs have.
+/// The standard errors of [`Side::rate`] are those that 1000 runs have.
 #[test]
 fn shares_inside_are_unbiased_and_as_exact_as_they_say() {
     let (weights, answers) = ([6, 3, 1, 10], 4_000);
@@ -187,15 +223,15 @@ fn shares_inside_are_unbiased_and_as_exact_as_they_say() {
         for _ in 0..answers {
             counts[channel.randomise(choose_weighted(&weights, &mut rng).unwrap(), &mut rng)] += 1;
         }
-        let side = Side::noised(&counts, &channel).unwrap();
-        let found = side.estimate(Segments { num: 1, len: 3 }, 0).unwrap().unwrap();
-        for bin in 0..3 {
-            sum[bin] += found.shares[bin] / f64::from(runs);
-            squares[bin] += found.shares[bin].powi(2) / f64::from(runs);
-            stated[bin] += found.standard_errors[bin] / f64::from(runs);
+        let side = Side::noised(&counts, &channel, 0).unwrap();
+        for (at, chosen) in [&[0][..], &[2], &[1, 2]].into_iter().enumerate() {
+            let (rate, error) = side.rate(3, chosen).unwrap();
+            sum[at] += rate / f64::from(runs);
+            squares[at] += rate.powi(2) / f64::from(runs);
+            stated[at] += error / f64::from(runs);
         }
     }
-    for (bin, truth) in [0.6, 0.3, 0.1].into_iter().enumerate() {
+    for (bin, truth) in [0.6, 0.1, 0.4].into_iter().enumerate() {
         let error = (squares[bin] - sum[bin].powi(2)).sqrt();
         assert!((sum[bin] - truth).abs() < 4.0 * error / f64::from(runs).sqrt(), "{bin}: {}", sum[bin]);
         assert!((stated[bin] / error - 1.0).abs() < 0.1, "{bin}: {} stated, {error} found", stated[bin]);
@@ -211,7 +247,6 @@ fn segments_that_do_not_fit_are_refused() {
     {
         assert_eq!(compare_segments(&side, now, segments).unwrap_err().code(), Code::InvalidArgument);
     }
-    assert_eq!(side.estimate(segments(2, 2), 2).unwrap_err().code(), Code::InvalidArgument);
     let channel = Channel::new(3.0, 4).unwrap();
-    assert_eq!(Side::noised(&[1; 3], &channel).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(Side::noised(&[1; 3], &channel, 0).unwrap_err().code(), Code::InvalidArgument);
 }

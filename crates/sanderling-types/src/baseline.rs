@@ -179,3 +179,20 @@ fn check_field(field: &BaselineField) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FieldKind;
+
+    #[test]
+    fn bins_have_names_for_people() {
+        let names =
+            |kind: &FieldKind, num: usize| (0..num).map(|bin| kind.name_of_bin(bin)).collect::<Vec<_>>();
+        let numeric = FieldKind::Numeric { edges: vec![-1.0, 0.5] };
+        assert_eq!(names(&numeric, 4), ["under -1.000", "-1.000 to 0.500", "0.500 and over", ""]);
+        let one = FieldKind::Numeric { edges: vec![2.0] };
+        assert_eq!(names(&one, 3), ["under 2.000", "2.000 and over", ""]);
+        let labels = FieldKind::Categorical { labels: vec!["hats".to_owned(), "other".to_owned()] };
+        assert_eq!(names(&labels, 3), ["hats", "other", ""]);
+    }
+}

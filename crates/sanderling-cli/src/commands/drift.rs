@@ -31,7 +31,7 @@ pub(crate) struct Drift {
     windows: WindowArgs,
     /// First window start of calm windows, Unix seconds. What training has no counterpart of (outcomes, calibration, latency,
     /// faults) is compared with them, by default with the 28 windows before the judged ones; and no field drifts by less than
-    /// it does among them.
+    /// it does in them, if they are at least twice as long as what is judged.
     #[arg(long, value_name = "SECONDS", requires = "reference_to")]
     reference_from: Option<i64>,
     /// First window start after the calm windows, Unix seconds.
@@ -116,6 +116,7 @@ fn text(report: &DriftReport) -> String {
         lines.extend(moved(field).into_iter().map(|moved| format!("    {moved}")));
         lines.extend(learned(field, report).map(|learned| format!("    {learned}")));
     }
+    lines.extend(calm(report));
     lines.push(verdict(report));
     lines.join("\n")
 }
@@ -127,15 +128,30 @@ pub(crate) fn moved(field: &FieldDrift) -> Vec<String> {
         moves.iter().map(word).collect::<Vec<_>>().join(", ")
     };
     let whole = Some(words(&field.moves)).filter(|moves| !moves.is_empty());
-    let segments = field.segments.iter().filter(|segment| segment.shifted && !segment.moves.is_empty());
-    let segments = segments.map(|segment| format!("of {}: {}", segment.name, words(&segment.moves)));
+    let segments = field.segments.iter().filter(|segment| segment.shifted);
+    let segments = segments.map(|segment| match words(&segment.moves) {
+        none if none.is_empty() => format!("{}: no bin by itself", segment.name),
+        moves => format!("{}: {moves}", segment.name),
+    });
     whole.into_iter().chain(segments).collect()
 }
 
-/// That a field does more among calm windows than the least effect of the options.
+/// What the named windows were good for.
+pub(crate) fn calm(report: &DriftReport) -> Option<String> {
+    let named = report.reference.as_ref().filter(|_| report.reference_is_named)?;
+    Some(match report.num_calm_parts {
+        0 => format!(
+            "no least effects were learned: {} windows are less than two parts as long as what is judged",
+            named.num_windows
+        ),
+        parts => format!("least effects were learned from {parts} calm parts"),
+    })
+}
+
+/// That a field does more in calm windows than the least effect of the options.
 pub(crate) fn learned(field: &FieldDrift, report: &DriftReport) -> Option<String> {
     (field.skipped.is_none() && field.min_effect > report.min_effect)
-        .then(|| format!("drifts from effect {:.4}, which it has among calm windows", field.min_effect))
+        .then(|| format!("drifts from effect {:.4}, which it has in calm windows", field.min_effect))
 }
 
 /// The verdict in words, and what it is that drifted.
@@ -164,4 +180,57 @@ pub(crate) fn run(args: &Drift, output: &Output) -> Result<Verdict> {
     }
     output.result(&report, &text(&report))?;
     Ok(Verdict::wanting_if(report.drifted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A verdict on one field, as JSON has it.
+    fn report(field: &serde_json::Value) -> DriftReport {
+        let windows = serde_json::json!({"start": 0, "end": 1, "num_windows": 1, "num_reports": 900});
+        serde_json::from_value(serde_json::json!({
+            "format_version": 1, "bundle_sha256": "0".repeat(64), "windows": windows, "reference": windows,
+            "reference_is_named": true, "num_calm_parts": 4, "num_reports": 900, "fields": [field],
+            "shifted": true, "drifted": false, "alpha": 0.01, "min_effect": 0.1, "min_answers": 100,
+        }))
+        .expect("a verdict")
+    }
+
+    #[test]
+    fn a_verdict_says_what_moved_for_whom_and_what_is_usual() {
+        let moved = |label, from, to| serde_json::json!({"label": label, "baseline_share": from, "share": to, "standard_error": 0.01});
+        let segment = |name, shifted, moves| {
+            serde_json::json!({"name": name, "baseline_share": 0.5, "share": 0.5, "moves": moves,
+                "effect": 0.2, "adjusted_p_value": 0.001, "shifted": shifted})
+        };
+        let mut field = serde_json::json!({
+            "name": "transition.category", "aspect": "data", "num_answers": 900, "skipped": null, "psi": 0.2,
+            "jensen_shannon": 0.2, "wasserstein": null, "effect": 0.1234, "min_effect": 0.15,
+            "kolmogorov_smirnov": null, "statistic": 9.0, "degrees_of_freedom": 2, "trend_statistic": null,
+            "p_value": 0.001, "adjusted_p_value": 0.001, "shifted": true, "drifted": false,
+            "moves": [moved("hats > hats", 0.2, 0.05)],
+            "segments": [segment("after hats", true, vec![moved("hats", 0.4, 0.1), moved("shoes", 0.1, 0.4)]),
+                segment("after bags", true, vec![]), segment("after shoes", false, vec![])],
+            "shares": [0.5, 0.5], "standard_errors": [0.1, 0.1], "baseline_shares": [0.5, 0.5],
+        });
+        let found = text(&report(&field));
+        let lines: Vec<&str> = found.lines().skip(2).map(str::trim).collect();
+        assert!(lines[0].ends_with("shift"), "{found}");
+        let expected = [
+            "hats > hats 0.200 -> 0.050",
+            "after hats: hats 0.400 -> 0.100, shoes 0.100 -> 0.400",
+            "after bags: no bin by itself",
+            "drifts from effect 0.1500, which it has in calm windows",
+            "least effects were learned from 4 calm parts",
+            "no drift, a small shift",
+        ];
+        assert_eq!(lines[1..], expected);
+        field["shifted"] = false.into();
+        (field["moves"], field["segments"], field["min_effect"]) =
+            (serde_json::json!([]), serde_json::json!([]), 0.1.into());
+        let mut calm = report(&field);
+        (calm.shifted, calm.num_calm_parts, calm.reference_is_named) = (false, 0, false);
+        assert_eq!(text(&calm).lines().count(), 4, "{}", text(&calm));
+    }
 }

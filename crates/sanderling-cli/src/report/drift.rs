@@ -7,7 +7,7 @@ use sanderling_collector::RegisteredBundle;
 use sanderling_collector::drift::{DriftReport, FieldDrift, Skipped, Windows};
 use sanderling_types::Result;
 
-use crate::commands::drift::{learned, moved, verdict};
+use crate::commands::drift::{calm, learned, moved, verdict};
 
 use super::charts::{self, Row};
 use super::html::{self, Text};
@@ -45,7 +45,8 @@ pub(crate) fn write(path: &Path, bundle: &RegisteredBundle, report: &DriftReport
 const LAST_DAY: u64 = 253_402_214_400;
 const NOTES: &str = "<h2>How to read this</h2>\n<p>A field has shifted when chance does not explain the difference (the adjusted p-value counts all fields), and \
     drifted when its effect is large enough to matter too. The effect is on the scale of the population stability index, without what sampling and noise \
-    add to it. Concept: whether something is chosen as often as before at the same score.</p>\n";
+    add to it. Concept: whether something is chosen as often as before at the same score. Devices that had no list or were told of no outcome answer untold, which \
+    verdicts leave out: if nobody is told any more, such a field has too few answers.</p>\n";
 
 fn head(report: &DriftReport) -> String {
     let reference = report.reference.as_ref().filter(|windows| windows.num_windows > 0);
@@ -109,7 +110,13 @@ fn attribution(report: &DriftReport) -> String {
         lines.map(|line| format!("<li><code>{}</code> {}</li>\n", Text(&field.name), Text(line)))
     });
     let lines: String = lines.collect();
-    if lines.is_empty() { lines } else { format!("<h2>What moved</h2>\n<ul>\n{lines}</ul>\n") }
+    let calm =
+        calm(report).map_or_else(String::new, |calm| format!("<p class=\"soft\">{}.</p>\n", Text(calm)));
+    if lines.is_empty() {
+        calm
+    } else {
+        format!("<h2>What moved, and what is usual</h2>\n{calm}<ul>\n{lines}</ul>\n")
+    }
 }
 
 fn figure(field: &FieldDrift, bundle: &RegisteredBundle) -> Result<String> {

@@ -2,19 +2,21 @@
 
 use sanderling_sketch::noise::Estimate;
 use sanderling_sketch::segments::{Segments, SegmentsTest};
-use sanderling_sketch::test::holm;
+use sanderling_sketch::test::{holm, normal_bound};
 use sanderling_types::{Baseline, BaselineField, FieldKind};
 use serde::{Deserialize, Serialize};
 
 /// Most bins that are named.
 const MAX_MOVES: usize = 3;
-/// Fewest standard errors between two shares that are named.
-const MIN_ERRORS: f64 = 2.0;
+/// Probability that any bin of a field or segment is named by chance.
+const ALPHA: f64 = 0.05;
 /// The label of devices that had nothing to tell; the last one of fields that have it.
 const UNTOLD: &str = "untold";
 /// The field of interactions, whose labels are the segments of the steps from one to the next.
 const CATEGORY: &str = "interaction.category";
 const TRANSITION: &str = "transition.category";
+/// The field whose segments are lengths of the history.
+const HISTORY: &str = "outcome.history";
 /// What became of a list: the ends of the two labels of a segment.
 const FATES: [&str; 2] = [" ignored", " chosen"];
 
@@ -31,7 +33,7 @@ pub struct Move {
     pub standard_error: f64,
 }
 
-/// A segment of a field: a band of scores, a length of history, the category that a step comes from.
+/// A segment of a field: `band 2` of scores, `history 3-5`, steps `after` a category.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentDrift {
     /// Its name.
@@ -40,7 +42,7 @@ pub struct SegmentDrift {
     pub baseline_share: f64,
     /// The same now.
     pub share: f64,
-    /// What moved inside of it, of shares that sum to 1 inside.
+    /// What moved inside of it, of shares that sum to 1 inside; empty unless it shifted.
     pub moves: Vec<Move>,
     /// How much moved inside of it, on the scale of [`super::FieldDrift::effect`]; absent of a segment that may be empty.
     pub effect: Option<f64>,
@@ -70,11 +72,14 @@ impl Layout {
             let Some(FieldKind::Categorical { labels: categories }) = categories else { return None };
             let segments = Segments { num: categories.len(), len: categories.len() };
             let fits = labels.len() == categories.len() * categories.len() + 1;
-            let (names, inside) = (categories.clone(), categories.clone());
+            let names = categories.iter().map(|category| format!("after {category}")).collect();
+            let inside = categories.clone();
             return fits.then_some(Self { segments, judges: false, names, inside });
         }
         let (_, told) = labels.split_last().filter(|(last, told)| *last == UNTOLD && told.len() > 1)?;
-        let names: Option<Vec<String>> = told.chunks(2).map(segment_of_fates).collect();
+        let what = if field.name == HISTORY { "history" } else { "band" };
+        let named = |labels: &[String]| segment_of_fates(labels).map(|name| format!("{what} {name}"));
+        let names: Option<Vec<String>> = told.chunks(2).map(named).collect();
         let (segments, inside) = match &names {
             Some(names) => {
                 (Segments { num: names.len(), len: 2 }, FATES.map(|fate| fate.trim().to_owned()).to_vec())
@@ -82,6 +87,17 @@ impl Layout {
             None => (Segments { num: 1, len: told.len() }, told.to_vec()),
         };
         Some(Self { segments, judges: true, names: names.unwrap_or_default(), inside })
+    }
+
+    /// Bins of devices that had something to tell: the first ones.
+    pub(crate) fn num_told(&self) -> usize {
+        self.segments.num * self.segments.len
+    }
+
+    /// The last bins of named segments: of fates those of choices.
+    pub(crate) fn last_of_segments(&self) -> Option<Vec<usize>> {
+        let last = |segment: usize| (segment + 1) * self.segments.len - 1;
+        (!self.names.is_empty()).then(|| (0..self.segments.num).map(last).collect())
     }
 
     /// How much the field moved, by what is inside of its segments.
@@ -130,8 +146,10 @@ fn segment_of_fates(labels: &[String]) -> Option<String> {
 pub(crate) fn moves(before: &Estimate, now: &Estimate, label: &dyn Fn(usize) -> String) -> Vec<Move> {
     let error = |bin: usize| before.standard_errors[bin].hypot(now.standard_errors[bin]);
     let distance = |bin: usize| (now.shares[bin] - before.shares[bin]).abs();
+    // Bonferroni, on both sides: of fifty bins, two or three would be two standard errors away.
+    let bound = normal_bound(ALPHA / 2.0 / now.shares.len() as f64);
     let mut bins: Vec<usize> =
-        (0..now.shares.len()).filter(|bin| distance(*bin) > MIN_ERRORS * error(*bin)).collect();
+        (0..now.shares.len()).filter(|bin| distance(*bin) > bound * error(*bin)).collect();
     bins.sort_by(|a, b| distance(*b).total_cmp(&distance(*a)));
     bins.truncate(MAX_MOVES);
     let one = |bin: usize| Move {
