@@ -444,9 +444,9 @@ fn measure(
     if let Some(layout) = Layout::of(bundle.baseline(), field) {
         let before = match reference {
             Reference::Shares { shares, num_devices } => Side::counted(shares, *num_devices),
-            Reference::Answers(before) => Side::noised(&before.independent(), &channel, options.min_answers)?,
+            Reference::Answers(before) => before.side(&channel, options.min_answers)?,
         };
-        let now = Side::noised(&answers.independent(), &channel, options.min_answers)?;
+        let now = answers.side(&channel, options.min_answers)?;
         let found = compare_segments(&before, &now, layout.segments)?;
         if layout.judges {
             if found.test.degrees_of_freedom == 0 {
@@ -482,13 +482,19 @@ impl<'a> Answers<'a> {
     }
 
     /// Counts `[num_bins]` of as many answers as are independent for certain.
-    pub(crate) fn independent(&self) -> Vec<u64> {
+    fn independent(&self) -> Vec<u64> {
         let fewer = |count: &u64| (*count as f64 / self.design_effect).round() as u64;
         self.counts.counts().iter().map(fewer).collect()
     }
 
+    /// For what is inside of segments of at least `min_answers` answers.
+    pub(crate) fn side(&self, channel: &Channel, min_answers: u64) -> Result<Side> {
+        let independent = (min_answers as f64 / self.design_effect).ceil();
+        Side::noised(&self.independent(), channel, independent as u64)
+    }
+
     /// Shares of all answers, with the standard errors of the independent ones.
-    pub(crate) fn estimate(&self, channel: &Channel) -> Estimate {
+    fn estimate(&self, channel: &Channel) -> Estimate {
         let independent = channel.debias(&self.independent());
         Estimate { shares: channel.debias(self.counts.counts()).shares, ..independent }
     }

@@ -5,7 +5,6 @@
 use std::ops::Range;
 
 use sanderling_sketch::noise::Channel;
-use sanderling_sketch::segments::Side;
 use sanderling_sketch::test::normal_bound;
 use sanderling_types::{BaselineField, Code, Error, Result, Sha256Hash};
 use serde::{Deserialize, Serialize};
@@ -265,8 +264,7 @@ fn rate(
     };
     let channel = Channel::new(bundle.epsilon_per_field(), field.bins.num_bins())?;
     let answers = Answers::new(field, bundle, counts, merged.num_windows.saturating_mul(num_fields))?;
-    let side = Side::noised(&answers.independent(), &channel, options.min_answers)?;
-    Ok(match side.rate(num_told, &chosen) {
+    Ok(match answers.side(&channel, options.min_answers)?.rate(num_told, &chosen) {
         Some((value, standard_error)) => {
             Rate { value: Some(value), standard_error: Some(standard_error), ..without }
         }

@@ -149,6 +149,16 @@ fn expected(bundle: &RegisteredBundle, fields: &[(&str, &[f64])]) -> Merged {
     Merged { num_windows: 7, num_reports: 200_000, answers: answers.collect() }
 }
 
+/// The least number is one of answers, however much the devices behind them resemble themselves.
+#[test]
+fn windows_that_have_answers_enough_have_a_rate() {
+    let (arm, mut rng) = (Arm { num_answers: 150, num_windows: 28, ..GOOD }, rng_from_seed([6; 32]));
+    let bundle = bundle(1);
+    let merged = arm.merged(&bundle, &mut rng);
+    let found = compare_merged((&bundle, &merged), (&bundle, &merged), &Options::default()).unwrap();
+    assert!(found.hit_rate.is_some(), "{found:?}");
+}
+
 /// Four fields tell whether something was chosen: each has the same rate, and together they know it better.
 #[test]
 fn every_field_that_tells_of_choices_counts() {
