@@ -36,7 +36,7 @@ impl Merged {
     /// The sum over parts that have no window in common; of no part, no answers.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`] for parts whose fields have different bins.
+    /// [`sanderling_types::Code::InvalidArgument`] for parts whose fields have different bins.
     pub fn sum<'a>(parts: impl Iterator<Item = &'a Self>) -> Result<Self> {
         let mut sum = Self { num_windows: 0, num_reports: 0, answers: BTreeMap::new() };
         for part in parts {
