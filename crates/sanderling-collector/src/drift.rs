@@ -489,8 +489,7 @@ impl<'a> Answers<'a> {
 
     /// For what is inside of segments of at least `min_answers` answers.
     pub(crate) fn side(&self, channel: &Channel, min_answers: u64) -> Result<Side> {
-        let independent = (min_answers as f64 / self.design_effect).ceil();
-        Side::noised(&self.independent(), channel, independent as u64)
+        Side::noised(self.counts.counts(), self.design_effect, channel, min_answers)
     }
 
     /// Shares of all answers, with the standard errors of the independent ones.

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::drift::{Answers, Layout};
 use crate::{Merged, Reader, RegisteredBundle};
 
-/// The fields that tell whether something of a list was chosen.
-const CHOICES: [&str; 4] = ["outcome.position", "outcome.source", "outcome.calibration", "outcome.history"];
+/// The fields that tell whether something of a list was chosen. `outcome.calibration` is none of them: it knows only lists of the ranker, and which those are is
+/// the bundle's doing.
+const CHOICES: [&str; 3] = ["outcome.position", "outcome.source", "outcome.history"];
 /// The field that tells whether something went wrong.
 const FAULTS: [&str; 1] = ["fault"];
 /// The label of these fields for nothing, where they have no pair of labels a segment.
@@ -31,7 +32,7 @@ pub struct Options {
     pub margin: f64,
     /// The rise of the share of lists with a fault that is put up with.
     pub fault_margin: f64,
-    /// Fewest answers of each side that say anything.
+    /// Fewest answers of a field of each side, of devices that had something to tell, that say anything.
     pub min_answers: u64,
     /// Fewest windows of the canary before it is promoted: a week has every weekday.
     pub min_windows: u64,
@@ -80,7 +81,8 @@ impl Rate {
     }
 }
 
-/// The mean of values by the inverse of their variances, and its standard error; `None` of no values.
+/// The mean of values by the inverse of their variances, and its standard error; `None` of no values. A rate that is low by chance has a small variance and weighs
+/// more, by less than a tenth of a standard error in arms of 500 devices.
 fn pooled(values: impl Iterator<Item = (f64, f64)>) -> Option<(f64, f64)> {
     let weigh = |(value, error): (f64, f64)| (value / error.powi(2), error.powi(2).recip());
     let (sum, weight) = values.map(weigh).fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
@@ -96,7 +98,7 @@ pub struct Arm {
     pub num_reports: u64,
     /// Windows with reports.
     pub num_windows: u64,
-    /// Share of lists of which something was chosen, by all fields that tell it.
+    /// Share of lists of which something was chosen (of outcomes, where a host tells several of a list), by all fields that tell it.
     pub hit_rate: Rate,
     /// Share of lists with a fault.
     pub fault_rate: Rate,
@@ -155,9 +157,10 @@ pub struct Comparison {
     pub champion: Arm,
     /// What the drawn devices have.
     pub canary: Arm,
-    /// Of the hit rates; absent where one is, or where only one of the bundles tells devices apart that were told of no outcome.
+    /// Of the hit rates, pooled over the fields that both bundles have answers enough of, and in which both or neither know the devices that were told of no outcome;
+    /// absent without such a field. Each field weighs what it knows, so this is not quite the difference of the two rates.
     pub hit_rate: Option<Difference>,
-    /// Of the fault rates; likewise.
+    /// Of the fault rates; also where the canary alone knows those devices, and then rather too low.
     pub fault_rate: Option<Difference>,
     /// What follows.
     pub decision: Decision,
@@ -195,15 +198,20 @@ pub fn compare_merged(
         let [champion, canary] = sides.map(|(bundle, merged)| rates(bundle, merged, names, options));
         Ok([champion?, canary?])
     };
-    let difference = |names: &[&str], [champion, canary]: &[Vec<Rate>; 2]| {
+    let difference = |names: &[&str], [champion, canary]: &[Vec<Rate>; 2], alike: &dyn Fn(&str) -> bool| {
         let of = |((name, champion), canary): ((&&str, &Rate), &Rate)| {
-            Difference::of(champion, canary).filter(|_| are_alike(sides[0].0, sides[1].0, name))
+            Difference::of(champion, canary).filter(|_| alike(name))
         };
         Difference::pooled(names.iter().zip(champion).zip(canary).filter_map(of))
     };
+    let knows = |at: usize, name: &str| knows_silence(sides[at].0, name);
+    let alike = |name: &str| knows(0, name) == knows(1, name);
+    // Silence that an old champion does not know looks like faults of it: more than those is a reason to roll back all the more.
+    let no_less = |name: &str| alike(name) || knows(1, name) == Some(true);
     let (hits, faults) = (rates(&CHOICES)?, rates(&FAULTS)?);
-    let hit_rate = difference(&CHOICES, &hits);
-    let fault_rate = difference(&FAULTS, &faults);
+    let hit_rate = difference(&CHOICES, &hits, &alike);
+    let fault_rate = difference(&FAULTS, &faults, &no_less);
+    let unlike = CHOICES.iter().any(|name| !alike(name));
     let [champion, canary] = [0, 1].map(|at| Arm {
         bundle_sha256: sides[at].0.hash(),
         num_reports: sides[at].1.num_reports,
@@ -211,7 +219,7 @@ pub fn compare_merged(
         hit_rate: Rate::pooled(&hits[at]),
         fault_rate: Rate::pooled(&faults[at]),
     });
-    let (decision, reason) = decide(canary.num_windows, hit_rate, fault_rate, options);
+    let (decision, reason) = decide(canary.num_windows, hit_rate, fault_rate, unlike, options);
     Ok(Comparison { champion, canary, hit_rate, fault_rate, decision, reason })
 }
 
@@ -272,19 +280,16 @@ fn rate(
     })
 }
 
-/// Whether two bundles count the devices that have nothing to tell of a field in the same way: else their rates are of different devices.
-fn are_alike(champion: &RegisteredBundle, canary: &RegisteredBundle, name: &str) -> bool {
-    let knows = |bundle: &RegisteredBundle| {
-        let field = bundle.baseline().field(name);
-        field.map(|field| Layout::of(bundle.baseline(), field).is_some())
-    };
-    knows(champion) == knows(canary)
+/// Whether a bundle tells devices apart that had nothing to tell of a field, if it has the field: else its rate is of other devices.
+fn knows_silence(bundle: &RegisteredBundle, name: &str) -> Option<bool> {
+    bundle.baseline().field(name).map(|field| Layout::of(bundle.baseline(), field).is_some())
 }
 
 fn decide(
     num_windows: u64,
     hit_rate: Option<Difference>,
     fault_rate: Option<Difference>,
+    unlike: bool,
     options: &Options,
 ) -> (Decision, String) {
     let more_faults = fault_rate.map(|faults| faults.low(options.alpha));
@@ -304,7 +309,13 @@ fn decide(
     if num_windows >= options.max_windows {
         return (Decision::RollBack, format!("undecided after {num_windows} windows"));
     }
-    let missing = if hit_rate.is_none() { "too few answers" } else { "no clear difference" };
+    let missing = match hit_rate {
+        Some(_) => "no clear difference",
+        None if unlike => {
+            "one of the bundles does not know which devices were told of no outcome, so `sanderling promote` decides;"
+        }
+        None => "too few answers",
+    };
     (
         Decision::Wait,
         format!("{missing} in {num_windows} windows, of {} to {}", options.min_windows, options.max_windows),

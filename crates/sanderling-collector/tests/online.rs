@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use sanderling_collector::online::{Comparison, Decision, Options, compare_merged};
 use sanderling_collector::{Merged, RegisteredBundle};
 use sanderling_sketch::Histogram;
-use sanderling_sketch::noise::{Channel, Rng, choose_weighted, rng_from_seed};
+use sanderling_sketch::noise::{Channel, Rng, choose, choose_weighted, rng_from_seed};
 use sanderling_types::{Baseline, BaselineField, Code, FORMAT_VERSION, FieldKind, TelemetryConstants};
 
 const LABELS: [&str; 5] = ["none", "1", "2-3", "4-10", "over_10"];
@@ -124,16 +124,59 @@ fn the_hit_rate_is_that_of_devices_that_were_told() {
 #[test]
 fn bundles_that_count_silence_differently_are_not_compared() {
     let labels = ["none", "1", "2-3", "4-10", "over_10", "untold"];
+    let faults = ["none", "encoder_failed", "ranker_failed", "untold"];
     let old = registered(1, vec![field("outcome.position", &LABELS), field("fault", &FAULTS)]);
-    let new = registered(2, vec![field("outcome.position", &labels), field("fault", &FAULTS)]);
+    let new = registered(2, vec![field("outcome.position", &labels), field("fault", &faults)]);
     // Three in ten are told of nothing: any bin of the old bundle, the last one of the new.
     let champion = expected(&old, &[("outcome.position", &[0.62, 0.13, 0.13, 0.06, 0.06]), NO_FAULT]);
-    let canary = expected(&new, &[("outcome.position", &[0.56, 0.07, 0.07, 0.0, 0.0, 0.3]), NO_FAULT]);
-    let found = compare_merged((&old, &champion), (&new, &canary), &Options::default()).unwrap();
+    let canary = |faulty: f64| {
+        let told: &[f64] = &[0.56, 0.07, 0.07, 0.0, 0.0, 0.3];
+        expected(&new, &[("outcome.position", told), ("fault", &[0.9 - faulty, faulty, 0.0, 0.1])])
+    };
+    let compare = |canary| compare_merged((&old, &champion), (&new, &canary), &Options::default()).unwrap();
+    let found = compare(canary(0.0));
     assert!((found.champion.hit_rate.value.unwrap() - 0.38).abs() < 1e-3, "{found:?}");
     assert!((found.canary.hit_rate.value.unwrap() - 0.2).abs() < 1e-3, "{found:?}");
     assert_eq!((found.hit_rate, found.decision), (None, Decision::Wait), "{found:?}");
-    assert!(found.fault_rate.is_some(), "both count faults in the same way");
+    assert!(found.reason.contains("sanderling promote"), "{}", found.reason);
+    let broken = compare(canary(0.4));
+    assert_eq!(broken.decision, Decision::RollBack, "faults are seen all the same: {broken:?}");
+    // The other way round, silence would look like faults of the canary.
+    let back = compare_merged((&new, &canary(0.0)), (&old, &champion), &Options::default()).unwrap();
+    assert_eq!((back.hit_rate, back.fault_rate, back.decision), (None, None, Decision::Wait), "{back:?}");
+}
+
+/// The same devices answer one field a window for four weeks, each as ever: a device with a choice has it in all of them.
+#[test]
+fn devices_that_answer_again_are_not_taken_for_others() {
+    let bundle = bundle(1);
+    let labels = |name: &str| bundle.baseline().field(name).unwrap().bins.num_bins();
+    let names = ["outcome.position", "outcome.calibration", "outcome.history", "fault"];
+    let channels = names.map(|name| Channel::new(bundle.epsilon_per_field(), labels(name)).unwrap());
+    let mut rng = rng_from_seed([8; 32]);
+    let mut fleet = || {
+        let mut counts = names.map(|name| vec![0; labels(name)]);
+        for _ in 0..1_000 {
+            let chosen = usize::from(choose(10, &mut rng) < 3);
+            for _ in 0..28 {
+                let at = choose(4, &mut rng);
+                let bin = if names[at] == "fault" { 0 } else { chosen };
+                counts[at][channels[at].randomise(bin, &mut rng)] += 1;
+            }
+        }
+        let answers = names.into_iter().zip(counts);
+        let answers = answers.map(|(name, counts)| (name.to_owned(), Histogram::from_counts(counts)));
+        Merged { num_windows: 28, num_reports: 28_000, answers: answers.collect() }
+    };
+    let (runs, mut wrong) = (300, 0);
+    for _ in 0..runs {
+        let (champion, canary) = (fleet(), fleet());
+        let options = Options::default();
+        let found = compare_merged((&bundle, &champion), (&bundle, &canary), &options).unwrap();
+        wrong += usize::from(found.decision == Decision::RollBack && found.reason.contains("hit rate"));
+    }
+    // 99.9 % of a binomial(300, 0.01) lie under 11; taken for different devices, dozens would be rolled back.
+    assert!(wrong <= 10, "{wrong} of {runs}");
 }
 
 const NO_FAULT: (&str, &[f64]) = ("fault", &[1.0, 0.0, 0.0]);
@@ -159,15 +202,14 @@ fn windows_that_have_answers_enough_have_a_rate() {
     assert!(found.hit_rate.is_some(), "{found:?}");
 }
 
-/// Four fields tell whether something was chosen: each has the same rate, and together they know it better.
+/// Three fields tell whether something was chosen: each has the same rate, and together they know it better.
 #[test]
 fn every_field_that_tells_of_choices_counts() {
     let positions: (&str, &[&str]) = ("outcome.position", &["none", "1", "2-3", "4-10", "over_10", "untold"]);
     let sources: (&str, &[&str]) = ("outcome.source", &["none", "retrieval", "fallback", "untold"]);
-    let shares: [(&str, &[f64]); 5] = [
+    let shares: [(&str, &[f64]); 4] = [
         ("outcome.position", &[0.6, 0.1, 0.1, 0.0, 0.0, 0.2]),
         ("outcome.source", &[0.375, 0.1, 0.025, 0.5]),
-        ("outcome.calibration", &[0.4, 0.0, 0.1625, 0.1875, 0.25]),
         ("outcome.history", &[0.255, 0.195, 0.42, 0.03, 0.1]),
         NO_FAULT,
     ];
@@ -181,13 +223,13 @@ fn every_field_that_tells_of_choices_counts() {
         assert!((rate.value.unwrap() - 0.25).abs() < 2e-3, "{rate:?}");
         (difference.standard_error, rate.num_answers)
     };
-    for one in [positions, sources, BANDS, HISTORIES] {
+    for one in [positions, sources, HISTORIES] {
         rate(&[one]);
     }
     let (alone, num_answers) = rate(&[positions]);
-    let (together, all_answers) = rate(&[positions, sources, BANDS, HISTORIES]);
+    let (together, all_answers) = rate(&[positions, sources, HISTORIES]);
     assert!(together < 0.7 * alone, "{together} {alone}");
-    assert!(all_answers > 390_000 && num_answers < 100_010, "{all_answers} {num_answers}");
+    assert!(all_answers > 290_000 && num_answers < 100_010, "{all_answers} {num_answers}");
 }
 
 #[test]
@@ -206,7 +248,7 @@ fn few_answers_decide_nothing_until_patience_ends() {
     let few = Arm { num_answers: 99, ..GOOD };
     let found = compared(GOOD, few, 4);
     assert_eq!((found.decision, found.hit_rate), (Decision::Wait, None));
-    assert_eq!((found.canary.hit_rate.value, found.canary.hit_rate.num_answers), (None, 3 * 99));
+    assert_eq!((found.canary.hit_rate.value, found.canary.hit_rate.num_answers), (None, 2 * 99));
     let found = compared(GOOD, Arm { num_windows: 28, ..few }, 4);
     assert_eq!(found.decision, Decision::RollBack);
     assert!(found.reason.contains("undecided"), "{}", found.reason);

@@ -49,23 +49,25 @@ pub struct Side {
     shares: Vec<f64>,
     /// Independent answers, or devices.
     n: f64,
-    /// Fewest of `n` in a segment whose inside is looked at.
-    min_answers: f64,
+    /// Least share of a segment whose inside is looked at.
+    min_share: f64,
     lie: f64,
     gain: f64,
 }
 
 impl Side {
-    /// Answers `[num_bins]` behind a channel. What is inside of a segment of fewer than `min_answers` is not looked at.
+    /// Answers `[num_bins]` behind a channel, of which `design_effect` (at least 1) tell as much as one independent answer. What is inside of a
+    /// segment of fewer than `min_answers` is not looked at.
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] for another length than the channel's.
-    pub fn noised(counts: &[u64], channel: &Channel, min_answers: u64) -> Result<Self> {
+    pub fn noised(counts: &[u64], design_effect: f64, channel: &Channel, min_answers: u64) -> Result<Self> {
         check_len("noised counts", counts.len(), channel)?;
         Ok(Self {
             shares: channel.debias(counts).shares,
-            n: total(counts),
-            min_answers: min_answers as f64,
+            n: total(counts) / design_effect.max(1.0),
+            // A share of all is one up to rounding.
+            min_share: min_answers as f64 / total(counts) - 1e-9,
             lie: channel.lie_probability(),
             gain: channel.gain(),
         })
@@ -74,7 +76,7 @@ impl Side {
     /// Shares `[num_bins]` that were counted without noise on so many independent devices.
     #[must_use]
     pub fn counted(shares: &[f64], num_devices: u64) -> Self {
-        Self { shares: shares.to_vec(), n: num_devices as f64, min_answers: 0.0, lie: 0.0, gain: 1.0 }
+        Self { shares: shares.to_vec(), n: num_devices as f64, min_share: 0.0, lie: 0.0, gain: 1.0 }
     }
 
     /// Share of a segment.
@@ -92,7 +94,7 @@ impl Side {
         let share = self.share(bins.clone());
         let sent = bins.len() as f64 * self.lie + self.gain * share.clamp(0.0, 1.0);
         let error = (sent * (1.0 - sent).max(0.0) / self.n).sqrt() / self.gain;
-        share > MIN_SEGMENT_ERRORS * error && share * self.n >= self.min_answers
+        share > MIN_SEGMENT_ERRORS * error && share >= self.min_share
     }
 
     /// Shares inside of a segment, summing to 1.

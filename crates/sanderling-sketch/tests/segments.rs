@@ -12,7 +12,7 @@ const RUNS: u32 = 2_000;
 
 /// Two windows whose bands have two bins each, and a last bin for devices that were told of no outcome.
 fn choices(before: &[u64], now: &[u64], channel: &Channel) -> SegmentsTest {
-    let side = |counts| Side::noised(counts, channel, 0).unwrap();
+    let side = |counts| Side::noised(counts, 1.0, channel, 0).unwrap();
     compare_segments(&side(before), &side(now), Segments { num: now.len() / 2, len: 2 }).unwrap()
 }
 
@@ -119,11 +119,23 @@ fn a_band_that_may_be_empty_says_nothing() {
 fn too_few_answers_of_a_segment_tell_nothing() {
     let channel = Channel::new(10.0, 5).unwrap();
     let counts = [60, 39, 600, 400, 10];
-    let rate = |min_answers| Side::noised(&counts, &channel, min_answers).unwrap().rate(2, &[1]);
+    let rate = |min_answers| Side::noised(&counts, 1.0, &channel, min_answers).unwrap().rate(2, &[1]);
     assert_eq!(rate(100), None);
-    assert!((rate(95).unwrap().0 - 39.0 / 99.0).abs() < 0.01);
+    let (value, error) = rate(95).unwrap();
+    assert!((value - 39.0 / 99.0).abs() < 0.01);
+    let repeated = Side::noised(&counts, 4.0, &channel, 95).unwrap();
+    let (same, twice) = repeated.rate(2, &[1]).unwrap();
+    assert!(
+        (same - value).abs() < 1e-12 && (twice - 2.0 * error).abs() < 1e-12,
+        "answers count, and errors know"
+    );
+    let all = Side::noised(&counts, 1.7, &channel, 1_109).unwrap();
+    assert!(
+        all.rate(5, &[1]).is_some()
+            && Side::noised(&counts, 1.7, &channel, 1_110).unwrap().rate(5, &[1]).is_none()
+    );
     let told = |min_answers| {
-        let side = || Side::noised(&counts, &channel, min_answers).unwrap();
+        let side = || Side::noised(&counts, 1.0, &channel, min_answers).unwrap();
         let test = compare_segments(&side(), &side(), Segments { num: 2, len: 2 }).unwrap();
         test.segments.iter().map(|one| one.inside.is_some()).collect::<Vec<bool>>()
     };
@@ -155,7 +167,7 @@ fn noise_is_no_effect_on_average() {
 fn one_segment_is_the_usual_test() {
     let (a, b) = ([500, 300, 150, 50, 0], [450, 300, 170, 80, 0]);
     let channel = Channel::new(10.0, 5).unwrap();
-    let side = |counts| Side::noised(counts, &channel, 0).unwrap();
+    let side = |counts| Side::noised(counts, 1.0, &channel, 0).unwrap();
     let found = compare_segments(&side(&a), &side(&b), Segments { num: 1, len: 4 }).unwrap();
     let four = Channel::new(10.0, 4).unwrap();
     let usual = test::noised_counts_against_counts(&a[..4], &b[..4], &four).unwrap();
@@ -175,7 +187,7 @@ fn what_moves_inside_is_told_from_what_becomes_more_frequent() {
     for (bin, devices) in now.iter().enumerate() {
         (0..*devices).for_each(|_| counts[channel.randomise(bin, &mut rng)] += 1);
     }
-    let sides = [Side::counted(&before, 5_000), Side::noised(&counts, &channel, 0).unwrap()];
+    let sides = [Side::counted(&before, 5_000), Side::noised(&counts, 1.0, &channel, 0).unwrap()];
     let found = compare_segments(&sides[0], &sides[1], Segments { num: 3, len: 3 }).unwrap();
     let seen: Vec<bool> = found.segments.iter().map(|one| one.test.p_value < 0.001).collect();
     assert_eq!(seen, [false, true, false], "{found:?}");
@@ -203,7 +215,8 @@ fn a_baseline_is_called_different_as_often_as_stated() {
         for _ in 0..answers {
             counts[channel.randomise(choose_weighted(&now, &mut rng).unwrap(), &mut rng)] += 1;
         }
-        let (before, now) = (Side::counted(&drawn, devices), Side::noised(&counts, &channel, 0).unwrap());
+        let (before, now) =
+            (Side::counted(&drawn, devices), Side::noised(&counts, 1.0, &channel, 0).unwrap());
         let found = compare_segments(&before, &now, Segments { num: 2, len: 4 }).unwrap();
         wrong += u32::from(found.test.p_value < 0.05);
     }
@@ -223,7 +236,7 @@ fn shares_inside_are_unbiased_and_as_exact_as_they_say() {
         for _ in 0..answers {
             counts[channel.randomise(choose_weighted(&weights, &mut rng).unwrap(), &mut rng)] += 1;
         }
-        let side = Side::noised(&counts, &channel, 0).unwrap();
+        let side = Side::noised(&counts, 1.0, &channel, 0).unwrap();
         for (at, chosen) in [&[0][..], &[2], &[1, 2]].into_iter().enumerate() {
             let (rate, error) = side.rate(3, chosen).unwrap();
             sum[at] += rate / f64::from(runs);
@@ -248,5 +261,5 @@ fn segments_that_do_not_fit_are_refused() {
         assert_eq!(compare_segments(&side, now, segments).unwrap_err().code(), Code::InvalidArgument);
     }
     let channel = Channel::new(3.0, 4).unwrap();
-    assert_eq!(Side::noised(&[1; 3], &channel, 0).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(Side::noised(&[1; 3], 1.0, &channel, 0).unwrap_err().code(), Code::InvalidArgument);
 }

@@ -124,14 +124,14 @@ fn text(report: &DriftReport) -> String {
 /// What moved of a field that shifted, a line for each segment that has a part in it.
 pub(crate) fn moved(field: &FieldDrift) -> Vec<String> {
     let words = |moves: &[Move]| {
-        let word = |one: &Move| format!("{} {:.3} -> {:.3}", one.label, one.baseline_share, one.share);
+        let word = |one: &Move| format!("{}: {:.3} -> {:.3}", one.label, one.baseline_share, one.share);
         moves.iter().map(word).collect::<Vec<_>>().join(", ")
     };
     let whole = Some(words(&field.moves)).filter(|moves| !moves.is_empty());
     let segments = field.segments.iter().filter(|segment| segment.shifted);
     let segments = segments.map(|segment| match words(&segment.moves) {
-        none if none.is_empty() => format!("{}: no bin by itself", segment.name),
-        moves => format!("{}: {moves}", segment.name),
+        none if none.is_empty() => format!("{}, no bin by itself", segment.name),
+        moves => format!("{}, {moves}", segment.name),
     });
     whole.into_iter().chain(segments).collect()
 }
@@ -218,9 +218,9 @@ mod tests {
         let lines: Vec<&str> = found.lines().skip(2).map(str::trim).collect();
         assert!(lines[0].ends_with("shift"), "{found}");
         let expected = [
-            "hats > hats 0.200 -> 0.050",
-            "after hats: hats 0.400 -> 0.100, shoes 0.100 -> 0.400",
-            "after bags: no bin by itself",
+            "hats > hats: 0.200 -> 0.050",
+            "after hats, hats: 0.400 -> 0.100, shoes: 0.100 -> 0.400",
+            "after bags, no bin by itself",
             "drifts from effect 0.1500, which it has in calm windows",
             "least effects were learned from 4 calm parts",
             "no drift, a small shift",
