@@ -16,6 +16,7 @@ const FAULTS: [&str; 3] = ["none", "encoder_failed", "ranker_failed"];
 
 const BANDS: (&str, &[&str]) =
     ("outcome.calibration", &["1 ignored", "1 chosen", "2 ignored", "2 chosen", "untold"]);
+const SOURCES: (&str, &[&str]) = ("outcome.source", &["none", "retrieval", "fallback", "untold"]);
 const HISTORIES: (&str, &[&str]) =
     ("outcome.history", &["0 ignored", "0 chosen", "1-2 ignored", "1-2 chosen", "untold"]);
 
@@ -149,9 +150,10 @@ fn bundles_that_count_silence_differently_are_not_compared() {
 /// The same devices answer one field a window for four weeks, each as ever: a device with a choice has it in all of them.
 #[test]
 fn devices_that_answer_again_are_not_taken_for_others() {
-    let bundle = bundle(1);
+    let fields = [("outcome.position", &LABELS[..]), SOURCES, HISTORIES, ("fault", &FAULTS)];
+    let bundle = registered(1, fields.map(|(name, labels)| field(name, labels)).into());
     let labels = |name: &str| bundle.baseline().field(name).unwrap().bins.num_bins();
-    let names = ["outcome.position", "outcome.calibration", "outcome.history", "fault"];
+    let names = fields.map(|(name, _)| name);
     let channels = names.map(|name| Channel::new(bundle.epsilon_per_field(), labels(name)).unwrap());
     let mut rng = rng_from_seed([8; 32]);
     let mut fleet = || {
@@ -206,7 +208,6 @@ fn windows_that_have_answers_enough_have_a_rate() {
 #[test]
 fn every_field_that_tells_of_choices_counts() {
     let positions: (&str, &[&str]) = ("outcome.position", &["none", "1", "2-3", "4-10", "over_10", "untold"]);
-    let sources: (&str, &[&str]) = ("outcome.source", &["none", "retrieval", "fallback", "untold"]);
     let shares: [(&str, &[f64]); 4] = [
         ("outcome.position", &[0.6, 0.1, 0.1, 0.0, 0.0, 0.2]),
         ("outcome.source", &[0.375, 0.1, 0.025, 0.5]),
@@ -223,11 +224,11 @@ fn every_field_that_tells_of_choices_counts() {
         assert!((rate.value.unwrap() - 0.25).abs() < 2e-3, "{rate:?}");
         (difference.standard_error, rate.num_answers)
     };
-    for one in [positions, sources, HISTORIES] {
+    for one in [positions, SOURCES, HISTORIES] {
         rate(&[one]);
     }
     let (alone, num_answers) = rate(&[positions]);
-    let (together, all_answers) = rate(&[positions, sources, HISTORIES]);
+    let (together, all_answers) = rate(&[positions, SOURCES, HISTORIES]);
     assert!(together < 0.7 * alone, "{together} {alone}");
     assert!(all_answers > 290_000 && num_answers < 100_010, "{all_answers} {num_answers}");
 }
