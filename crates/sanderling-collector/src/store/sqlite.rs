@@ -7,6 +7,8 @@ mod writer;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use sanderling_types::{Code, Error, Result, Sha256Hash};
@@ -27,6 +29,10 @@ pub(super) fn register(path: &Path, bundle: &RegisteredBundle) -> Result<()> {
     Ok(())
 }
 
+/// How long a lock is waited for: a collector that is just closing may hold it, and so does a process that was forked from it until it is another program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_NAP: Duration = Duration::from_millis(10);
+
 fn lock(path: &Path) -> Result<File> {
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
@@ -37,13 +43,17 @@ fn lock(path: &Path) -> Result<File> {
             .source_error(error)
     };
     let file = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::new(Code::Storage, format!("another collector holds {}", path.display()))
-                .hint("stop it first, or give this one a database of its own"))
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => thread::sleep(LOCK_NAP),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(Code::Storage, format!("another collector holds {}", path.display()))
+                    .hint("stop it first, or give this one a database of its own"));
+            }
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
 }
 
