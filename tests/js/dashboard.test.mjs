@@ -124,9 +124,9 @@ test('a field says for whom it moved', async () => {
   assert.match(rows[1], /^history 1-2\d+\.\d %\d+\.\d %chosen [67]\d\.\d % → [345]\d\.\d %$/);
   for (const row of [rows[0], ...rows.slice(2)]) assert.match(row, /(no clear change|too few answers)$/);
   await page.locator('#field').selectOption(DRIFTED);
-  assert.match(await page.locator('#shares > p').textContent(), /^interaction\.category: (games|books) \d\d\.\d % → \d\d\.\d %/);
+  assert.match(await page.locator('#shares > p.muted').textContent(), /^interaction\.category: (games|books) \d\d\.\d % → \d\d\.\d %/);
   await page.locator('#field').selectOption('outcome.position');
-  assert.equal(await page.locator('#shares > p').textContent(), 'outcome.position. Verdicts leave untold out.');
+  assert.equal(await page.locator('#shares > p.muted').textContent(), 'outcome.position. Verdicts leave untold out.');
   assert.equal(await page.locator('#shares details').count(), 1, 'a field without segments has no such table');
   assert.deepEqual(problems, []);
 });
