@@ -211,7 +211,8 @@ pub fn compare_merged(
     let (hits, faults) = (rates(&CHOICES)?, rates(&FAULTS)?);
     let hit_rate = difference(&CHOICES, &hits, &alike);
     let fault_rate = difference(&FAULTS, &faults, &no_less);
-    let unlike = CHOICES.iter().any(|name| !alike(name));
+    let is_unlike = |name: &&str| knows(0, name).zip(knows(1, name)).is_some_and(|(one, other)| one != other);
+    let unlike = CHOICES.iter().any(is_unlike);
     let [champion, canary] = [0, 1].map(|at| Arm {
         bundle_sha256: sides[at].0.hash(),
         num_reports: sides[at].1.num_reports,
