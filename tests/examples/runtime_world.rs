@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sanderling_core::onnx::{
-    Block, Int8Linear, LinearRanker, MlpRanker, Model, Norm, Transformer, tree_ranker,
+    Block, LinearRanker, MlpRanker, Model, Norm, QuantisedLinear, Transformer, WeightBits, tree_ranker,
 };
 use sanderling_core::{ItemBits, ItemTable, TreeEnsemble, TreeNode};
 use sanderling_train::bundle::{Contents, Facts, assemble, write};
@@ -58,27 +58,29 @@ fn encoder(numbers: &mut Numbers) -> Encoder {
         gain: numbers.vector(DIM, 0.05).into_iter().map(|v| 1.0 + v).collect(),
         bias: numbers.vector(DIM, 0.05),
     };
-    let mut linear = |numbers: &mut Numbers, name: String, inputs: usize, outputs: usize| {
-        let weight = numbers.vector(inputs * outputs, 1.0 / (inputs as f32).sqrt());
-        let rounded = Int8Linear::quantise(&weight, numbers.vector(outputs, 0.05));
-        matrices.push((format!("{name}_weight"), [inputs, outputs], weight));
-        rounded
-    };
+    let mut linear =
+        |numbers: &mut Numbers, name: String, inputs: usize, outputs: usize, bits: WeightBits| {
+            let weight = numbers.vector(inputs * outputs, 1.0 / (inputs as f32).sqrt());
+            let rounded = QuantisedLinear::quantise(&weight, numbers.vector(outputs, 0.05), bits);
+            matrices.push((format!("{name}_weight"), [inputs, outputs], weight));
+            rounded
+        };
     let blocks = (0..2)
         .map(|at| {
-            let mut part = |numbers: &mut Numbers, name: &str, inputs, outputs| {
-                linear(numbers, format!("block{at}_{name}"), inputs, outputs)
+            let mut part = |numbers: &mut Numbers, name: &str, inputs, outputs, bits| {
+                linear(numbers, format!("block{at}_{name}"), inputs, outputs, bits)
             };
+            let (attention, feed_forward) = (Block::ATTENTION_BITS, Block::FEED_FORWARD_BITS);
             Block {
                 norm1: norm(numbers),
-                query: part(numbers, "query", DIM, DIM),
-                key: part(numbers, "key", DIM, DIM),
-                value: part(numbers, "value", DIM, DIM),
+                query: part(numbers, "query", DIM, DIM, attention),
+                key: part(numbers, "key", DIM, DIM, attention),
+                value: part(numbers, "value", DIM, DIM, attention),
                 distance: numbers.vector(HEADS * MAX_LEN, 0.3),
-                out: part(numbers, "out", DIM, DIM),
+                out: part(numbers, "out", DIM, DIM, attention),
                 norm2: norm(numbers),
-                up: part(numbers, "up", DIM, HIDDEN),
-                down: part(numbers, "down", HIDDEN, DIM),
+                up: part(numbers, "up", DIM, HIDDEN, feed_forward),
+                down: part(numbers, "down", HIDDEN, DIM, feed_forward),
             }
         })
         .collect();
@@ -190,7 +192,7 @@ fn main() {
         for (name, max_candidates) in [("retrieve", 20), ("full", 200)] {
             let contents = Contents {
                 encoder: Some(encoder.model.to_onnx()),
-                items: Some(ItemTable::quantise(&items, DIM, ItemBits::Eight).unwrap().encode()),
+                items: Some(ItemTable::quantise(&items, DIM, ItemBits::Nine).unwrap().encode()),
                 neighbours: None,
                 content: None,
                 ranker: RankerFiles {
@@ -304,8 +306,8 @@ fn facts(num_items: usize, max_candidates: u32, num_features: usize) -> Facts {
             time: TimeKind::UnixSeconds,
         },
         quantisation: Quantisation {
-            encoder_bits: 8,
-            item_bits: 8,
+            encoder_bits: 11,
+            item_bits: 9,
             ndcg10_f32: 0.0,
             ndcg10_packed: 0.0,
             steps: Vec::new(),

@@ -22,11 +22,14 @@ def read_items(path):
     """items.bin as f32 rows [num_items, dim]; docs/formats/items.md."""
     data = path.read_bytes()
     magic, version, bits, num_items, dim = struct.unpack_from("<4sHHII", data)
-    assert (magic, version, bits) == (b"SNDI", 1, 8), (magic, version, bits)
-    start = len(data) - num_items * (4 + dim)
-    scales = numpy.frombuffer(data, "<f4", num_items, start)
-    rows = numpy.frombuffer(data, "i1", num_items * dim, start + 4 * num_items).reshape(num_items, dim)
-    return rows.astype("f4") * scales[:, None]
+    assert (magic, version, bits) == (b"SNDI", 2, 9), (magic, version, bits)
+    scales = (numpy.frombuffer(data, "<u2", num_items, 16).astype("<u4") << 16).view("<f4")
+    start = 16 + 2 * num_items
+    rows = numpy.frombuffer(data, "i1", num_items * dim, start).reshape(num_items, dim)
+    start += num_items * dim
+    fine = numpy.frombuffer(data, "u1", num_items * -(-dim // 8), start).reshape(num_items, -1)
+    fine = numpy.unpackbits(fine, axis=1, bitorder="little")[:, :dim]
+    return (rows + numpy.where(fine == 1, 0.25, -0.25)).astype("f4") * scales[:, None]
 
 
 def thresholds(path):

@@ -3,7 +3,6 @@
 use sanderling_kernels::columns;
 use sanderling_types::{
     Code, Error, ItemId, ItemIndex, Result, Vocabulary, VocabularyLayout as Layout, float_text, quoted,
-    sorted_positions,
 };
 
 /// Texts one behind the other.
@@ -38,8 +37,8 @@ impl Texts {
     }
 }
 
-/// Rows by the hash of their ids, then by the ids, in buckets of about four. Five bytes an item; looking an id up hashes a few others
-/// again, and compares texts only where hashes are equal.
+/// Rows by the hash of their ids, in buckets of about four, see [`columns::rows_by_hash`]. Five bytes an item; looking an id up compares it
+/// with those of its bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Rows {
     rows: Vec<u32>,
@@ -50,33 +49,23 @@ struct Rows {
 impl Rows {
     /// The rows; or one whose id an earlier row has.
     fn new(ids: &Texts) -> std::result::Result<Self, usize> {
-        let (mut keys, ends) = columns::rows_by_hash(ids.text.as_bytes(), &ids.bounds);
-        let id = |key: &u64| ids.get(*key as u32 as usize);
-        for same_hash in keys.chunk_by_mut(|a, b| *a >> 32 == *b >> 32).filter(|keys| keys.len() > 1) {
-            let unsorted = same_hash.to_vec();
-            let order = |a: usize, b: usize| id(&unsorted[a]).cmp(&id(&unsorted[b]));
-            let sorted = sorted_positions(unsorted.len(), &order);
-            same_hash.iter_mut().zip(sorted).for_each(|(key, at)| *key = unsorted[at]);
-            if let Some(pair) = same_hash.windows(2).find(|pair| id(&pair[0]) == id(&pair[1])) {
-                return Err(pair[1] as u32 as usize);
-            }
-        }
-        Ok(Self { rows: keys.into_iter().map(|key| key as u32).collect(), ends })
+        let (rows, ends) = columns::rows_by_hash(ids.text.as_bytes(), &ids.bounds)?;
+        Ok(Self { rows, ends })
     }
 
     fn find(&self, ids: &Texts, id: &str) -> Option<ItemIndex> {
         if self.rows.is_empty() {
             return None;
         }
-        let hash = columns::hash(id.as_bytes());
-        let order = |row: &u32| {
-            let other = ids.get(*row as usize).unwrap_or_default();
-            columns::hash(other.as_bytes()).cmp(&hash).then_with(|| other.cmp(id))
-        };
-        let bucket = columns::bucket(hash, self.ends.len());
+        let other = |row: u32| ids.get(row as usize).unwrap_or_default();
+        let bucket = columns::bucket(columns::hash(id.as_bytes()), self.ends.len());
         let start = bucket.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
         let rows = &self.rows[start..self.ends[bucket] as usize];
-        rows.binary_search_by(order).ok().map(|at| ItemIndex(rows[at]))
+        let found = match rows.len() > columns::LONG {
+            true => rows.binary_search_by(|row| other(*row).cmp(id)).ok(),
+            false => rows.iter().position(|row| other(*row) == id),
+        };
+        found.map(|at| ItemIndex(rows[at]))
     }
 }
 
@@ -126,8 +115,7 @@ impl PackedVocabulary {
         if let Some(row) = columns::first_bad_list(&self.links, &self.link_bounds, self.categories.len()) {
             return Err(invalid(format!("vocabulary.bin row {row} has bad category indices")));
         }
-        let is_price = |price: &f32| *price == Layout::NO_PRICE || (price.is_finite() && *price >= 0.0);
-        match self.prices.iter().position(|price| !is_price(price)) {
+        match columns::first_bad_price(&self.prices, Layout::NO_PRICE) {
             Some(row) => Err(invalid(format!("vocabulary.bin row {row} has a bad price"))
                 .expected("a finite number of at least 0")
                 .found(float_text(self.prices[row]))),

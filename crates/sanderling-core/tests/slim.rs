@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use sanderling_core::onnx::{Block, FoldIn, Int8Linear, LinearRanker, MlpRanker, Model, Norm, Transformer};
+use sanderling_core::onnx::{
+    Block, FoldIn, LinearRanker, MlpRanker, Model, Norm, QuantisedLinear, Transformer, WeightBits,
+};
 use sanderling_core::{Bundle, BundleFiles, Engine, Memory, Runtime, Scorer, SessionMemory, SlimRuntime};
 use sanderling_tract::TractRuntime;
 use sanderling_types::{Code, FileRole, ItemIndex, Manifest, Request, SessionInteraction, Shapes};
@@ -22,9 +24,9 @@ impl Numbers {
         (0..len).map(|_| self.next() * scale).collect()
     }
 
-    fn linear(&mut self, inputs: usize, outputs: usize) -> Int8Linear {
+    fn linear(&mut self, inputs: usize, outputs: usize, bits: WeightBits) -> QuantisedLinear {
         let weight = self.vector(inputs * outputs, 1.5 / (inputs as f32).sqrt());
-        Int8Linear::quantise(&weight, self.vector(outputs, 0.2))
+        QuantisedLinear::quantise(&weight, self.vector(outputs, 0.2), bits)
     }
 
     fn norm(&mut self, dim: usize) -> Norm {
@@ -35,14 +37,14 @@ impl Numbers {
         let (dim, max_len) = (heads * head_dim, 12);
         let mut block = |_| Block {
             norm1: self.norm(dim),
-            query: self.linear(dim, dim),
-            key: self.linear(dim, dim),
-            value: self.linear(dim, dim),
+            query: self.linear(dim, dim, Block::ATTENTION_BITS),
+            key: self.linear(dim, dim, Block::ATTENTION_BITS),
+            value: self.linear(dim, dim, Block::ATTENTION_BITS),
             distance: self.vector(heads * max_len, 1.0),
-            out: self.linear(dim, dim),
+            out: self.linear(dim, dim, Block::ATTENTION_BITS),
             norm2: self.norm(dim),
-            up: self.linear(dim, hidden),
-            down: self.linear(hidden, dim),
+            up: self.linear(dim, hidden, Block::FEED_FORWARD_BITS),
+            down: self.linear(hidden, dim, Block::FEED_FORWARD_BITS),
         };
         let blocks = (0..layers).map(&mut block).collect();
         Transformer { dim, heads, max_len, blocks, norm: self.norm(dim) }

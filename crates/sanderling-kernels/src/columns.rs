@@ -27,15 +27,27 @@ pub fn i64s(column: &[[u8; 8]]) -> Vec<i64> {
     column.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
 }
 
-/// Numbers of 8 bits.
+/// Signed numbers of 16 bits.
 #[must_use]
-pub fn i8s(column: &[u8]) -> Vec<i8> {
-    column.iter().map(|byte| *byte as i8).collect()
+pub fn i16s(column: &[[u8; 2]]) -> Vec<i16> {
+    column.iter().map(|bytes| i16::from_le_bytes(*bytes)).collect()
+}
+
+/// The column that [`i16s`] reads.
+#[must_use]
+pub fn bytes_of_i16s(values: &[i16]) -> Vec<u8> {
+    values.iter().map(|value| value.to_le_bytes()).collect::<Vec<_>>().into_flattened()
+}
+
+/// Signed numbers of 8 bits.
+#[must_use]
+pub fn i8s(column: &[u8]) -> Vec<i16> {
+    column.iter().map(|byte| i16::from(*byte as i8)).collect()
 }
 
 /// The column that [`i8s`] reads.
 #[must_use]
-pub fn bytes_of_i8s(values: &[i8]) -> Vec<u8> {
+pub fn bytes_of_i8s(values: &[i16]) -> Vec<u8> {
     values.iter().map(|value| *value as u8).collect()
 }
 
@@ -91,16 +103,64 @@ pub fn hash(text: &[u8]) -> u32 {
     text.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Of the texts that `bounds` cut out of `text` the hash in the high half and the row in the low half, ascending; and where the keys of
-/// each bucket of [`bucket`] end.
+/// Rows of texts in buckets of about four by the first bits of their [`hash`], and where the rows of each bucket end. `text` is what
+/// `bounds` cut. In a bucket rows ascend, or, where there are more than [`LONG`] of them, texts do.
+///
+/// # Errors
+/// The later row of two with one text.
 ///
 /// # Panics
 /// When a bound is out of range.
-#[must_use]
-pub fn rows_by_hash(text: &[u8], bounds: &[u32]) -> (Vec<u64>, Vec<u32>) {
-    let hash_of = |pair: &[u32]| u64::from(hash(&text[pair[0] as usize..pair[1] as usize]));
-    let keys: Vec<u64> = bounds.windows(2).zip(0u64..).map(|(pair, row)| hash_of(pair) << 32 | row).collect();
-    sorted(&keys)
+pub fn rows_by_hash(text: &[u8], bounds: &[u32]) -> Result<(Vec<u32>, Vec<u32>), usize> {
+    let num_rows = bounds.len().saturating_sub(1);
+    let num_buckets = 1 << (num_rows.checked_ilog2().unwrap_or(0).clamp(3, 22) - 2);
+    let text_of = |row: u32| &text[bounds[row as usize] as usize..bounds[row as usize + 1] as usize];
+    let buckets: Vec<u32> =
+        (0..num_rows as u32).map(|row| bucket(hash(text_of(row)), num_buckets) as u32).collect();
+    let mut ends = vec![0u32; num_buckets];
+    for bucket in &buckets {
+        ends[*bucket as usize] += 1;
+    }
+    let mut before = 0;
+    for end in &mut ends {
+        before += std::mem::replace(end, before);
+    }
+    let mut rows = vec![0; num_rows];
+    for (row, bucket) in (0..).zip(&buckets) {
+        let end = &mut ends[*bucket as usize];
+        rows[*end as usize] = row;
+        *end += 1;
+    }
+    let mut start = 0;
+    for end in &ends {
+        let bucket = &mut rows[start..*end as usize];
+        start = *end as usize;
+        let repeated = if bucket.len() > LONG {
+            let mut sorted: Vec<(&[u8], u32)> = bucket.iter().map(|row| (text_of(*row), *row)).collect();
+            sorted = BinaryHeap::from(sorted).into_sorted_vec();
+            bucket.iter_mut().zip(&sorted).for_each(|(row, (_, sorted))| *row = *sorted);
+            sorted.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1].1)
+        } else {
+            repeated_in(bucket, &text_of)
+        };
+        if let Some(row) = repeated {
+            return Err(row as usize);
+        }
+    }
+    Ok((rows, ends))
+}
+
+/// A bucket of more rows is sorted by their texts: whoever makes ids of one hash must not make everybody else wait.
+pub const LONG: usize = 32;
+
+fn repeated_in<'a>(rows: &[u32], text_of: &impl Fn(u32) -> &'a [u8]) -> Option<u32> {
+    for (at, row) in rows.iter().enumerate() {
+        let text = text_of(*row);
+        if rows[..at].iter().any(|other| text_of(*other) == text) {
+            return Some(*row);
+        }
+    }
+    None
 }
 
 /// The bucket of a hash, of a power of two, at least 2.
@@ -109,60 +169,32 @@ pub fn bucket(hash: u32, num_buckets: usize) -> usize {
     (hash >> (32 - num_buckets.ilog2())) as usize
 }
 
-/// Sorted by buckets of their first bits (Knuth 1998, section 5.2.1, multiple list insertion): less than half the time of a radix sort
-/// in code that was only just compiled.
-fn sorted(keys: &[u64]) -> (Vec<u64>, Vec<u32>) {
-    /// Buckets of more than these are sorted in a time that their order does not change.
-    const LONGEST: usize = 64;
-    // About four keys a bucket.
-    let bits = keys.len().checked_ilog2().unwrap_or(0).clamp(3, 22) - 2;
-    let mut ends = vec![0u32; 1 << bits];
-    let bucket = |key: u64| bucket((key >> 32) as u32, 1 << bits);
-    for key in keys {
-        ends[bucket(*key)] += 1;
-    }
-    let mut before = 0;
-    for end in &mut ends {
-        before += std::mem::replace(end, before);
-    }
-    let mut sorted = vec![0; keys.len()];
-    for key in keys {
-        let end = &mut ends[bucket(*key)];
-        sorted[*end as usize] = *key;
-        *end += 1;
-    }
-    let mut start = 0;
-    for end in &ends {
-        let bucket = &mut sorted[start..*end as usize];
-        start = *end as usize;
-        if bucket.len() > LONGEST {
-            bucket.copy_from_slice(&BinaryHeap::from(bucket.to_vec()).into_sorted_vec());
-        } else {
-            insertion_sort(bucket);
-        }
-    }
-    (sorted, ends)
-}
-
-fn insertion_sort(keys: &mut [u64]) {
-    for at in 1..keys.len() {
-        let key = keys[at];
-        let mut place = at;
-        while place > 0 && keys[place - 1] > key {
-            keys[place] = keys[place - 1];
-            place -= 1;
-        }
-        keys[place] = key;
-    }
-}
-
-/// The first of `scales`, f32 in little-endian bytes, that is neither 0 nor a normal number over 0 and under `limit`.
+/// The first of `prices` that is neither a finite number of at least 0 nor `unknown`.
 #[must_use]
-pub fn first_bad_scale(scales: &[[u8; 4]], limit: f32) -> Option<usize> {
+pub fn first_bad_price(prices: &[f32], unknown: f32) -> Option<usize> {
+    prices.iter().position(|price| !(*price == unknown || (*price >= 0.0 && *price < f32::INFINITY)))
+}
+
+/// A float of which only the high half is kept (bfloat16): as wide a range as f32, three digits less.
+#[must_use]
+#[inline(always)]
+pub fn half(bytes: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
+}
+
+/// The bytes of the least such float that is not under `value`, a number of at least 0; infinity for what is larger than all of them.
+#[must_use]
+pub fn half_not_under(value: f32) -> [u8; 2] {
+    (((value.to_bits() + 0xFFFF) >> 16) as u16).to_le_bytes()
+}
+
+/// The first of `scales`, floats of which the high half is kept, that is neither 0 nor a normal number over 0 and under `limit`.
+#[must_use]
+pub fn first_bad_scale(scales: &[[u8; 2]], limit: f32) -> Option<usize> {
     // Bits of floats from 0 ascend as the floats do.
     let (least, most) = (f32::MIN_POSITIVE.to_bits(), limit.to_bits());
-    let is_bad = |scale: &[u8; 4]| {
-        let bits = u32::from_le_bytes(*scale);
+    let is_bad = |scale: &[u8; 2]| {
+        let bits = half(*scale).to_bits();
         (bits != 0) & (bits.wrapping_sub(least) >= most - least)
     };
     let any_is_bad = scales.iter().fold(false, |any, scale| any | is_bad(scale));
@@ -174,37 +206,53 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_sorted_whatever_they_are() {
-        let mut state = 1u64;
-        let mut keys: Vec<u64> = (0..5000u64)
-            .map(|row| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let many_are_equal = if row % 3 == 0 { !(0xFFFF << 40) } else { u64::MAX };
-                (state >> 32 << 32 | row) & many_are_equal
-            })
-            .collect();
-        for shift in [0, 20, 32] {
-            let mut keys: Vec<u64> = keys.iter().map(|key| key >> shift).collect();
-            let (found, ends) = sorted(&keys);
-            keys.sort_unstable();
-            assert_eq!(found, keys);
-            let place = |key: &u64| found.partition_point(|other| other < key);
-            let in_bucket = |key: &u64| place(key) < ends[bucket((key >> 32) as u32, ends.len())] as usize;
-            assert!(keys.iter().all(in_bucket));
+    fn every_text_is_in_the_bucket_of_its_hash_once() {
+        for num_texts in [0, 1, 7, 5000] {
+            let texts: Vec<String> = (0..num_texts).map(|at| format!("i{}", at * 31 % 65_537)).collect();
+            let mut bounds = vec![0u32];
+            texts.iter().for_each(|text| bounds.push(bounds[bounds.len() - 1] + text.len() as u32));
+            let (rows, ends) = rows_by_hash(texts.concat().as_bytes(), &bounds).expect("no repeats");
+            assert_eq!(rows.len(), num_texts);
+            let mut start = 0;
+            for (at, end) in ends.iter().enumerate() {
+                for row in &rows[start..*end as usize] {
+                    assert_eq!(bucket(hash(texts[*row as usize].as_bytes()), ends.len()), at);
+                }
+                start = *end as usize;
+            }
+            let mut sorted = rows;
+            sorted.sort_unstable();
+            assert!(sorted.into_iter().eq(0..num_texts as u32));
         }
-        keys.truncate(1);
-        assert_eq!(sorted(&keys).0, keys);
-        assert!(sorted(&[]).0.is_empty());
+    }
+
+    #[test]
+    fn a_repeat_is_found_in_short_and_long_buckets() {
+        // Of 200 texts there are 32 buckets; these are all of the first.
+        let of_first = (0..).map(|at| format!("{at}")).filter(|text| hash(text.as_bytes()) >> 27 == 0);
+        let long: Vec<String> = of_first.take(199).collect();
+        let short: Vec<String> = (0..199).map(|at| format!("{at}")).collect();
+        for mut texts in [long, short] {
+            let bounds = |texts: &[String]| {
+                let mut bounds = vec![0u32];
+                texts.iter().for_each(|text| bounds.push(bounds[bounds.len() - 1] + text.len() as u32));
+                bounds
+            };
+            assert!(rows_by_hash(texts.concat().as_bytes(), &bounds(&texts)).is_ok());
+            texts.push(texts[17].clone());
+            assert_eq!(rows_by_hash(texts.concat().as_bytes(), &bounds(&texts)), Err(199));
+        }
     }
 
     #[test]
     fn a_bad_scale_is_found() {
         let bad = |scales: &[f32]| {
-            let scales: Vec<[u8; 4]> = scales.iter().map(|scale| scale.to_le_bytes()).collect();
+            let high_half = |scale: &f32| [scale.to_le_bytes()[2], scale.to_le_bytes()[3]];
+            let scales: Vec<[u8; 2]> = scales.iter().map(high_half).collect();
             first_bad_scale(&scales, 1e30)
         };
         assert_eq!(bad(&[0.0, 1.0, f32::MIN_POSITIVE, 9.9e29]), None);
-        for wrong in [-0.0, -1.0, 1e30, f32::INFINITY, f32::NAN, f32::MIN_POSITIVE / 2.0] {
+        for wrong in [-0.0, -1.0, 1.01e30, f32::INFINITY, f32::NAN, f32::MIN_POSITIVE / 2.0] {
             assert_eq!(bad(&[1.0, 0.0, wrong, 2.0]), Some(2), "{wrong}");
         }
     }

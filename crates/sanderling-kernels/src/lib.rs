@@ -22,8 +22,8 @@ mod trees;
 pub use attention::{Attention, normalise};
 pub use linear::Linear;
 pub use math::{activate, add_scaled, dot, exp};
-pub use rounded::{RoundedLinear, RoundedRows};
-pub use scan::{Packing, Query, cosine, cosines, dequantise, has_least, integer_dot, row_sums};
+pub use rounded::{RoundedLinear, RoundedRows, WeightBits};
+pub use scan::{Packing, Query, add_halves, cosine, cosines, dequantise, has_least, integer_dot, row_sums};
 pub use self_test::self_test;
 pub use top::Top;
 pub use trees::{TreeNode, add_leaves};
@@ -31,6 +31,6 @@ pub use trees::{TreeNode, add_leaves};
 /// The largest whole number that queries and rows are rounded to: 14 bits with the sign.
 pub(crate) const LARGEST: i32 = 8191;
 
-/// What is added to a number before it is split into digits; nothing where it is not split.
-pub(crate) const DIGITS_OFFSET: i32 =
-    if cfg!(all(target_feature = "simd128", feature = "relaxed")) { LARGEST + 1 } else { 0 };
+/// What is added to a number before it is split into digits.
+#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+pub(crate) const DIGITS_OFFSET: i32 = LARGEST + 1;

@@ -1,6 +1,7 @@
 //! Products of a query with packed rows, in whole numbers: exact, so every order of summing gives the same.
 
 use crate::LARGEST;
+use crate::columns::half;
 use crate::simd::widest;
 
 /// Elements that are multiplied together.
@@ -83,8 +84,8 @@ impl Query {
         sum as f32 * self.scale * scale
     }
 
-    /// Scores of `rows`, one behind the other, with their `scales`, f32 in little-endian bytes, one a row, and their [`row_sums`].
-    pub fn scores(&self, rows: &[u8], scales: &[[u8; 4]], row_sums: &[i32], scores: &mut [f32]) {
+    /// Scores of `rows`, one behind the other, with their `scales`, [`half`]s, one a row, and their [`row_sums`].
+    pub fn scores(&self, rows: &[u8], scales: &[[u8; 2]], row_sums: &[i32], scores: &mut [f32]) {
         const BLOCK: usize = 64;
         let row_bytes = rows.len() / scales.len().max(1);
         let mut sums = [0i32; BLOCK];
@@ -93,7 +94,7 @@ impl Query {
             let row_sums = row_sums.get(block * BLOCK..).unwrap_or_default();
             self.sums_of_known(rows, row_sums, &mut sums[..scales.len()]);
             for ((score, sum), scale) in scores.iter_mut().zip(&sums).zip(scales) {
-                *score = self.score(*sum, f32::from_le_bytes(*scale));
+                *score = self.score(*sum, half(*scale));
             }
         }
     }
@@ -229,24 +230,27 @@ pub fn has_least(rows: &[u8], packing: Packing) -> bool {
     )
 }
 
-/// Writes the numbers of a row, each times `scale`, to `out`.
-pub fn dequantise(row: &[u8], packing: Packing, scale: f32, out: &mut [f32]) {
-    widest(
-        #[inline(always)]
-        || match packing {
-            Packing::Bytes => {
-                for (out, byte) in out.iter_mut().zip(row) {
-                    *out = f32::from(*byte as i8) * scale;
-                }
+/// Writes the numbers of a row to `out`.
+pub fn dequantise(row: &[u8], packing: Packing, out: &mut [f32]) {
+    match packing {
+        Packing::Bytes => out.iter_mut().zip(row).for_each(|(out, byte)| *out = f32::from(*byte as i8)),
+        Packing::Nibbles => {
+            for (out, byte) in out.chunks_mut(2).zip(row) {
+                let halves = [((byte << 4) as i8) >> 4, (*byte as i8) >> 4];
+                out.iter_mut().zip(halves).for_each(|(out, half)| *out = f32::from(half));
             }
-            Packing::Nibbles => {
-                for (out, byte) in out.chunks_mut(2).zip(row) {
-                    let halves = [((byte << 4) as i8) >> 4, (*byte as i8) >> 4];
-                    out.iter_mut().zip(halves).for_each(|(out, half)| *out = f32::from(half) * scale);
-                }
-            }
-        },
-    );
+        }
+    }
+}
+
+/// Moves every number of `out` to the middle of the half of its step that its bit says, the upper one for 1: `bits` eight a byte, the
+/// first in the lowest.
+pub fn add_halves(bits: &[u8], out: &mut [f32]) {
+    for (out, byte) in out.chunks_mut(8).zip(bits) {
+        for (at, out) in out.iter_mut().enumerate() {
+            *out += if byte >> at & 1 == 1 { 0.25 } else { -0.25 };
+        }
+    }
 }
 
 /// Dot product of two rows of one length and packing; the unused half of an odd row is 0. Exact for up to 100,000

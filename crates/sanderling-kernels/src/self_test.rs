@@ -1,6 +1,6 @@
 //! Known results: browsers have shipped vector instructions that were valid and wrong.
 
-use crate::{Packing, Query, RoundedLinear, integer_dot};
+use crate::{Packing, Query, RoundedLinear, WeightBits, integer_dot};
 
 /// Not a multiple of any vector's width, so that rests are tested too.
 const DIM: usize = 37;
@@ -39,12 +39,14 @@ fn scans(query: &[f32], integers: &[i8]) -> bool {
 /// As weights `[37, 5]`; the sums are under 2^24, which f32 holds.
 fn multiplies(query: &[f32], integers: &[i8]) -> bool {
     let small: Vec<i8> = integers.iter().map(|x| x / 4).collect();
-    let linear = RoundedLinear::new(&small, &[1.0; ROWS], &[0.0; ROWS]);
-    // Five rows: four that are computed together, and one.
-    let found = linear.run(&query.repeat(5));
+    let weights: Vec<i16> = small.iter().map(|x| i16::from(*x)).collect();
     let column = |column: usize| sum(query, &mut small[column..].iter().step_by(ROWS)) as f32;
     let expected: Vec<f32> = (0..ROWS).map(column).collect();
-    found.chunks_exact(ROWS).all(|found| found == expected)
+    [WeightBits::Eight, WeightBits::Eleven].iter().all(|bits| {
+        let linear = RoundedLinear::new(&weights, *bits, &[1.0; ROWS], &[0.0; ROWS]);
+        // Five rows: four that are computed together, and one.
+        linear.run(&query.repeat(5)).chunks_exact(ROWS).all(|found| found == expected)
+    })
 }
 
 #[cfg(test)]

@@ -188,6 +188,7 @@ fn check_node(node: &NodeProto) -> Result<(), String> {
 fn check_tensor(tensor: &TensorProto) -> Result<(), String> {
     const FLOAT: i32 = 1;
     const INT8: i32 = 3;
+    const INT16: i32 = 5;
     const INT32: i32 = 6;
     const INT64: i32 = 7;
     const BOOL: i32 = 9;
@@ -206,6 +207,7 @@ fn check_tensor(tensor: &TensorProto) -> Result<(), String> {
         INT32 => (4, tensor.int32_data.len()),
         INT64 => (8, tensor.int64_data.len()),
         INT8 | BOOL => (1, tensor.int32_data.len()),
+        INT16 => (2, tensor.int32_data.len()),
         _ => return Err(problem("of a type that is not allowed")),
     };
     let payload = if tensor.raw_data.is_empty() {

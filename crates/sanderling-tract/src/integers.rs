@@ -30,11 +30,13 @@ impl Range {
     pub(super) fn of_tensor(tensor: &TensorProto) -> Option<Self> {
         const FLOAT: i32 = 1;
         const INT8: i32 = 3;
+        const INT16: i32 = 5;
         const BOOL: i32 = 9;
         match tensor.data_type {
             FLOAT => None,
             BOOL => Some(Self::TRUTH),
             INT8 => Some(Self::new(i64::from(i8::MIN), i64::from(i8::MAX))),
+            INT16 => Some(Self::new(i64::from(i16::MIN), i64::from(i16::MAX))),
             _ => {
                 let values = integers(tensor).unwrap_or_default();
                 let (low, high) = (values.iter().min().copied(), values.iter().max().copied());

@@ -80,8 +80,9 @@ fn packing(quantisation: &Quantisation) -> String {
 #[must_use]
 pub fn step_words(step: &PackingStep) -> String {
     match (step.kind, step.pruned) {
+        (PackingKind::Int9Items, _) => "item vectors to 9 bits".to_owned(),
         (PackingKind::Int8Items, _) => "item vectors to 8 bits".to_owned(),
-        (PackingKind::Int8Encoder, _) => "encoder to 8 bits".to_owned(),
+        (PackingKind::RoundedEncoder, _) => "encoder to 8 and 11 bits".to_owned(),
         (PackingKind::Int8Neighbours, _) => "neighbours to 8 bits".to_owned(),
         (PackingKind::Int4Items, _) => "item vectors to 4 bits".to_owned(),
         (_, Some(pruned)) => format!(

@@ -196,7 +196,7 @@ impl Packer {
         let items = model
             .vectors
             .as_ref()
-            .map(|vectors| ItemTable::quantise(&vectors.rows, vectors.dim, ItemBits::Eight))
+            .map(|vectors| ItemTable::quantise(&vectors.rows, vectors.dim, ItemBits::Nine))
             .transpose()?;
         let contents = Contents {
             encoder: model.vectors.as_ref().map(|vectors| vectors.encoder.clone()),

@@ -124,7 +124,7 @@ json_object!(PolicyDefaults { category_cap, exclude_seen });
 /// What packing cost. Every NDCG@10 is of retrieval order (no ranker) on the same validation cases.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quantisation {
-    /// Bits of an element of the encoder's matrices; 0 without an encoder.
+    /// Bits of an element of the encoder's finest matrices; 0 without an encoder.
     pub encoder_bits: u8,
     /// Bits of an item-vector element; 0 without an encoder.
     pub item_bits: u8,
@@ -155,10 +155,12 @@ json_object!(PackingStep { kind, ndcg10, pruned, saved_bytes });
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PackingKind {
-    /// Item vectors from f32 to 8 bits.
+    /// Item vectors from f32 to 9 bits, of which scans read 8.
+    Int9Items,
+    /// Item vectors from 9 to 8 bits.
     Int8Items,
-    /// Encoder matrices from f32 to 8 bits.
-    Int8Encoder,
+    /// Encoder matrices from f32 to 8 and 11 bits.
+    RoundedEncoder,
     /// Weights of neighbours from f32 to 8 bits.
     Int8Neighbours,
     /// Item vectors from 8 to 4 bits.
@@ -166,7 +168,7 @@ pub enum PackingKind {
     /// The last items of the fallback list left out.
     Prune,
 }
-json_names!(PackingKind { Int8Items = "int8_items", Int8Encoder = "int8_encoder", Int8Neighbours = "int8_neighbours", Int4Items = "int4_items", Prune = "prune" });
+json_names!(PackingKind { Int9Items = "int9_items", Int8Items = "int8_items", RoundedEncoder = "rounded_encoder", Int8Neighbours = "int8_neighbours", Int4Items = "int4_items", Prune = "prune" });
 
 /// Items that a bundle leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -140,6 +140,9 @@ function refusal(name: string, url: URL, status: number): RecommenderError {
 /** Reads a body, and stops at the first byte beyond what the manifest allows. */
 async function readBounded(response: Response, name: string, maxBytes: number): Promise<Uint8Array> {
   if (response.body === null) return new Uint8Array();
+  // A length that is that of the body, and allowed: several times as fast as chunk by chunk.
+  const stated = response.headers.has('content-encoding') ? null : response.headers.get('content-length');
+  if (stated !== null && Number(stated) <= maxBytes) return new Uint8Array(await response.arrayBuffer());
   const chunks: Uint8Array[] = [];
   let length = 0;
   const reader = (response.body as ReadableStream<Uint8Array>).getReader();

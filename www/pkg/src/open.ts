@@ -46,10 +46,15 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const sender = senderOf(options, platform, fetch);
   const stores = effectiveConsent(consent) !== 'none';
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
-  const { engine, isLastGood } = options.engine === undefined
-    ? await loadEngine(options, platform, fetch, keeps)
-    : { engine: options.engine, isLastGood: false };
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
+  // While the engine is on its way.
+  const storage = stores ? openStorage() : forgottenStorage(options, platform);
+  const { engine, isLastGood } = options.engine === undefined
+    ? await loadEngine(options, platform, fetch, keeps).catch(async (thrown: unknown) => {
+      (await storage).close?.();
+      throw thrown;
+    })
+    : { engine: options.engine, isLastGood: false };
   const manifest = engine.manifest();
   return {
     engine,
@@ -57,7 +62,7 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
     manifest,
     bundle: { ...bundleInfoFromWire(manifest, engine.bundleHash()), isLastGood },
     consent,
-    storage: stores ? await openStorage() : await forgottenStorage(options, platform),
+    storage: await storage,
     openStorage,
     sender,
     maxSessionLength,
@@ -101,7 +106,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     const live = new LiveEngine(engine, instance, async () => {
       return construct(instance, await read(lasting), await trust()).engine;
     });
-    rememberPopular(live, bundle.files);
+    rememberPopular(live, bundle.files, folder === undefined);
     return { engine: live, files: bundle, isLastGood: false };
   };
   const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload));

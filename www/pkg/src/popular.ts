@@ -6,10 +6,10 @@ import { decodeVocabulary, type Vocabulary } from './vocabulary.js';
 /** The vocabularies of open engines, as bytes: most pages never need one decoded. */
 const vocabularies = new WeakMap<Engine, Uint8Array>();
 
-/** Keeps the popularity list of an engine that was just opened from `files`, which it has verified. */
-export function rememberPopular(engine: Engine, files: Readonly<Record<string, Uint8Array>>): void {
+/** Keeps the popularity list of an engine that was just opened from `files`, which it has verified; a copy where `files` are a caller's. */
+export function rememberPopular(engine: Engine, files: Readonly<Record<string, Uint8Array>>, areShared: boolean): void {
   const vocabulary = files['vocabulary.bin'];
-  if (vocabulary !== undefined) vocabularies.set(engine, vocabulary.slice());
+  if (vocabulary !== undefined) vocabularies.set(engine, areShared ? vocabulary.slice() : vocabulary);
 }
 
 /** The most popular items that the request's rules allow, in the engine's own order; empty when none are known. */

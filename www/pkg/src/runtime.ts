@@ -104,15 +104,17 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
     const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], async (source) => toModule(await answered(source))));
     return variant || answered(wasm ?? (await runtime.wasm()));
   };
-  const [bindings, module_or_path] = await Promise.all([runtime.bindings(), chosen()]);
   try {
+    const [bindings, module_or_path] = await Promise.all([runtime.bindings(), chosen()]);
     await bindings.default({ module_or_path });
+    return new Instance(bindings);
   } catch (thrown) {
+    // What could not be fetched has its code already.
+    if (thrown instanceof RecommenderError) throw thrown;
     const error = toRecommenderError(thrown, 'internal', 'the engine cannot be compiled here');
     error.details.hint ??= 'a page with a Content-Security-Policy needs script-src \'wasm-unsafe-eval\'';
     throw error;
   }
-  return new Instance(bindings);
 }
 
 /** Compiles while it arrives, where the server says what it is. */

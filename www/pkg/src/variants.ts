@@ -19,14 +19,17 @@ export const SIMD128 = Uint8Array.of(...header, 10, 15, 1, 13, 0, 65, 1, 253, 16
 /**
  * The first of `variants` that runs here and whose kernels give known results: browsers have shipped vector instructions that
  * were valid and wrong. A build that cannot be fetched is passed over, too. `undefined` when none is left, and the caller tries
- * the one for every machine, whose error is then the error.
+ * the one for every machine, whose error is then the error. Throws where a page's Content-Security-Policy forbids wasm.
  */
 export async function chooseVariant(variants: readonly Variant[], compile: (source: WasmSource) => Promise<WebAssembly.Module>): Promise<WebAssembly.Module | undefined> {
   for (const { probe, wasm } of variants) {
+    if (!WebAssembly.validate(probe)) continue;
+    const built = (async () => compile(await wasm()))();
+    built.catch(() => {});
+    // What is valid and cannot be compiled is forbidden, and so are all others. Asked while the build is fetched already.
+    await WebAssembly.compile(probe);
     try {
-      // Compiled rather than validated: a page whose Content-Security-Policy forbids wasm is told before anything is fetched.
-      await WebAssembly.compile(probe);
-      const module = await compile(await wasm());
+      const module = await built;
       if (await kernelsWork(module)) return module;
     } catch {
       // The next one is asked.

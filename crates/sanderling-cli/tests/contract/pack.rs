@@ -83,7 +83,7 @@ fn a_pytorch_encoder_becomes_a_measured_bundle() {
     assert_eq!(keys(&packed["metrics"]), keys(&WORLD.trained["metrics"]));
     let quantisation = &packed["quantisation"];
     assert_eq!(quantisation["steps"].as_array().unwrap().len(), 1);
-    assert_eq!(quantisation["steps"][0]["kind"], "int8_items");
+    assert_eq!(quantisation["steps"][0]["kind"], "int9_items");
     let loss = quantisation["ndcg10_f32"].as_f64().unwrap() - quantisation["ndcg10_packed"].as_f64().unwrap();
     assert!(loss.abs() < 0.02, "the engine ranks as the model that came: {quantisation}");
     let left_out = &packed["left_out"];

@@ -131,7 +131,7 @@ fn the_result_says_what_the_page_shows() {
     assert!(weights.iter().any(|feature| feature["name"] == "retrieval_score"));
     let steps = trained["quantisation"]["steps"].as_array().unwrap();
     let kinds: Vec<&str> = steps.iter().map(|step| step["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["int8_items", "int8_encoder"], "no budget asks for more");
+    assert_eq!(kinds, ["int9_items", "rounded_encoder"], "no budget asks for more");
     let files = trained["file_bytes"].as_object().unwrap();
     let for_devices = files.iter().filter(|(name, _)| !["card.md", "content.bin"].contains(&name.as_str()));
     let sum: u64 = for_devices.map(|(_, bytes)| bytes.as_u64().unwrap()).sum();

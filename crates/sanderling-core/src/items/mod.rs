@@ -1,13 +1,15 @@
-//! The item table: int8 or int4 item vectors, used both as encoder input and for scoring.
+//! The item table: item vectors of 4, 8 or 9 bits, used both as encoder input and for scoring.
 
 use sanderling_kernels::{
-    Packing, Query, columns, cosine, cosines, dequantise, has_least, integer_dot, row_sums,
+    Packing, Query, add_halves, columns, cosine, cosines, dequantise, has_least, integer_dot, row_sums,
 };
 use sanderling_types::{Code, Error, ItemIndex, Result, float_text};
 
 const MAGIC: &[u8; 4] = b"SNDI";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 16;
+/// A float of which the high half is kept.
+const SCALE_BYTES: usize = 2;
 /// Rows that are scored before anyone looks at them.
 const BLOCK: usize = 256;
 
@@ -18,6 +20,9 @@ pub enum ItemBits {
     Four,
     /// Integers of -127 to 127.
     Eight,
+    /// The same, and a bit that says which half of its step an element lies in. Scans do without that bit; what is read as a vector, as
+    /// encoders do, has half the error.
+    Nine,
 }
 
 impl ItemBits {
@@ -27,34 +32,46 @@ impl ItemBits {
         match self {
             Self::Four => 4,
             Self::Eight => 8,
+            Self::Nine => 9,
         }
     }
 
     fn from_count(bits: u16) -> Option<Self> {
-        [Self::Four, Self::Eight].into_iter().find(|width| u16::from(width.count()) == bits)
+        [Self::Four, Self::Eight, Self::Nine].into_iter().find(|width| u16::from(width.count()) == bits)
     }
 
-    /// The largest magnitude of an element.
+    /// The largest magnitude of an integer.
     #[must_use]
     pub fn largest(self) -> i8 {
         match self {
             Self::Four => 7,
-            Self::Eight => 127,
+            Self::Eight | Self::Nine => 127,
         }
     }
 
     fn packing(self) -> Packing {
         match self {
             Self::Four => Packing::Nibbles,
-            Self::Eight => Packing::Bytes,
+            Self::Eight | Self::Nine => Packing::Bytes,
         }
     }
 
     fn row_bytes(self, dim: usize) -> usize {
         match self {
             Self::Four => dim.div_ceil(2),
-            Self::Eight => dim,
+            Self::Eight | Self::Nine => dim,
         }
+    }
+
+    /// Bytes of the halves of a row's elements.
+    fn fine_bytes(self, dim: usize) -> usize {
+        if self == Self::Nine { dim.div_ceil(8) } else { 0 }
+    }
+
+    /// Bytes of a file of so many rows; `None` where memory cannot hold them.
+    fn file_bytes(self, num_items: usize, dim: usize) -> Option<usize> {
+        let of_row = SCALE_BYTES + self.row_bytes(dim) + self.fine_bytes(dim);
+        of_row.checked_mul(num_items)?.checked_add(HEADER_BYTES)
     }
 }
 
@@ -67,7 +84,7 @@ pub struct ItemTable {
     dim: usize,
     bits: ItemBits,
     num_items: usize,
-    /// Header, scales, packed rows.
+    /// Header, scales, packed rows, halves.
     encoded: Vec<u8>,
     /// What scans want to know of rows, see [`row_sums`].
     row_sums: Vec<i32>,
@@ -79,8 +96,8 @@ impl ItemTable {
     /// Most rows.
     pub const MAX_ITEMS: usize = 10_000_000;
 
-    /// Quantises row-major vectors `[num_items, dim]`, each row with its own scale. With eight bits the
-    /// largest magnitude becomes 127; with four, larger elements are clipped where that makes the
+    /// Quantises row-major vectors `[num_items, dim]`, each row with its own scale. With eight bits and more the
+    /// largest magnitude becomes 127, as near as scales allow; with four, larger elements are clipped where that makes the
     /// squared error of the row smaller. Everything else rounds to nearest.
     ///
     /// # Errors
@@ -98,37 +115,47 @@ impl ItemTable {
         }
         let mut scales = Vec::with_capacity(rows.len() / dim);
         let mut quantised = Vec::with_capacity(rows.len());
+        let mut fine = Vec::with_capacity(rows.len() / dim * bits.fine_bytes(dim));
         for row in rows.chunks_exact(dim) {
             let largest = row.iter().fold(0.0f32, |largest, element| largest.max(element.abs()));
-            let scale = match bits {
+            let scale = stored(match bits {
                 ItemBits::Four => clipped_scale(row, largest, bits),
                 ItemBits::Eight => largest / f32::from(bits.largest()),
-            };
-            // Below the smallest normal number a quotient could overflow; such a row is all zeros.
-            let scale = if scale < f32::MIN_POSITIVE { 0.0 } else { scale };
+                // The upper half of the last step is there, too.
+                ItemBits::Nine => largest / (f32::from(bits.largest()) + 0.25),
+            });
             scales.push(scale);
             let zero = scale == 0.0;
-            quantised
-                .extend(row.iter().map(|element| if zero { 0 } else { to_integer(*element, scale, bits) }));
+            let integers = row.iter().map(|element| if zero { 0 } else { to_integer(*element, scale, bits) });
+            let start = quantised.len();
+            quantised.extend(integers);
+            if bits == ItemBits::Nine {
+                let is_upper =
+                    |(element, integer): (&f32, &i8)| !zero && *element > f32::from(*integer) * scale;
+                fine.extend(bits_of(row.iter().zip(&quantised[start..]).map(is_upper)));
+            }
         }
-        Ok(Self::pack(dim, bits, &scales, &quantised))
+        Ok(Self::pack(dim, bits, &scales, &quantised, &fine))
     }
 
-    /// A table of integers that were chosen elsewhere: row-major `rows` `[num_items, dim]` and `scales`
-    /// `[num_items]`.
+    /// A table of 4 or 8 bits whose integers were chosen elsewhere: row-major `rows` `[num_items, dim]` and `scales`
+    /// `[num_items]`, of which the least that a file can hold and that are not under them are taken.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`] when the shapes disagree, else as [`ItemTable::decode`].
+    /// [`Code::InvalidArgument`] when the shapes disagree or there is a ninth bit, else as [`ItemTable::decode`].
     pub fn from_integers(dim: usize, bits: ItemBits, scales: &[f32], rows: &[i8]) -> Result<Self> {
         let in_range = (1..=Self::MAX_DIM).contains(&dim) && scales.len() <= Self::MAX_ITEMS;
-        if !in_range || scales.len().checked_mul(dim) != Some(rows.len()) {
+        if !in_range || scales.len().checked_mul(dim) != Some(rows.len()) || bits == ItemBits::Nine {
             return Err(Error::new(Code::InvalidArgument, "item rows have the wrong shape")
                 .expected(format!("{} rows of dim elements, dim 1 to {}", scales.len(), Self::MAX_DIM))
                 .found(format!("{} elements, dim {dim}", rows.len())));
         }
-        check_scales(&scales.iter().map(|scale| scale.to_le_bytes()).collect::<Vec<_>>())?;
+        if let Some(row) = scales.iter().position(|scale| scale.is_nan() || scale.is_sign_negative()) {
+            return Err(bad_scale(row, scales[row]));
+        }
+        check_scales(&scales.iter().map(|scale| columns::half_not_under(*scale)).collect::<Vec<_>>())?;
         check_elements(rows.iter().copied(), dim, bits)?;
-        Ok(Self::pack(dim, bits, scales, rows))
+        Ok(Self::pack(dim, bits, scales, rows, &[]))
     }
 
     /// The first `num_items` items, or all of them.
@@ -136,31 +163,32 @@ impl ItemTable {
     pub fn first(&self, num_items: usize) -> Self {
         let kept = num_items.min(self.num_items);
         let (scales, rows) = (&self.scales()[..kept], &self.rows()[..kept * self.row_bytes()]);
-        Self::from_packed(self.dim, self.bits, scales.as_flattened(), rows)
+        let fine = &self.fine()[..kept * self.bits.fine_bytes(self.dim)];
+        Self::from_packed(self.dim, self.bits, scales.as_flattened(), rows, fine)
     }
 
     /// The table of a bundle without an encoder: every item is out of its range.
     pub(crate) fn none() -> Self {
-        Self::from_packed(1, ItemBits::Eight, &[], &[])
+        Self::from_packed(1, ItemBits::Eight, &[], &[], &[])
     }
 
     /// Packs `rows` `[num_items, dim]`.
-    fn pack(dim: usize, bits: ItemBits, scales: &[f32], rows: &[i8]) -> Self {
-        let scales: Vec<u8> = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+    fn pack(dim: usize, bits: ItemBits, scales: &[f32], rows: &[i8], fine: &[u8]) -> Self {
+        let scales: Vec<u8> = scales.iter().flat_map(|scale| columns::half_not_under(*scale)).collect();
         let rows: Vec<u8> = match bits {
-            ItemBits::Eight => rows.iter().map(|element| *element as u8).collect(),
+            ItemBits::Eight | ItemBits::Nine => rows.iter().map(|element| *element as u8).collect(),
             ItemBits::Four => {
                 let nibble = |element: &i8| *element as u8 & 0xF;
                 let pair = |pair: &[i8]| nibble(&pair[0]) | pair.get(1).map_or(0, nibble) << 4;
                 rows.chunks_exact(dim).flat_map(|row| row.chunks(2).map(pair)).collect()
             }
         };
-        Self::from_packed(dim, bits, &scales, &rows)
+        Self::from_packed(dim, bits, &scales, &rows, fine)
     }
 
-    fn from_packed(dim: usize, bits: ItemBits, scales: &[u8], rows: &[u8]) -> Self {
-        let num_items = scales.len() / 4;
-        let mut encoded = Vec::with_capacity(HEADER_BYTES + scales.len() + rows.len());
+    fn from_packed(dim: usize, bits: ItemBits, scales: &[u8], rows: &[u8], fine: &[u8]) -> Self {
+        let num_items = scales.len() / SCALE_BYTES;
+        let mut encoded = Vec::with_capacity(HEADER_BYTES + scales.len() + rows.len() + fine.len());
         encoded.extend(MAGIC);
         encoded.extend(VERSION.to_le_bytes());
         encoded.extend(u16::from(bits.count()).to_le_bytes());
@@ -168,6 +196,7 @@ impl ItemTable {
         encoded.extend((dim as u32).to_le_bytes());
         encoded.extend(scales);
         encoded.extend(rows);
+        encoded.extend(fine);
         Self { row_sums: row_sums(rows, bits.row_bytes(dim), bits.packing()), dim, bits, num_items, encoded }
     }
 
@@ -175,18 +204,25 @@ impl ItemTable {
         self.bits.row_bytes(self.dim)
     }
 
-    fn scales(&self) -> &[[u8; 4]] {
-        let (scales, _) = self.encoded[HEADER_BYTES..].as_chunks::<4>();
+    fn scales(&self) -> &[[u8; SCALE_BYTES]] {
+        let (scales, _) = self.encoded[HEADER_BYTES..].as_chunks::<SCALE_BYTES>();
         &scales[..self.num_items]
     }
 
     fn scale(&self, row: usize) -> f32 {
-        f32::from_le_bytes(self.scales()[row])
+        columns::half(self.scales()[row])
     }
 
     /// Packed rows, one behind the other.
     fn rows(&self) -> &[u8] {
-        &self.encoded[HEADER_BYTES + 4 * self.num_items..]
+        let start = HEADER_BYTES + SCALE_BYTES * self.num_items;
+        &self.encoded[start..][..self.num_items * self.row_bytes()]
+    }
+
+    /// Which half of its step each element lies in, a bit each, row by row; empty without a ninth bit.
+    fn fine(&self) -> &[u8] {
+        let fine_bytes = self.num_items * self.bits.fine_bytes(self.dim);
+        &self.encoded[self.encoded.len() - fine_bytes..]
     }
 
     /// The bytes of `items.bin`.
@@ -221,14 +257,15 @@ impl ItemTable {
         let in_range = (1..=Self::MAX_DIM).contains(&dim) && num_items <= Self::MAX_ITEMS;
         let Some(bits) = ItemBits::from_count(u16_at(6)).filter(|_| in_range) else {
             return Err(invalid("items.bin declares what this engine does not read")
-                .expected(format!("4 or 8 bits, at most {} items of 1 to {}", Self::MAX_ITEMS, Self::MAX_DIM))
+                .expected(format!(
+                    "4, 8 or 9 bits, at most {} items of 1 to {}",
+                    Self::MAX_ITEMS,
+                    Self::MAX_DIM
+                ))
                 .found(format!("{} bits, {num_items} items of {dim}", u16_at(6))));
         };
         let expected = bits
-            .row_bytes(dim)
-            .checked_add(4)
-            .and_then(|row_bytes| row_bytes.checked_mul(num_items))
-            .and_then(|body_bytes| body_bytes.checked_add(HEADER_BYTES))
+            .file_bytes(num_items, dim)
             .ok_or_else(|| invalid("items.bin declares more than memory can hold"))?;
         if bytes.len() != expected {
             return Err(wrong_length(expected, bytes.len()));
@@ -236,12 +273,13 @@ impl ItemTable {
         let mut table = Self { dim, bits, num_items, encoded, row_sums: Vec::new() };
         check_scales(table.scales())?;
         match bits {
-            ItemBits::Eight if has_least(table.rows(), bits.packing()) => {
+            ItemBits::Eight | ItemBits::Nine if has_least(table.rows(), bits.packing()) => {
                 check_elements(table.rows().iter().map(|byte| *byte as i8), dim, bits)?;
             }
-            ItemBits::Eight => {}
+            ItemBits::Eight | ItemBits::Nine => {}
             ItemBits::Four => check_nibbles(table.rows(), dim)?,
         }
+        check_fine(table.fine(), bits.fine_bytes(dim), dim)?;
         table.row_sums = row_sums(table.rows(), table.row_bytes(), bits.packing());
         Ok(table)
     }
@@ -260,7 +298,8 @@ impl ItemTable {
         }
         let scales = [self.scales().as_flattened(), more.scales().as_flattened()].concat();
         let rows = [self.rows(), more.rows()].concat();
-        *self = Self::from_packed(self.dim, self.bits, &scales, &rows);
+        let fine = [self.fine(), more.fine()].concat();
+        *self = Self::from_packed(self.dim, self.bits, &scales, &rows, &fine);
         Ok(())
     }
 
@@ -291,9 +330,14 @@ impl ItemTable {
     /// Writes the item vector, dequantised, to `out` `[dim]`. An item out of range gives zeros.
     pub fn row_into(&self, item: ItemIndex, out: &mut [f32]) {
         out.fill(0.0);
-        if let Some(row) = self.row(item) {
-            dequantise(row, self.bits.packing(), self.scale(item.row()), out);
+        let Some(row) = self.row(item) else { return };
+        dequantise(row, self.bits.packing(), out);
+        let fine_bytes = self.bits.fine_bytes(self.dim);
+        if fine_bytes > 0 {
+            add_halves(&self.fine()[item.row() * fine_bytes..][..fine_bytes], out);
         }
+        let scale = self.scale(item.row());
+        out.iter_mut().for_each(|element| *element *= scale);
     }
 
     /// All item vectors, dequantised, row-major `[num_items, dim]`.
@@ -423,6 +467,22 @@ impl Directions {
     }
 }
 
+/// The least scale of a file that is not under `scale`. Below the smallest normal number a quotient could overflow; a row of such a scale is all zeros.
+fn stored(scale: f32) -> f32 {
+    let stored = columns::half(columns::half_not_under(scale));
+    if stored < f32::MIN_POSITIVE { 0.0 } else { stored }
+}
+
+/// Eight a byte, the first in the lowest bit.
+fn bits_of(mut set: impl Iterator<Item = bool>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(first) = set.next() {
+        let rest = set.by_ref().take(7).zip(1..);
+        bytes.push(rest.fold(u8::from(first), |byte, (set, at)| byte | u8::from(set) << at));
+    }
+    bytes
+}
+
 fn to_integer(element: f32, scale: f32, bits: ItemBits) -> i8 {
     let largest = f32::from(bits.largest());
     (element / scale).round().clamp(-largest, largest) as i8
@@ -439,13 +499,17 @@ fn clipped_scale(row: &[f32], largest: f32, bits: ItemBits) -> f32 {
 }
 
 /// A scale of 2^100 would make scores of finite vectors infinite.
-fn check_scales(scales: &[[u8; 4]]) -> Result<()> {
+fn check_scales(scales: &[[u8; SCALE_BYTES]]) -> Result<()> {
     match columns::first_bad_scale(scales, 1e30) {
-        Some(row) => Err(invalid(format!("items.bin row {row} has a bad scale"))
-            .expected("0 or a normal number under 1e30")
-            .found(float_text(f32::from_le_bytes(scales[row])))),
+        Some(row) => Err(bad_scale(row, columns::half(scales[row]))),
         None => Ok(()),
     }
+}
+
+fn bad_scale(row: usize, found: f32) -> Error {
+    invalid(format!("items.bin row {row} has a bad scale"))
+        .expected("0 or a normal number under 1e30")
+        .found(float_text(found))
 }
 
 fn check_elements(elements: impl Iterator<Item = i8>, dim: usize, bits: ItemBits) -> Result<()> {
@@ -469,6 +533,20 @@ fn check_nibbles(bytes: &[u8], dim: usize) -> Result<()> {
     }
     let ends_with_bits = |row: &[u8]| dim % 2 == 1 && row[row_bytes - 1] >> 4 != 0;
     match bytes.chunks_exact(row_bytes).position(ends_with_bits) {
+        Some(row) => {
+            Err(invalid(format!("items.bin row {row} has bits behind its last element")).expected("0"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The unused bits of the last byte of a row are 0.
+fn check_fine(fine: &[u8], fine_bytes: usize, dim: usize) -> Result<()> {
+    if fine_bytes == 0 || dim.is_multiple_of(8) {
+        return Ok(());
+    }
+    let ends_with_bits = |row: &[u8]| row[fine_bytes - 1] >> (dim % 8) != 0;
+    match fine.chunks_exact(fine_bytes).position(ends_with_bits) {
         Some(row) => {
             Err(invalid(format!("items.bin row {row} has bits behind its last element")).expected("0"))
         }

@@ -1,8 +1,8 @@
 //! A small builder for ONNX graphs: every method adds a node and names its output.
 
-use sanderling_kernels::columns;
+use sanderling_kernels::{WeightBits, columns};
 
-use super::Int8Matrix;
+use super::QuantisedMatrix;
 use super::message::Message;
 
 /// Opset of every written model: the first with `LayerNormalization`.
@@ -13,6 +13,7 @@ const IR_VERSION: i64 = 8;
 /// Tensor types of the ONNX schema.
 pub(super) const FLOAT: i64 = 1;
 pub(super) const INT8: i64 = 3;
+pub(super) const INT16: i64 = 5;
 pub(super) const INT64: i64 = 7;
 
 /// A dimension of an input or output.
@@ -111,11 +112,16 @@ impl Builder {
     }
 
     /// A matrix, of which the runtime computes the floats while it loads.
-    pub(super) fn int8_matrix(&mut self, name: &str, matrix: &Int8Matrix) -> Value {
-        let bytes = || columns::bytes_of_i8s(&matrix.integers);
-        let bytes = self.constant(name, &[matrix.rows, matrix.cols], INT8, bytes);
+    pub(super) fn matrix(&mut self, name: &str, matrix: &QuantisedMatrix) -> Value {
+        let dims = [matrix.rows, matrix.cols];
+        let integers = match matrix.bits {
+            WeightBits::Eight => self.constant(name, &dims, INT8, || columns::bytes_of_i8s(&matrix.integers)),
+            WeightBits::Eleven => {
+                self.constant(name, &dims, INT16, || columns::bytes_of_i16s(&matrix.integers))
+            }
+        };
         let scales = self.floats(&format!("{name}_scale"), &[1, matrix.cols], &matrix.scales);
-        let whole = self.node("Cast", &[&bytes], vec![Attribute::int("to", FLOAT)]);
+        let whole = self.node("Cast", &[&integers], vec![Attribute::int("to", FLOAT)]);
         self.node("Mul", &[&whole, &scales], vec![])
     }
 

@@ -1,11 +1,11 @@
 //! The constants of an ONNX file.
 
-use sanderling_kernels::columns;
+use sanderling_kernels::{WeightBits, columns};
 use sanderling_types::sorted_positions;
 
-use super::builder::{FLOAT, INT8, INT64};
+use super::builder::{FLOAT, INT8, INT16, INT64};
 use super::message::{Fields, Value};
-use super::{Int8Matrix, MAX_SIDE};
+use super::{MAX_SIDE, QuantisedMatrix};
 
 /// Most constants of a file that is read.
 const MAX_CONSTANTS: usize = 4096;
@@ -91,13 +91,29 @@ impl<'a> Constants<'a> {
     }
 
     /// A matrix with its scales.
-    pub(super) fn int8_matrix(&self, name: &str) -> Option<Int8Matrix> {
-        let tensor = self.tensor(name, INT8, 1)?;
+    pub(super) fn matrix(&self, name: &str) -> Option<QuantisedMatrix> {
+        let bits = if self.find(name)?.data_type == INT16 { WeightBits::Eleven } else { WeightBits::Eight };
+        let (tensor, integers) = match bits {
+            WeightBits::Eight => {
+                let tensor = self.tensor(name, INT8, 1)?;
+                (tensor, columns::i8s(tensor.raw))
+            }
+            WeightBits::Eleven => {
+                let tensor = self.tensor(name, INT16, 2)?;
+                (tensor, columns::i16s(tensor.raw.as_chunks().0))
+            }
+        };
         let &[rows, cols] = tensor.dims.as_slice() else { return None };
-        Some(Int8Matrix {
+        // Products of larger ones would not be exact; of 8 bits all are small enough.
+        let too_large = |integer: &i16| integer.unsigned_abs() > WeightBits::Eleven.largest().unsigned_abs();
+        if integers.iter().any(too_large) {
+            return None;
+        }
+        Some(QuantisedMatrix {
             rows,
             cols,
-            integers: columns::i8s(tensor.raw),
+            bits,
+            integers,
             scales: self.floats_of(&format!("{name}_scale"), &[1, cols])?,
         })
     }

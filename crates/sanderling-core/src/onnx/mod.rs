@@ -14,48 +14,53 @@ mod transformer;
 pub use fold_in::FoldIn;
 pub(crate) use fold_in::TINY;
 pub use ranker::{LinearRanker, MlpRanker, tree_ranker};
-pub use transformer::{Block, Int8Linear, NORM_EPSILON, Norm, Transformer, int8_saving};
+pub use transformer::{Block, NORM_EPSILON, Norm, QuantisedLinear, Transformer, rounding_saves};
+
+pub use sanderling_kernels::WeightBits;
 
 use constants::Constants;
 
 /// Longest side of a matrix that is read; items have at most 1024 elements.
 const MAX_SIDE: usize = 1 << 16;
 
-/// A matrix `[rows, cols]` in 8 bits with one scale a column.
+/// A matrix `[rows, cols]` in whole numbers with one scale a column.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Int8Matrix {
+pub struct QuantisedMatrix {
     /// Number of rows.
     pub rows: usize,
     /// Number of columns.
     pub cols: usize,
+    /// How large integers are.
+    pub bits: WeightBits,
     /// `[rows, cols]`.
-    pub integers: Vec<i8>,
+    pub integers: Vec<i16>,
     /// `[cols]`; an element is its integer times the scale of its column.
     pub scales: Vec<f32>,
 }
 
-impl Int8Matrix {
-    /// Rounds `data` `[rows, cols]`: the largest magnitude of a column becomes 127, everything else rounds to
+impl QuantisedMatrix {
+    /// Rounds `data` `[rows, cols]`: the largest magnitude of a column becomes the largest of `bits`, everything else rounds to
     /// nearest.
     ///
     /// # Panics
     /// Unless `data` has whole rows of `cols`, at least 1.
     #[must_use]
-    pub fn quantise(data: &[f32], cols: usize) -> Self {
+    pub fn quantise(data: &[f32], cols: usize, bits: WeightBits) -> Self {
         assert!(cols > 0 && data.len().is_multiple_of(cols), "whole rows");
+        let largest = f32::from(bits.largest());
         let mut scales = vec![0.0f32; cols];
         for row in data.chunks_exact(cols) {
-            scales.iter_mut().zip(row).for_each(|(scale, v)| *scale = scale.max(v.abs() / 127.0));
+            scales.iter_mut().zip(row).for_each(|(scale, v)| *scale = scale.max(v.abs() / largest));
         }
         let quantise = |v: f32, scale: f32| if scale < f32::MIN_POSITIVE { 0.0 } else { (v / scale).round() };
-        let of_row = |row: &[f32]| -> Vec<i8> {
+        let of_row = |row: &[f32]| -> Vec<i16> {
             row.iter()
                 .zip(&scales)
-                .map(|(&v, &scale)| quantise(v, scale).clamp(-127.0, 127.0) as i8)
+                .map(|(&v, &scale)| quantise(v, scale).clamp(-largest, largest) as i16)
                 .collect()
         };
         let integers = data.chunks_exact(cols).flat_map(of_row).collect();
-        Self { rows: data.len() / cols, cols, integers, scales }
+        Self { rows: data.len() / cols, cols, bits, integers, scales }
     }
 }
 

@@ -5,7 +5,9 @@
 
 use super::builder::{Attribute, Builder, Dim, Value};
 use super::constants::Constants;
-use super::{Int8Matrix, MAX_SIDE};
+use super::{MAX_SIDE, QuantisedMatrix};
+use sanderling_kernels::WeightBits;
+
 use crate::ItemTable;
 
 pub(super) const NAME: &str = "sanderling_encoder";
@@ -33,46 +35,54 @@ pub struct Norm {
 
 /// `y = x weight + bias`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Int8Linear {
+pub struct QuantisedLinear {
     /// `[inputs, outputs]`.
-    pub weight: Int8Matrix,
+    pub weight: QuantisedMatrix,
     /// `[outputs]`.
     pub bias: Vec<f32>,
 }
 
-impl Int8Linear {
-    /// Rounds the weights `[inputs, outputs]` to 8 bits.
+impl QuantisedLinear {
+    /// Rounds the weights `[inputs, outputs]`.
     ///
     /// # Panics
     /// Unless `weight` has whole rows of as many elements as `bias`.
     #[must_use]
-    pub fn quantise(weight: &[f32], bias: Vec<f32>) -> Self {
-        Self { weight: Int8Matrix::quantise(weight, bias.len()), bias }
+    pub fn quantise(weight: &[f32], bias: Vec<f32>, bits: WeightBits) -> Self {
+        Self { weight: QuantisedMatrix::quantise(weight, bias.len(), bits), bias }
     }
 }
 
-/// One block: `x + out(attention(norm1(x)))`, then `x + down(silu(up(norm2(x))))`.
+/// One block: `x + out(attention(norm1(x)))`, then `x + down(silu(up(norm2(x))))`. The matrices of attention have 11 bits, as a softmax
+/// makes much of small differences; the others, two thirds of the weights, have 8.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
     /// Before attention.
     pub norm1: Norm,
     /// Queries, with the scale `1 / sqrt(dim / heads)` in the weights.
-    pub query: Int8Linear,
+    pub query: QuantisedLinear,
     /// Keys.
-    pub key: Int8Linear,
+    pub key: QuantisedLinear,
     /// Values.
-    pub value: Int8Linear,
+    pub value: QuantisedLinear,
     /// `[heads, max_len]`: what attention adds for a key at some distance before its query, the largest distance
     /// first, the query itself last.
     pub distance: Vec<f32>,
     /// Joins the heads.
-    pub out: Int8Linear,
+    pub out: QuantisedLinear,
     /// Before the feed-forward layer.
     pub norm2: Norm,
     /// `[dim, hidden]`.
-    pub up: Int8Linear,
+    pub up: QuantisedLinear,
     /// `[hidden, dim]`.
-    pub down: Int8Linear,
+    pub down: QuantisedLinear,
+}
+
+impl Block {
+    /// Of `query`, `key`, `value` and `out`.
+    pub const ATTENTION_BITS: WeightBits = WeightBits::Eleven;
+    /// Of `up` and `down`.
+    pub const FEED_FORWARD_BITS: WeightBits = WeightBits::Eight;
 }
 
 /// The encoder.
@@ -90,11 +100,11 @@ pub struct Transformer {
     pub norm: Norm,
 }
 
-/// Bytes that the matrices of `blocks` blocks save in 8 bits with a scale a column, against f32.
+/// Bytes that the matrices of `blocks` blocks save as whole numbers with a scale a column, against f32.
 #[must_use]
-pub fn int8_saving(blocks: usize, dim: usize, hidden: usize) -> usize {
-    let (elements, columns) = (4 * dim * dim + 2 * dim * hidden, 5 * dim + hidden);
-    blocks * (3 * elements - 4 * columns)
+pub fn rounding_saves(blocks: usize, dim: usize, hidden: usize) -> usize {
+    let columns = 5 * dim + hidden;
+    blocks * (2 * 4 * dim * dim + 3 * 2 * dim * hidden - 4 * columns)
 }
 
 impl Transformer {
@@ -156,19 +166,26 @@ impl Reader<'_> {
         Some(Norm { gain: vector("gain")?, bias: vector("bias")? })
     }
 
-    fn linear(&self, name: &str, rows: usize, cols: Option<usize>) -> Option<Int8Linear> {
-        let weight = self.constants.int8_matrix(&format!("{name}_weight"))?;
-        if weight.rows != rows || cols.is_some_and(|cols| cols != weight.cols) {
+    fn linear(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: Option<usize>,
+        bits: WeightBits,
+    ) -> Option<QuantisedLinear> {
+        let weight = self.constants.matrix(&format!("{name}_weight"))?;
+        if weight.rows != rows || cols.is_some_and(|cols| cols != weight.cols) || weight.bits != bits {
             return None;
         }
         let bias = self.constants.floats_of(&format!("{name}_bias"), &[weight.cols])?;
-        Some(Int8Linear { weight, bias })
+        Some(QuantisedLinear { weight, bias })
     }
 
     fn block(&self, name: &str, is_last: bool) -> Option<Block> {
-        let square = |part: &str| self.linear(&format!("{name}_{part}"), self.dim, Some(self.dim));
-        let up = self.linear(&format!("{name}_up"), self.dim, None)?;
-        let down = self.linear(&format!("{name}_down"), up.weight.cols, Some(self.dim))?;
+        let linear = |part: &str, rows, cols, bits| self.linear(&format!("{name}_{part}"), rows, cols, bits);
+        let square = |part: &str| linear(part, self.dim, Some(self.dim), Block::ATTENTION_BITS);
+        let up = linear("up", self.dim, None, Block::FEED_FORWARD_BITS)?;
+        let down = linear("down", up.weight.cols, Some(self.dim), Block::FEED_FORWARD_BITS)?;
         let stored = if is_last { self.max_len } else { 2 * self.max_len - 1 };
         let table = self.constants.floats_of(&format!("{name}_distance"), &[self.heads, stored])?;
         let distance = table.chunks_exact(stored).flat_map(|row| &row[..self.max_len]).copied().collect();
@@ -253,8 +270,8 @@ impl Writer<'_> {
         self.graph.node("LayerNormalization", &[x, &gain, &bias], attributes)
     }
 
-    fn linear(&mut self, name: &str, x: &str, linear: &Int8Linear) -> Value {
-        let weight = self.graph.int8_matrix(&format!("{name}_weight"), &linear.weight);
+    fn linear(&mut self, name: &str, x: &str, linear: &QuantisedLinear) -> Value {
+        let weight = self.graph.matrix(&format!("{name}_weight"), &linear.weight);
         let bias = self.graph.floats(&format!("{name}_bias"), &[linear.bias.len()], &linear.bias);
         let product = self.graph.node("MatMul", &[x, &weight], vec![]);
         self.graph.node("Add", &[&product, &bias], vec![])
@@ -306,7 +323,7 @@ impl Writer<'_> {
     }
 
     /// `[1, len, heads, head_dim]`.
-    fn projection(&mut self, name: &str, x: &str, linear: &Int8Linear) -> Value {
+    fn projection(&mut self, name: &str, x: &str, linear: &QuantisedLinear) -> Value {
         let Transformer { dim, heads, .. } = *self.model;
         let flat = self.linear(name, x, linear);
         let split = self.graph.ints("split_shape", &[1, -1, heads as i64, (dim / heads) as i64]);

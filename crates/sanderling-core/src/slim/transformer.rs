@@ -1,11 +1,11 @@
 //! The encoder of a sequence model.
 
-use sanderling_kernels::{self as kernels, Attention, RoundedLinear, RoundedRows, activate, add_scaled};
+use sanderling_kernels::{self as kernels, Attention, RoundedLinear, activate, add_scaled};
 use sanderling_types::{Code, Error, FileRole, Result};
 
 use super::rows_of;
 use crate::Scorer;
-use crate::onnx::{self, Int8Linear, NORM_EPSILON, Norm, Transformer};
+use crate::onnx::{self, NORM_EPSILON, Norm, QuantisedLinear, Transformer};
 use crate::scorer::{Incremental, Memory};
 
 #[derive(Debug)]
@@ -63,7 +63,8 @@ impl Encoder {
         memory.blocks.resize_with(self.blocks.len(), Default::default);
         for (i, (block, seen)) in self.blocks.iter().zip(&mut memory.blocks).enumerate() {
             let normed = normalise(&x, &block.norm1);
-            let rounded = RoundedRows::new(&normed, self.dim);
+            // The three matrices have as many bits, see `Transformer::from_constants`.
+            let rounded = block.key.round(&normed);
             seen.keys.extend(block.key.run_rounded(&rounded));
             seen.values.extend(block.value.run_rounded(&rounded));
             let queries = if i + 1 == self.blocks.len() {
@@ -87,8 +88,9 @@ fn normalise(x: &[f32], norm: &Norm) -> Vec<f32> {
     kernels::normalise(x, &norm.gain, &norm.bias, NORM_EPSILON)
 }
 
-fn matrix(linear: &Int8Linear) -> RoundedLinear {
-    RoundedLinear::new(&linear.weight.integers, &linear.weight.scales, &linear.bias)
+fn matrix(linear: &QuantisedLinear) -> RoundedLinear {
+    let weight = &linear.weight;
+    RoundedLinear::new(&weight.integers, weight.bits, &weight.scales, &linear.bias)
 }
 
 impl Scorer for Encoder {

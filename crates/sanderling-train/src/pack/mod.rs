@@ -1,12 +1,12 @@
 //! Packing: few bits for item vectors, encoder and neighbours, and a catalogue that fits the byte budget.
-//! Every step is measured on the validation cases; where the budget asks for more than 8 bits give, item
-//! vectors get 4 bits where no loss shows, and else the step that loses least is taken.
+//! Every step is measured on the validation cases; where the budget asks for less, item vectors first lose the ninth bit, which only
+//! encoders read, then get 4 bits where no loss shows, and else the step that loses least is taken.
 
 mod rounding;
 
 use std::collections::BTreeSet;
 
-use sanderling_core::{ItemBits, NeighbourTable};
+use sanderling_core::{ItemBits, ItemTable, NeighbourTable};
 use sanderling_types::{
     Code, Error, ItemId, PackingKind, PackingStep, Pruned, Quantisation, Result, Vocabulary,
 };
@@ -17,8 +17,8 @@ use crate::recommenders::Model;
 use crate::split::Split;
 use crate::train::{Lineage, Packer};
 
-/// Largest share of validation NDCG@10 that 8 bits may cost; more is a defect of the models.
-const MAX_EIGHT_BIT_LOSS: f64 = 0.05;
+/// Largest share of validation NDCG@10 that rounding may cost before any budget; more is a defect of the models.
+const MAX_ROUNDING_LOSS: f64 = 0.05;
 
 /// Shares of validation NDCG@10 that 4 bits may cost before leaving items out is looked at: for certain, and
 /// where chance explains the loss. An item that is left out is never listed again, which NDCG@10 hardly
@@ -38,15 +38,15 @@ const STEP_BYTES: u64 = 200;
 /// What opening the bundle says.
 pub(crate) fn pack(split: &Split, recipe: &Recipe, lineage: &Lineage, model: &Model) -> Result<Packer> {
     let mut packer = Packer::new(split, recipe, lineage, model)?;
-    note_eight_bits(&mut packer, split, model)?;
+    note_rounding(&mut packer, split, model)?;
     if let Some(max_bytes) = recipe.max_bundle_bytes {
         fit_budget(&mut packer, split, model, max_bytes)?;
     }
     Ok(packer)
 }
 
-/// Measures the bundle in 8 bits and notes the steps to there.
-fn note_eight_bits(packer: &mut Packer, split: &Split, model: &Model) -> Result<()> {
+/// Measures the rounded bundle and notes the steps to there.
+fn note_rounding(packer: &mut Packer, split: &Split, model: &Model) -> Result<()> {
     let measured = packer.ndcg10(split)?;
     let mut steps = Vec::new();
     let mut note = |kind, ndcg10, saved_bytes| {
@@ -56,10 +56,10 @@ fn note_eight_bits(packer: &mut Packer, split: &Split, model: &Model) -> Result<
         let saved = (4 * vectors.rows.len()).saturating_sub(items.len()) as u64;
         match vectors.narrowed {
             Some(narrowed) => {
-                note(PackingKind::Int8Items, narrowed.ndcg10_before, saved);
-                note(PackingKind::Int8Encoder, measured, narrowed.saved_bytes);
+                note(PackingKind::Int9Items, narrowed.ndcg10_before, saved);
+                note(PackingKind::RoundedEncoder, measured, narrowed.saved_bytes);
             }
-            None => note(PackingKind::Int8Items, measured, saved),
+            None => note(PackingKind::Int9Items, measured, saved),
         }
     }
     if let Some(table) = &model.neighbours {
@@ -77,15 +77,17 @@ fn note_eight_bits(packer: &mut Packer, split: &Split, model: &Model) -> Result<
 /// [`Code::TrainingFailed`].
 pub(crate) fn check(packer: &Packer, split: &Split) -> Result<()> {
     let Quantisation { ndcg10_f32, ndcg10_packed, steps, .. } = &packer.facts.quantisation;
-    let for_budget = |step: &&PackingStep| matches!(step.kind, PackingKind::Int4Items | PackingKind::Prune);
-    let in_eight_bits =
+    let for_budget = |step: &&PackingStep| {
+        matches!(step.kind, PackingKind::Int8Items | PackingKind::Int4Items | PackingKind::Prune)
+    };
+    let before_budget =
         steps.iter().take_while(|step| !for_budget(step)).last().map_or(*ndcg10_packed, |step| step.ndcg10);
     // Few cases say little: about twice the standard error of a paired difference.
     let slack = 0.005 + 0.1 / (split.measuring_cases().len().max(1) as f64).sqrt();
-    if in_eight_bits < ndcg10_f32 * (1.0 - MAX_EIGHT_BIT_LOSS) - slack {
+    if before_budget < ndcg10_f32 * (1.0 - MAX_ROUNDING_LOSS) - slack {
         return Err(Error::new(Code::TrainingFailed, "the packed bundle ranks worse than the weights")
             .expected(format!("NDCG@10 near {ndcg10_f32}"))
-            .found(in_eight_bits));
+            .found(before_budget));
     }
     Ok(())
 }
@@ -95,8 +97,13 @@ fn saved_by_neighbours(table: &NeighbourTable) -> u64 {
     (3 * table.num_weights()).saturating_sub(4 * table.len()) as u64
 }
 
-/// Packs item vectors to 4 bits and prunes the catalogue, as far as `max_bytes` asks for it.
+/// Packs item vectors to 8 and 4 bits and prunes the catalogue, as far as `max_bytes` asks for it.
 fn fit_budget(packer: &mut Packer, split: &Split, model: &Model, max_bytes: u64) -> Result<()> {
+    if packer.estimated_bytes()? > max_bytes
+        && let Some(eight_bits) = eight_bits(packer, split, model)?
+    {
+        *packer = eight_bits;
+    }
     while packer.estimated_bytes()? > max_bytes {
         let four_bits = four_bits(packer, split, model)?;
         let pruned = match &four_bits {
@@ -136,6 +143,17 @@ fn taken(
     quantisation.ndcg10_packed = ndcg10;
     quantisation.steps.push(PackingStep { kind, ndcg10, pruned, saved_bytes });
     Ok(after)
+}
+
+/// The bundle with item vectors of 8 bits; `None` where none has more.
+fn eight_bits(packer: &Packer, split: &Split, model: &Model) -> Result<Option<Packer>> {
+    let in_nine = packer.facts.quantisation.item_bits == ItemBits::Nine.count();
+    let Some(vectors) = model.vectors.as_ref().filter(|_| in_nine) else { return Ok(None) };
+    let rows = &vectors.rows[..packer.contents.vocabulary.len() * vectors.dim];
+    let mut after = packer.clone();
+    after.contents.items = Some(ItemTable::quantise(rows, vectors.dim, ItemBits::Eight)?.encode());
+    after.facts.quantisation.item_bits = ItemBits::Eight.count();
+    taken(packer, after, split, PackingKind::Int8Items, None).map(Some)
 }
 
 /// The bundle with item vectors of 4 bits; `None` where none has more.

@@ -74,14 +74,14 @@ fn neighbours(num_items: usize) -> NeighbourTable {
     NeighbourTable::quantise(&rows, Combination { max_sources: 4, decay: 0.5 }).expect("packs")
 }
 
-fn in_eight_bits(split: &Split, model: &Model) -> Packer {
+fn rounded(split: &Split, model: &Model) -> Packer {
     pack(split, &recipe(None), &Lineage::default(), model).expect("packs")
 }
 
 fn world() -> (Split, Model, Packer) {
     let split = crate::split::split(&dataset(), SplitKind::LeaveOneOut).expect("divides");
     let model = model(&split);
-    let packer = in_eight_bits(&split, &model);
+    let packer = rounded(&split, &model);
     (split, model, packer)
 }
 
@@ -96,7 +96,7 @@ fn kinds(packer: &Packer) -> Vec<PackingKind> {
 #[test]
 fn what_costs_least_is_taken_until_the_budget_is_met() {
     let (split, model, start) = world();
-    assert_eq!(kinds(&start), [PackingKind::Int8Items, PackingKind::Int8Encoder]);
+    assert_eq!(kinds(&start), [PackingKind::Int9Items, PackingKind::RoundedEncoder]);
     let all = start.estimated_bytes().expect("fits");
     for budget in [all, all - 1, all - 600, all - 1000, all - 1500] {
         let mut packer = start.clone();
@@ -108,12 +108,18 @@ fn what_costs_least_is_taken_until_the_budget_is_met() {
         let saved: u64 = quantisation.steps[2..].iter().map(|step| step.saved_bytes).sum();
         assert_eq!(saved, start.large_bytes() - packer.large_bytes());
         if budget < all {
+            assert_eq!(quantisation.steps[2].kind, PackingKind::Int8Items, "the ninth bit goes first");
+            let start = eight_bits(&start, &split, &model).expect("packs").expect("has vectors");
+            if start.estimated_bytes().expect("fits") <= budget {
+                assert_eq!(quantisation.steps.len(), 3);
+                continue;
+            }
             let four_bits = four_bits(&start, &split, &model).expect("packs").expect("has vectors");
             let pruned = pruned(&start, &split, budget).expect("packs").expect("can be pruned");
             let [four, pruned] = [&four_bits, &pruned].map(|packer| packer.facts.quantisation.ndcg10_packed);
             let spared = loses_little(&start, &four_bits, &split).expect("runs");
             let expected = if spared { four } else { four.max(pruned) };
-            assert_eq!(quantisation.steps[2].ndcg10, expected, "{four}, {pruned}");
+            assert_eq!(quantisation.steps[3].ndcg10, expected, "{four}, {pruned}");
         } else {
             assert_eq!(quantisation.steps.len(), 2);
         }
@@ -126,8 +132,10 @@ fn four_bits_without_a_loss_that_shows_spare_the_catalogue() {
     // Vectors of zeros rank by popularity, which is better than by chance.
     let zeros = |vectors: Vectors| Vectors { rows: vec![0.0; vectors.rows.len()], ..vectors };
     let zeros = Model { vectors: model.vectors.clone().map(zeros), ..model.clone() };
-    let by_popularity = in_eight_bits(&split, &zeros);
-    for (start, expected) in [(by_chance, PackingKind::Int4Items), (by_popularity, PackingKind::Prune)] {
+    let by_popularity = rounded(&split, &zeros);
+    let cases = [(by_chance, &model, PackingKind::Int4Items), (by_popularity, &zeros, PackingKind::Prune)];
+    for (start, of, expected) in cases {
+        let start = eight_bits(&start, &split, of).expect("packs").expect("has vectors");
         let budget = start.estimated_bytes().expect("fits") - 2000;
         let four_bits = four_bits(&start, &split, &model).expect("packs").expect("has vectors");
         let pruned = pruned(&start, &split, budget).expect("packs").expect("can be pruned");
@@ -135,7 +143,7 @@ fn four_bits_without_a_loss_that_shows_spare_the_catalogue() {
         assert!(values[2] > values[1], "pruning is better here: {values:?}");
         let mut packer = start;
         fit_budget(&mut packer, &split, &model, budget).expect("packs");
-        assert_eq!(kinds(&packer)[2], expected, "{values:?}");
+        assert_eq!(kinds(&packer)[3], expected, "{values:?}");
     }
 }
 
@@ -171,18 +179,18 @@ fn neighbours_are_packed_and_pruned_alone_and_beside_an_encoder() {
     let beside = Model { neighbours: table.clone(), ..encoder };
     let alone = Model { neighbours: table, max_session_len: 8, ..Model::default() };
     let expected = [
-        vec![PackingKind::Int8Items, PackingKind::Int8Encoder, PackingKind::Int8Neighbours],
+        vec![PackingKind::Int9Items, PackingKind::RoundedEncoder, PackingKind::Int8Neighbours],
         vec![PackingKind::Int8Neighbours],
     ];
     for (model, expected) in [beside, alone].iter().zip(expected) {
-        let start = in_eight_bits(&split, model);
+        let start = rounded(&split, model);
         assert_eq!(kinds(&start), expected);
         let budget = start.estimated_bytes().expect("fits") - 3000;
         let mut packer = start.clone();
         fit_budget(&mut packer, &split, model, budget).expect("packs");
         assert!(packer.estimated_bytes().expect("fits") <= budget, "{:?}", kinds(&packer));
         let taken = &kinds(&packer)[expected.len()..];
-        assert!(taken.contains(&PackingKind::Prune) && taken.len() <= 2, "{taken:?}");
+        assert!(taken.contains(&PackingKind::Prune) && taken.len() <= 3, "{taken:?}");
         let engine = packer.engine().expect("opens");
         let rows = engine.bundle().neighbours().map(NeighbourTable::len);
         assert_eq!(rows, Some(packer.contents.vocabulary.len()));
@@ -191,7 +199,7 @@ fn neighbours_are_packed_and_pruned_alone_and_beside_an_encoder() {
 }
 
 #[test]
-fn only_what_eight_bits_lose_is_a_defect() {
+fn only_what_rounding_loses_is_a_defect() {
     let (split, _, mut packer) = world();
     packer.facts.quantisation.ndcg10_f32 = 1.0;
     let mut step = |at: usize, ndcg10| packer.facts.quantisation.steps[at].ndcg10 = ndcg10;

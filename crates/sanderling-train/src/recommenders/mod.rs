@@ -9,7 +9,7 @@ mod ials;
 mod popular;
 mod table;
 
-use sanderling_core::onnx::int8_saving;
+use sanderling_core::onnx::rounding_saves;
 use sanderling_core::{ItemBits, ItemTable, NeighbourTable};
 use sanderling_types::{Code, Error, FeatureSpec, Result};
 use serde::{Deserialize, Serialize};
@@ -136,7 +136,7 @@ pub(crate) struct Model {
 pub(crate) struct Vectors {
     /// ONNX.
     pub(crate) encoder: Vec<u8>,
-    /// Bits of an element of its matrices.
+    /// Bits of an element of its finest matrices.
     pub(crate) encoder_bits: u8,
     /// What it cost to bring the encoder to these bits; `None` where it is as it was trained.
     pub(crate) narrowed: Option<Narrowed>,
@@ -148,7 +148,7 @@ pub(crate) struct Vectors {
 /// An encoder of fewer bits than it was trained with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Narrowed {
-    /// NDCG@10 on the measuring cases of the f32 encoder with item vectors of eight bits. No engine runs the
+    /// NDCG@10 on the measuring cases of the f32 encoder with item vectors of nine bits. No engine runs the
     /// two together, but the trainer's own arithmetic does.
     pub(crate) ndcg10_before: f64,
     pub(crate) saved_bytes: u64,
@@ -168,17 +168,17 @@ impl Model {
         let share = known.len() as f64 / cases.len().max(1) as f64;
         let shape = weights.shape;
         let ndcg10 = |vectors: &[f32]| vectors_ndcg10(weights, vectors, &known, split.exclude_seen) * share;
-        let eight_bits = ItemTable::quantise(&vectors, shape.dim, ItemBits::Eight)?;
+        let nine_bits = ItemTable::quantise(&vectors, shape.dim, ItemBits::Nine)?;
         let narrowed = Narrowed {
-            ndcg10_before: ndcg10(&eight_bits.vectors()),
-            saved_bytes: int8_saving(shape.layers, shape.dim, shape.hidden) as u64,
+            ndcg10_before: ndcg10(&nine_bits.vectors()),
+            saved_bytes: rounding_saves(shape.layers, shape.dim, shape.hidden) as u64,
         };
         let ndcg10_f32 = ndcg10(&vectors);
         Ok(Self {
             name: Recommender::Sequence.as_str().to_owned(),
             vectors: Some(Vectors {
                 encoder: sequence::transformer(weights).to_onnx(),
-                encoder_bits: 8,
+                encoder_bits: 11,
                 narrowed: Some(narrowed),
                 rows: vectors,
                 dim: shape.dim,

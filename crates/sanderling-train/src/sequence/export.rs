@@ -2,20 +2,20 @@
 
 use std::ops::Range;
 
-use sanderling_core::onnx::{Block, Int8Linear, Norm, Transformer};
+use sanderling_core::onnx::{Block, Norm, QuantisedLinear, Transformer, WeightBits};
 
 use super::Weights;
 use super::params::BlockLayout;
 
-/// The encoder of `weights`, its matrices rounded to 8 bits: the same network without dropout, for one sequence.
+/// The encoder of `weights`, its matrices rounded to 8 and 11 bits: the same network without dropout, for one sequence.
 #[must_use]
 pub fn transformer(weights: &Weights) -> Transformer {
     let shape = weights.shape;
     let layout = shape.layout();
     let part = |range: &Range<usize>| weights.dense[range.clone()].to_vec();
     let norm = |norm: &[Range<usize>; 2]| Norm { gain: part(&norm[0]), bias: part(&norm[1]) };
-    let linear = |weight: &Range<usize>, bias: &Range<usize>| {
-        Int8Linear::quantise(&weights.dense[weight.clone()], part(bias))
+    let linear = |weight: &Range<usize>, bias: &Range<usize>, bits: WeightBits| {
+        QuantisedLinear::quantise(&weights.dense[weight.clone()], part(bias), bits)
     };
     let block = |block: &BlockLayout| {
         let [query, key, value] = projections(weights, block);
@@ -25,10 +25,10 @@ pub fn transformer(weights: &Weights) -> Transformer {
             key,
             value,
             distance: part(&block.distance),
-            out: linear(&block.out, &block.out_bias),
+            out: linear(&block.out, &block.out_bias, Block::ATTENTION_BITS),
             norm2: norm(&block.norm2),
-            up: linear(&block.up, &block.up_bias),
-            down: linear(&block.down, &block.down_bias),
+            up: linear(&block.up, &block.up_bias, Block::FEED_FORWARD_BITS),
+            down: linear(&block.down, &block.down_bias, Block::FEED_FORWARD_BITS),
         }
     };
     Transformer {
@@ -41,7 +41,7 @@ pub fn transformer(weights: &Weights) -> Transformer {
 }
 
 /// Query, key and value; the scale of attention is folded into the query.
-fn projections(weights: &Weights, block: &BlockLayout) -> [Int8Linear; 3] {
+fn projections(weights: &Weights, block: &BlockLayout) -> [QuantisedLinear; 3] {
     let (dim, heads) = (weights.shape.dim, weights.shape.heads);
     let scale = 1.0 / ((dim / heads) as f32).sqrt();
     [(0, scale), (1, 1.0), (2, 1.0)].map(|(part, scale)| {
@@ -49,6 +49,6 @@ fn projections(weights: &Weights, block: &BlockLayout) -> [Int8Linear; 3] {
         let rows = weights.dense[block.qkv.clone()].chunks_exact(3 * dim);
         let weight: Vec<f32> = rows.flat_map(|row| row[columns.clone()].iter().map(|w| w * scale)).collect();
         let bias = weights.dense[block.qkv_bias.clone()][columns].iter().map(|b| b * scale).collect();
-        Int8Linear::quantise(&weight, bias)
+        QuantisedLinear::quantise(&weight, bias, Block::ATTENTION_BITS)
     })
 }

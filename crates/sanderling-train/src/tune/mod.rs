@@ -176,8 +176,8 @@ fn draw_trials(recipe: &Recipe, split: &Split, num_trials: usize) -> Vec<ModelRe
 /// About what a bundle with every item is long with vectors of 4 bits.
 fn least_bytes(shape: &Shape, num_items: usize, vocabulary_bytes: usize) -> u64 {
     let Shape { dim, hidden, layers, heads, max_len } = *shape;
-    let encoder = layers * (4 * dim * dim + 2 * dim * hidden + 4 * heads * 2 * max_len);
-    (encoder + num_items * (4 + dim.div_ceil(2)) + vocabulary_bytes) as u64 + GRAPH_BYTES + SMALL_FILES_BYTES
+    let encoder = layers * (8 * dim * dim + 2 * dim * hidden + 4 * heads * 2 * max_len);
+    (encoder + num_items * (2 + dim.div_ceil(2)) + vocabulary_bytes) as u64 + GRAPH_BYTES + SMALL_FILES_BYTES
 }
 
 /// One rung: how many trials reach its end, and after how many epochs that is.
