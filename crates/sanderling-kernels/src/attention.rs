@@ -1,6 +1,6 @@
 //! Attention and layer norms.
 
-use crate::math::{add_scaled_of, dot_of, exp, sum_of};
+use crate::math::{Exp, add_scaled_of, largest, sum_of};
 use crate::simd::widest;
 
 /// Causal attention with a bias by distance.
@@ -33,30 +33,44 @@ impl Attention {
     fn attend(&self, queries: &[f32], keys: &[f32], values: &[f32], out: &mut [f32]) {
         let (dim, head_dim) = (self.dim, self.dim / self.heads);
         let (new, len) = (queries.len() / dim, keys.len() / dim);
-        let mut weights = vec![0.0; len];
+        let stride = len.next_multiple_of(LANES);
+        let keys = turned(keys, dim, stride);
+        let mut weights = vec![0.0; stride];
+        let exp = Exp::new();
         for (at, (query, out)) in queries.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
             let seen = len - new + at + 1;
-            let weights = &mut weights[..seen];
             for (head, distances) in self.distance.chunks_exact(self.max_len).enumerate() {
                 let columns = head * head_dim..(head + 1) * head_dim;
-                let query = &query[columns.clone()];
-                let distances = &distances[self.max_len - seen..];
-                let positions = keys.chunks_exact(dim).zip(distances);
-                for (weight, (key, distance)) in weights.iter_mut().zip(positions) {
-                    *weight = dot_of(query, &key[columns.clone()]) + distance;
-                }
-                softmax(weights);
+                // Whole lanes: what is behind the keys that are seen is not looked at.
+                let whole = &mut weights[..seen.next_multiple_of(LANES)];
+                weighted_sum(&query[columns.clone()], &keys[columns.start * stride..], stride, 0, whole);
+                let weights = &mut weights[..seen];
+                add_scaled_of(weights, &distances[self.max_len - seen..], 1.0);
+                softmax(weights, exp);
                 weighted_sum(weights, values, dim, columns.start, &mut out[columns]);
             }
         }
     }
 }
 
+/// Columns whose sums stay in registers.
+const LANES: usize = 16;
+
+/// `[rows, dim]` as `[dim, stride]`, with zeros behind the rows: all keys are multiplied with an element of a query at once.
+#[inline(always)]
+fn turned(x: &[f32], dim: usize, stride: usize) -> Vec<f32> {
+    let mut out = vec![0.0; dim * stride];
+    for (row, x) in x.chunks_exact(dim).enumerate() {
+        for (out, x) in out[row..].iter_mut().step_by(stride).zip(x) {
+            *out = *x;
+        }
+    }
+    out
+}
+
 /// Sums columns of `values` `[len, dim]` from `first` on, as many as `out` has, each row times its weight.
 #[inline(always)]
 fn weighted_sum(weights: &[f32], values: &[f32], dim: usize, first: usize, out: &mut [f32]) {
-    /// Columns whose sums stay in registers.
-    const LANES: usize = 16;
     let (chunks, rest) = out.as_chunks_mut::<LANES>();
     for (chunk, out) in chunks.iter_mut().enumerate() {
         let from = first + chunk * LANES;
@@ -76,9 +90,9 @@ fn weighted_sum(weights: &[f32], values: &[f32], dim: usize, first: usize, out: 
 }
 
 #[inline(always)]
-fn softmax(x: &mut [f32]) {
-    let most = x.iter().fold(f32::NEG_INFINITY, |most, x| if *x > most { *x } else { most });
-    x.iter_mut().for_each(|x| *x = exp(*x - most));
+fn softmax(x: &mut [f32], exp: Exp) {
+    let most = largest(x);
+    x.iter_mut().for_each(|x| *x = exp.of(*x - most));
     let inverse = 1.0 / sum_of(x, |x| x);
     x.iter_mut().for_each(|x| *x *= inverse);
 }

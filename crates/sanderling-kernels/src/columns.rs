@@ -98,13 +98,12 @@ pub fn first_bad_list(values: &[u16], bounds: &[u32], limit: usize) -> Option<us
 }
 
 /// FNV-1a (Fowler, Noll and Vo), 32 bits.
-#[must_use]
-pub fn hash(text: &[u8]) -> u32 {
+fn hash(text: &[u8]) -> u32 {
     text.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Rows of texts in buckets of about four by the first bits of their [`hash`], and where the rows of each bucket end. `text` is what
-/// `bounds` cut. In a bucket rows ascend, or, where there are more than [`LONG`] of them, texts do.
+/// Rows of texts in buckets of about four by the first bits of their hash, and where the rows of each bucket end. `text` is what
+/// `bounds` cut. In a bucket rows ascend, or, where there are many of them, texts do.
 ///
 /// # Errors
 /// The later row of two with one text.
@@ -151,7 +150,23 @@ pub fn rows_by_hash(text: &[u8], bounds: &[u32]) -> Result<(Vec<u32>, Vec<u32>),
 }
 
 /// A bucket of more rows is sorted by their texts: whoever makes ids of one hash must not make everybody else wait.
-pub const LONG: usize = 32;
+const LONG: usize = 32;
+
+/// The row of a text among those of [`rows_by_hash`].
+///
+/// # Panics
+/// When a bound or a row is out of range.
+#[must_use]
+pub fn row_of(wanted: &[u8], text: &[u8], bounds: &[u32], rows: &[u32], ends: &[u32]) -> Option<u32> {
+    let bucket = bucket(hash(wanted), ends.len());
+    let start = bucket.checked_sub(1).map_or(0, |before| ends[before] as usize);
+    let rows = &rows[start..ends[bucket] as usize];
+    let text_of = |row: u32| &text[bounds[row as usize] as usize..bounds[row as usize + 1] as usize];
+    if rows.len() > LONG {
+        return rows.binary_search_by(|row| text_of(*row).cmp(wanted)).ok().map(|at| rows[at]);
+    }
+    rows.iter().copied().find(|row| text_of(*row) == wanted)
+}
 
 fn repeated_in<'a>(rows: &[u32], text_of: &impl Fn(u32) -> &'a [u8]) -> Option<u32> {
     for (at, row) in rows.iter().enumerate() {
@@ -164,8 +179,7 @@ fn repeated_in<'a>(rows: &[u32], text_of: &impl Fn(u32) -> &'a [u8]) -> Option<u
 }
 
 /// The bucket of a hash, of a power of two, at least 2.
-#[must_use]
-pub fn bucket(hash: u32, num_buckets: usize) -> usize {
+fn bucket(hash: u32, num_buckets: usize) -> usize {
     (hash >> (32 - num_buckets.ilog2())) as usize
 }
 

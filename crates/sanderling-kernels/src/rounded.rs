@@ -1,7 +1,7 @@
 //! Products with a constant matrix of few bits, in whole numbers.
 
 use crate::LARGEST;
-use crate::math::{largest_magnitude, sum_of};
+use crate::math::{largest_magnitude, round_to_integers};
 use crate::simd::widest;
 
 /// Columns that are computed together: two vectors of four in wasm.
@@ -33,29 +33,31 @@ impl WeightBits {
 /// matrix to 8 bits costs, an eighth of what 11 bits do. Made by [`RoundedLinear::round`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoundedRows {
-    /// Elements of a row, with zeros behind them.
+    /// Words of a row.
     width: usize,
-    /// `[rows, width]` numbers of two bytes, as the kernel of the matrix wants them.
-    integers: Vec<[u8; 2]>,
+    /// The words of rows as the kernel of the matrix wants them: of [`TILE`] rows the first words, then the second ones, and so on, since
+    /// one vector has what the rows of a tile are multiplied with; of rows that fill no tile row by row.
+    words: Vec<Word>,
     /// `[rows]`.
     scales: Vec<f32>,
 }
+
+/// Two numbers of 16 bits, or digits of four.
+type Word = [u8; 4];
 
 impl RoundedRows {
     fn num_rows(&self) -> usize {
         self.scales.len()
     }
 
-    fn row(&self, row: usize) -> &[[u8; 2]] {
-        &self.integers[row * self.width..][..self.width]
+    /// Rows that are in tiles.
+    fn num_tiled(&self) -> usize {
+        self.num_rows() / TILE * TILE
     }
-}
 
-/// The nearest whole number, ties to even; exact for magnitudes under 2^22.
-#[inline(always)]
-fn whole(x: f32) -> i16 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low bits
-    (x + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i16
+    fn words(&self, first: usize, rows: usize) -> &[Word] {
+        &self.words[first * self.width..][..rows * self.width]
+    }
 }
 
 /// `y = x weight + bias`, the weights whole numbers with one scale a column. Sums are exact, so every order of summing
@@ -113,9 +115,9 @@ impl Weights {
         }
     }
 
-    /// Puts the numbers of a row where products look for them.
+    /// The words of a row, as many as half its numbers.
     #[inline(always)]
-    fn store(&self, integers: &[i16], out: &mut [[u8; 2]]) {
+    fn store(&self, integers: &[i16], out: &mut [Word]) {
         match self {
             Self::Pairs(_) => pairs::store(integers, out),
             #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
@@ -123,19 +125,14 @@ impl Weights {
         }
     }
 
-    /// Sums of products of rows with the columns of a panel.
+    /// Sums of products of the rows of a tile with the columns of a panel.
     #[inline(always)]
-    fn products<const ROWS: usize>(
-        &self,
-        rows: [&[[u8; 2]]; ROWS],
-        panel: usize,
-        parts: usize,
-    ) -> [[i32; PANEL]; ROWS] {
+    fn products<const ROWS: usize>(&self, tile: &[Word], panel: usize, parts: usize) -> [[i32; PANEL]; ROWS] {
         match self {
-            Self::Pairs(weights) => pairs::products(rows, &weights[panel * parts..][..parts]),
+            Self::Pairs(weights) => pairs::products(tile, &weights[panel * parts..][..parts]),
             #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
             Self::Quads(weights, excess) => {
-                let sums = quads::products(rows, &weights[panel * parts..][..parts]);
+                let sums = quads::products(tile, &weights[panel * parts..][..parts]);
                 let excess = excess[panel];
                 sums.map(|sums| std::array::from_fn(|lane| sums[lane].wrapping_sub(excess[lane])))
             }
@@ -184,10 +181,9 @@ impl RoundedLinear {
     /// row not a number.
     #[must_use]
     pub fn round(&self, x: &[f32]) -> RoundedRows {
-        let depth = self.weights.depth();
-        let width = self.inputs.next_multiple_of(depth);
+        let width = self.inputs.next_multiple_of(self.weights.depth()) / 2;
         let rows = x.len() / self.inputs.max(1);
-        let mut out = RoundedRows { width, integers: vec![[0; 2]; rows * width], scales: vec![0.0; rows] };
+        let mut out = RoundedRows { width, words: vec![[0; 4]; rows * width], scales: vec![0.0; rows] };
         widest(
             #[inline(always)]
             || self.round_into(x, &mut out),
@@ -200,18 +196,19 @@ impl RoundedLinear {
         // The sum of all products stays under 2^31. The same for every padding.
         let largest_weight = i32::from(self.bits.largest()) + 1;
         let most = (i32::MAX / (largest_weight * self.inputs as i32)).min(LARGEST) as f32;
-        let mut whole_row = vec![0i16; out.width];
-        let rows = x.chunks_exact(self.inputs).zip(out.integers.chunks_exact_mut(out.width));
-        for ((row, integers), scale) in rows.zip(&mut out.scales) {
-            let largest = largest_magnitude(row);
-            // Zero times what is not finite is not a number.
-            let finite = sum_of(row, |x| x * 0.0);
-            *scale = if largest < 1e-30 { 0.0 } else { largest / most } + finite;
-            let factor = if largest < 1e-30 { 0.0 } else { most / largest };
-            for (integer, x) in whole_row.iter_mut().zip(row) {
-                *integer = whole(x * factor);
-            }
-            self.weights.store(&whole_row, integers);
+        let mut integers = vec![0i16; 2 * out.width];
+        let rows = x.chunks_exact(self.inputs).zip(out.words.chunks_exact_mut(out.width));
+        for ((x, words), scale) in rows.zip(&mut out.scales) {
+            let largest = largest_magnitude(x);
+            let is_zero = largest < 1e-30;
+            *scale = if is_zero { 0.0 } else { largest / most };
+            round_to_integers(x, if is_zero { 0.0 } else { most / largest }, &mut integers);
+            self.weights.store(&integers, words);
+        }
+        let mut by_row = vec![[0; 4]; TILE * out.width];
+        for tile in out.words.chunks_exact_mut(TILE * out.width) {
+            by_row.copy_from_slice(tile);
+            interleave(&by_row, tile);
         }
     }
 
@@ -234,13 +231,10 @@ impl RoundedLinear {
 
     #[inline(always)]
     fn tiles(&self, x: &RoundedRows, out: &mut [f32]) {
-        let rows = x.num_rows();
-        let mut row = 0;
-        while row + TILE <= rows {
-            self.tile::<TILE>(x, row, out);
-            row += TILE;
+        for first in (0..x.num_tiled()).step_by(TILE) {
+            self.tile::<TILE>(x, first, out);
         }
-        for row in row..rows {
+        for row in x.num_tiled()..x.num_rows() {
             self.tile::<1>(x, row, out);
         }
     }
@@ -248,12 +242,11 @@ impl RoundedLinear {
     /// `ROWS` rows from `first` on.
     #[inline(always)]
     fn tile<const ROWS: usize>(&self, x: &RoundedRows, first: usize, out: &mut [f32]) {
-        let depth = self.weights.depth();
-        let parts = self.inputs.div_ceil(depth);
-        let rows: [&[[u8; 2]]; ROWS] = std::array::from_fn(|row| &x.row(first + row)[..depth * parts]);
+        let parts = self.inputs.div_ceil(self.weights.depth());
+        let words = x.words(first, ROWS);
         let scales: [f32; ROWS] = std::array::from_fn(|row| x.scales[first + row]);
         for (panel, (factors, bias)) in self.scales.iter().zip(&self.bias).enumerate() {
-            let sums = self.weights.products(rows, panel, parts);
+            let sums: [_; ROWS] = self.weights.products(words, panel, parts);
             let from = panel * PANEL;
             let width = PANEL.min(self.outputs - from);
             for row in 0..ROWS {
@@ -268,30 +261,95 @@ impl RoundedLinear {
     }
 }
 
+/// From `[TILE, width]` to `[width, TILE]`.
+#[inline(always)]
+fn interleave(by_row: &[Word], out: &mut [Word]) {
+    let width = by_row.len() / TILE;
+    #[cfg(target_feature = "simd128")]
+    let done = interleave_fours(by_row, out);
+    #[cfg(not(target_feature = "simd128"))]
+    let done = 0;
+    for (at, words) in out.as_chunks_mut::<TILE>().0.iter_mut().enumerate().skip(done) {
+        *words = std::array::from_fn(|row| by_row[row * width + at]);
+    }
+}
+
+/// Four words of each row at a time; gives how many were done.
+#[cfg(target_feature = "simd128")]
+#[inline(always)]
+fn interleave_fours(by_row: &[Word], out: &mut [Word]) -> usize {
+    use core::arch::wasm32::{i32x4_shuffle as shuffle, v128, v128_load, v128_store};
+
+    let width = by_row.len() / TILE;
+    let rows: [&[[Word; 4]]; TILE] =
+        std::array::from_fn(|row| by_row[row * width..][..width].as_chunks::<4>().0);
+    let (outs, _) = out.as_chunks_mut::<{ 4 * TILE }>();
+    for (at, out) in outs.iter_mut().enumerate() {
+        // SAFETY: four words are one vector, and no load needs alignment.
+        let [a, b, c, d] = rows.map(|row| unsafe { v128_load(row[at].as_ptr().cast()) });
+        let (ab, cd) = (shuffle::<0, 4, 1, 5>(a, b), shuffle::<0, 4, 1, 5>(c, d));
+        let (ab_high, cd_high) = (shuffle::<2, 6, 3, 7>(a, b), shuffle::<2, 6, 3, 7>(c, d));
+        let turned: [v128; 4] = [
+            shuffle::<0, 1, 4, 5>(ab, cd),
+            shuffle::<2, 3, 6, 7>(ab, cd),
+            shuffle::<0, 1, 4, 5>(ab_high, cd_high),
+            shuffle::<2, 3, 6, 7>(ab_high, cd_high),
+        ];
+        for (out, four) in out.as_chunks_mut::<4>().0.iter_mut().zip(turned) {
+            // SAFETY: four words are one vector, and no store needs alignment.
+            unsafe { v128_store(out.as_mut_ptr().cast(), four) };
+        }
+    }
+    4 * outs.len()
+}
+
+/// A word of each row of a tile, in every lane of a vector.
+#[cfg(target_feature = "simd128")]
+#[inline(always)]
+fn splats<const ROWS: usize>(words: &[Word; ROWS]) -> [core::arch::wasm32::v128; ROWS] {
+    use core::arch::wasm32::{i32x4_shuffle as shuffle, i32x4_splat, v128_load, v128_load32_splat};
+
+    let at = words.as_ptr();
+    if ROWS != TILE {
+        // SAFETY: every word has four bytes, and no load needs alignment.
+        return std::array::from_fn(|row| unsafe { v128_load32_splat(at.add(row).cast()) });
+    }
+    // SAFETY: the words of a tile are one vector, and no load needs alignment.
+    let all = unsafe { v128_load(at.cast()) };
+    std::array::from_fn(|row| match row {
+        0 => shuffle::<0, 0, 0, 0>(all, all),
+        1 => shuffle::<1, 1, 1, 1>(all, all),
+        2 => shuffle::<2, 2, 2, 2>(all, all),
+        3 => shuffle::<3, 3, 3, 3>(all, all),
+        _ => i32x4_splat(0),
+    })
+}
+
 /// Two inputs at a time, of 16 bits each.
 mod pairs {
-    use super::PANEL;
+    use super::{PANEL, Word};
 
     pub(super) const DEPTH: usize = 2;
 
     /// Little-endian, as wasm and every platform that we build for have them.
     #[inline(always)]
-    pub(super) fn store(integers: &[i16], out: &mut [[u8; 2]]) {
-        out.iter_mut().zip(integers).for_each(|(out, integer)| *out = integer.to_le_bytes());
+    pub(super) fn store(integers: &[i16], out: &mut [Word]) {
+        let halves = out.as_flattened_mut().as_chunks_mut::<2>().0;
+        halves.iter_mut().zip(integers).for_each(|(half, integer)| *half = integer.to_le_bytes());
     }
 
-    /// Products of rows with the columns of a panel, each as long as the panel.
+    /// Products of the rows of a tile with the columns of a panel.
     #[cfg(not(target_feature = "simd128"))]
     #[inline(always)]
     pub(super) fn products<const ROWS: usize>(
-        rows: [&[[u8; 2]]; ROWS],
+        tile: &[Word],
         weights: &[[i16; DEPTH * PANEL]],
     ) -> [[i32; PANEL]; ROWS] {
         let mut sums = [[0i32; PANEL]; ROWS];
-        for (pair, weights) in weights.iter().enumerate() {
+        for (words, weights) in tile.as_chunks::<ROWS>().0.iter().zip(weights) {
             let weights = weights.map(i32::from);
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                let [a, b] = [row[2 * pair], row[2 * pair + 1]].map(|x| i32::from(i16::from_le_bytes(x)));
+            for (sums, [a0, a1, b0, b1]) in sums.iter_mut().zip(words) {
+                let [a, b] = [[*a0, *a1], [*b0, *b1]].map(|x| i32::from(i16::from_le_bytes(x)));
                 for lane in 0..PANEL {
                     let products =
                         a.wrapping_mul(weights[2 * lane]).wrapping_add(b.wrapping_mul(weights[2 * lane + 1]));
@@ -306,36 +364,20 @@ mod pairs {
     #[cfg(target_feature = "simd128")]
     #[inline(always)]
     pub(super) fn products<const ROWS: usize>(
-        rows: [&[[u8; 2]]; ROWS],
+        tile: &[Word],
         weights: &[[i16; DEPTH * PANEL]],
     ) -> [[i32; PANEL]; ROWS] {
-        use core::arch::wasm32::{
-            i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128, v128_load, v128_load32_splat,
-        };
+        use core::arch::wasm32::{i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128, v128_load};
 
-        let rows = rows.map(|row| row[..DEPTH * weights.len()].as_ptr().cast::<u32>());
         let mut sums = [[i32x4_splat(0); 2]; ROWS];
-        let mut add = |pair: usize, weights: &[i16; DEPTH * PANEL]| {
+        for (words, weights) in tile.as_chunks::<ROWS>().0.iter().zip(weights) {
             let weights = weights.as_ptr().cast::<v128>();
             // SAFETY: sixteen numbers of 16 bits are two vectors, and no load needs alignment.
             let (low, high) = unsafe { (v128_load(weights), v128_load(weights.add(1))) };
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                // SAFETY: every row was found to have `weights.len()` pairs.
-                let value = unsafe { v128_load32_splat(row.add(pair)) };
+            for (sums, value) in sums.iter_mut().zip(super::splats(words)) {
                 sums[0] = i32x4_add(sums[0], i32x4_dot_i16x8(value, low));
                 sums[1] = i32x4_add(sums[1], i32x4_dot_i16x8(value, high));
             }
-        };
-        // Four at a time, so that addresses are computed once for all of them.
-        let (fours, rest) = weights.as_chunks::<4>();
-        for (four, weights) in fours.iter().enumerate() {
-            add(4 * four, &weights[0]);
-            add(4 * four + 1, &weights[1]);
-            add(4 * four + 2, &weights[2]);
-            add(4 * four + 3, &weights[3]);
-        }
-        for (at, weights) in rest.iter().enumerate() {
-            add(4 * fours.len() + at, weights);
         }
         // SAFETY: two vectors are eight numbers, and any bits are numbers.
         sums.map(|sums| unsafe { core::mem::transmute::<[v128; 2], [i32; PANEL]>(sums) })
@@ -345,56 +387,49 @@ mod pairs {
 /// Four inputs at a time, in two digits of 7 bits: the same sums with instructions that multiply bytes.
 #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
 mod quads {
-    use core::arch::wasm32::{
-        i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_shl, i32x4_splat, v128, v128_load, v128_load32_splat,
-    };
+    use core::arch::wasm32::{i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_shl, i32x4_splat, v128, v128_load};
 
-    use super::PANEL;
+    use super::{PANEL, Word};
     use crate::digits;
 
     pub(super) const DEPTH: usize = 4;
 
-    /// The high digits of four numbers, then their low ones.
+    /// The high digits of all numbers, then their low ones.
     #[inline(always)]
-    pub(super) fn store(integers: &[i16], out: &mut [[u8; 2]]) {
+    pub(super) fn store(integers: &[i16], out: &mut [Word]) {
         let (high, low) = out.as_flattened_mut().split_at_mut(integers.len());
         digits::split(integers, high, low);
     }
 
     #[inline(always)]
     pub(super) fn products<const ROWS: usize>(
-        rows: [&[[u8; 2]]; ROWS],
+        tile: &[Word],
         weights: &[[i8; DEPTH * PANEL]],
     ) -> [[i32; PANEL]; ROWS] {
         // SAFETY: this build runs only where relaxed SIMD does.
-        unsafe { relaxed_products(rows, weights) }
+        unsafe { relaxed_products(tile, weights) }
     }
 
     #[inline]
     #[target_feature(enable = "relaxed-simd")]
     fn relaxed_products<const ROWS: usize>(
-        rows: [&[[u8; 2]]; ROWS],
+        tile: &[Word],
         weights: &[[i8; DEPTH * PANEL]],
     ) -> [[i32; PANEL]; ROWS] {
-        let quads = weights.len();
-        let rows = rows.map(|row| row[..DEPTH * quads].as_ptr().cast::<u32>());
         let mut sums = [[i32x4_splat(0); 2]; ROWS];
+        let (high, low) = tile.as_chunks::<ROWS>().0.split_at(weights.len());
         // All high digits first, so that eight sums are enough.
-        for digit in 0..2 {
-            for (quad, weights) in weights.iter().enumerate() {
+        for (digits, shift) in [(high, digits::BITS), (low, 0)] {
+            for (words, weights) in digits.iter().zip(weights) {
                 let weights = weights.as_ptr().cast::<v128>();
                 // SAFETY: 32 bytes are two vectors, and no load needs alignment.
-                let (low, high) = unsafe { (v128_load(weights), v128_load(weights.add(1))) };
-                for (sums, row) in sums.iter_mut().zip(rows) {
-                    // SAFETY: every row was found to have twice as many quads of digits.
-                    let value = unsafe { v128_load32_splat(row.add(digit * quads + quad)) };
-                    sums[0] = i32x4_relaxed_dot_i8x16_i7x16_add(low, value, sums[0]);
-                    sums[1] = i32x4_relaxed_dot_i8x16_i7x16_add(high, value, sums[1]);
+                let (first, second) = unsafe { (v128_load(weights), v128_load(weights.add(1))) };
+                for (sums, value) in sums.iter_mut().zip(super::splats(words)) {
+                    sums[0] = i32x4_relaxed_dot_i8x16_i7x16_add(first, value, sums[0]);
+                    sums[1] = i32x4_relaxed_dot_i8x16_i7x16_add(second, value, sums[1]);
                 }
             }
-            if digit == 0 {
-                sums = sums.map(|sums| sums.map(|sum| i32x4_shl(sum, digits::BITS)));
-            }
+            sums = sums.map(|sums| sums.map(|sum| i32x4_shl(sum, shift)));
         }
         // SAFETY: two vectors are eight numbers, and any bits are numbers.
         sums.map(|sums| unsafe { core::mem::transmute::<[v128; 2], [i32; PANEL]>(sums) })

@@ -247,11 +247,28 @@ pub fn dequantise(row: &[u8], packing: Packing, out: &mut [f32]) {
 /// first in the lowest.
 pub fn add_halves(bits: &[u8], out: &mut [f32]) {
     for (out, byte) in out.chunks_mut(8).zip(bits) {
-        for (at, out) in out.iter_mut().enumerate() {
-            *out += if byte >> at & 1 == 1 { 0.25 } else { -0.25 };
+        for (out, four) in out.chunks_mut(4).zip([byte & 0xF, byte >> 4]) {
+            let halves = &HALVES[usize::from(four)];
+            match out.as_mut_array::<4>() {
+                Some(out) => *out = std::array::from_fn(|at| out[at] + halves[at]),
+                None => out.iter_mut().zip(halves).for_each(|(out, half)| *out += half),
+            }
         }
     }
 }
+
+/// Of four bits, the first the lowest.
+const HALVES: [[f32; 4]; 16] = {
+    let mut halves = [[-0.25; 4]; 16];
+    let mut at = 0;
+    while at < 64 {
+        if at / 4 >> (at % 4) & 1 == 1 {
+            halves[at / 4][at % 4] = 0.25;
+        }
+        at += 1;
+    }
+    halves
+};
 
 /// Dot product of two rows of one length and packing; the unused half of an odd row is 0. Exact for up to 100,000
 /// numbers.

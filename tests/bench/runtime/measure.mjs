@@ -2,20 +2,23 @@
 import { CASES, PEERS, inputs as inputsOf } from './peers.mjs';
 
 const [ROUNDS, CALLS, WARM_UP] = [24, 10, 60];
+/** Inputs whose results are compared; the first of them are timed. */
+const [COMPARED, TIMED] = [320, 16];
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
 
 /** Rows `{ name, peer, min, p50, p95, p99, agreement }`; `agreement` is the share of the reference's top 20. */
 export async function steady(env, log = () => {}) {
   const rows = [];
   for (const [name, test] of Object.entries(CASES)) {
-    const inputs = inputsOf(test);
+    const compared = inputsOf(test, test.ranker === undefined ? COMPARED : TIMED);
+    const inputs = compared.slice(0, TIMED);
     const running = [];
     for (const peer of PEERS.filter(({ where, runs = () => true }) => (where === undefined || where === env.where) && runs(test))) {
       log(`${name}: ${peer.name}`);
       const run = await (await peer.start(env))(test);
       for (let at = 0; at < WARM_UP; at += 1) await run(inputs[at % inputs.length]);
       const lists = [];
-      for (const input of inputs) {
+      for (const input of peer.other ? [] : compared) {
         const { ids, scores } = await run(input);
         lists.push({ ids, scores: Array.from(scores) });
       }

@@ -43,11 +43,16 @@ const listed = ({ recommendations }) => ({
   ids: recommendations.map(({ item_id }) => Number(item_id.slice(1))), scores: recommendations.map(({ score }) => score),
 });
 
-/** Loads a bundle by the package's own loader, from bytes that are in memory where they were fetched before. */
+/** What a server answered whose bytes are in memory by now, as the models of all peers are. */
+function fetched(bytes) {
+  const headers = new Headers({ 'content-length': String(bytes.length) });
+  return { ok: true, status: 200, headers, body: true, arrayBuffer: async () => bytes.buffer };
+}
+
+/** Loads a bundle by the package's own loader. */
 async function ourEngine(env, folder) {
   const { Recommender } = await import(env.url(env.node ? 'sanderling/dist/node.js' : 'page/dist/sanderling.mjs'));
-  const fetch = async (url) => new Response(url.endsWith('.wasm') ? (await globalThis.fetch(url)).body
-    : await env.bytes(`${folder}/${new URL(url).pathname.slice(1)}`), { headers: { 'content-type': url.endsWith('.wasm') ? 'application/wasm' : '' } });
+  const fetch = async (url) => (url.endsWith('.wasm') ? globalThis.fetch(url) : fetched(await env.bytes(`${folder}/${new URL(url).pathname.slice(1)}`)));
   return (await Recommender.load({ baseUrl: 'https://bundle.invalid/', fetch, consent: 'none' })).engine;
 }
 

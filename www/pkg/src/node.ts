@@ -6,7 +6,7 @@ import * as slim from '../wasm/sanderling_wasm.js';
 import { recommenderOn } from './load.js';
 import { node, readEngine } from './platforms/node.js';
 import type { RecommenderBase } from './recommender.js';
-import { RELAXED_SIMD } from './variants.js';
+import { multipliesFours, RELAXED_SIMD } from './variants.js';
 
 export * from './index.js';
 
@@ -16,7 +16,7 @@ const engine = (url: URL, name: string) => readEngine(url, name, import.meta.url
 export const Recommender = recommenderOn(node({
   slim: {
     bindings: () => slim,
-    variants: [{ probe: RELAXED_SIMD, wasm: () => engine(new URL('../wasm/sanderling_relaxed_bg.wasm', import.meta.url), 'sanderling_relaxed_bg.wasm') }],
+    variants: [{ probe: RELAXED_SIMD, isFast: multipliesFours, wasm: () => engine(new URL('../wasm/sanderling_relaxed_bg.wasm', import.meta.url), 'sanderling_relaxed_bg.wasm') }],
     wasm: () => engine(new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url), 'sanderling_wasm_bg.wasm'),
   },
   full: {
