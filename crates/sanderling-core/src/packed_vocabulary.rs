@@ -57,7 +57,8 @@ impl Rows {
         if self.rows.is_empty() {
             return None;
         }
-        columns::row_of(id.as_bytes(), ids.text.as_bytes(), &ids.bounds, &self.rows, &self.ends).map(ItemIndex)
+        columns::row_of(id.as_bytes(), ids.text.as_bytes(), &ids.bounds, &self.rows, &self.ends)
+            .map(ItemIndex)
     }
 }
 

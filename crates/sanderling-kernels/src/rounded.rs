@@ -87,23 +87,18 @@ enum Weights {
 
 impl Weights {
     fn new(inputs: usize, outputs: usize, bits: WeightBits, integers: &[i16]) -> Self {
-        let at = |input: usize, output: usize| match input < inputs && output < outputs {
-            true => integers[input * outputs + output],
-            false => 0,
-        };
-        let panels = outputs.div_ceil(PANEL);
         #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
         if bits == WeightBits::Eight {
-            let excess = |panel: usize| {
-                let sum =
-                    |lane: usize| (0..inputs).map(|input| i32::from(at(input, panel * PANEL + lane))).sum();
-                std::array::from_fn(|lane| crate::DIGITS_OFFSET.wrapping_mul(sum(lane)))
-            };
-            let quads = parts(inputs, panels, &|input, output| at(input, output) as i8);
-            return Self::Quads(quads, (0..panels).map(excess).collect());
+            let mut excess = vec![[0i32; PANEL]; outputs.div_ceil(PANEL)];
+            for row in integers.chunks_exact(outputs) {
+                let lanes = excess.as_flattened_mut().iter_mut().zip(row);
+                lanes.for_each(|(sum, weight)| *sum += crate::DIGITS_OFFSET * i32::from(*weight));
+            }
+            let quads = parts(inputs, outputs, integers, |weight| weight as i8);
+            return Self::Quads(quads, excess);
         }
         let _ = bits;
-        Self::Pairs(parts(inputs, panels, &at))
+        Self::Pairs(parts(inputs, outputs, integers, |weight| weight))
     }
 
     /// Inputs of a part.
@@ -140,18 +135,25 @@ impl Weights {
     }
 }
 
-/// Parts of `DEPTH` inputs of eight columns, `WIDTH` numbers each.
-fn parts<T, const WIDTH: usize>(
+/// Parts of eight columns, `WIDTH` numbers each.
+fn parts<T: Copy + Default, const WIDTH: usize>(
     inputs: usize,
-    panels: usize,
-    at: &dyn Fn(usize, usize) -> T,
+    outputs: usize,
+    integers: &[i16],
+    of: impl Fn(i16) -> T,
 ) -> Vec<[T; WIDTH]> {
     let depth = WIDTH / PANEL;
-    let part = |panel: usize, part: usize| {
-        std::array::from_fn(|place| at(depth * part + place % depth, panel * PANEL + place / depth))
-    };
-    let part = &part;
-    (0..panels).flat_map(|panel| (0..inputs.div_ceil(depth)).map(move |at| part(panel, at))).collect()
+    let parts = inputs.div_ceil(depth);
+    let mut out = vec![[T::default(); WIDTH]; outputs.div_ceil(PANEL) * parts];
+    for (input, row) in integers.chunks_exact(outputs.max(1)).enumerate() {
+        for (panel, columns) in row.chunks(PANEL).enumerate() {
+            let part = &mut out[panel * parts + input / depth];
+            for (lane, weight) in columns.iter().enumerate() {
+                part[lane * depth + input % depth] = of(*weight);
+            }
+        }
+    }
+    out
 }
 
 impl RoundedLinear {

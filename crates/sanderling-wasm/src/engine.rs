@@ -2,7 +2,7 @@
 
 use js_sys::{Array, Float32Array, Uint32Array};
 use sanderling_core::{Bundle, Engine, SessionMemory, Telemetry};
-use sanderling_types::{Code, Error, ItemId, ItemIndex, Request};
+use sanderling_types::{Code, Error, ItemId, ItemIndex, Manifest, Request};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -26,6 +26,8 @@ extern "C" {
 #[derive(Debug)]
 pub struct WasmEngine {
     engine: Engine,
+    /// As it was signed, for the host: writing it again would be two kilobytes of a page's download.
+    manifest: String,
     memory: SessionMemory,
     telemetry: Telemetry,
 }
@@ -44,11 +46,13 @@ impl WasmEngine {
         #[wasm_bindgen(js_name = trust)] asked: &JsValue,
         #[wasm_bindgen(js_name = digests)] known: &JsValue,
     ) -> Result<WasmEngine, JsValue> {
-        let bundle = Bundle::open(files(bundle_files, known)?, trust(asked)?.as_ref())
-            .map_err(|error| thrown(&error))?;
+        let files = files(bundle_files, known)?;
+        let manifest =
+            String::from_utf8_lossy(files.get(Manifest::FILE_NAME).unwrap_or_default()).into_owned();
+        let bundle = Bundle::open(files, trust(asked)?.as_ref()).map_err(|error| thrown(&error))?;
         let telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
         let engine = Engine::new(bundle, &RUNTIME).map_err(|error| thrown(&error))?;
-        Ok(Self { engine, memory: SessionMemory::default(), telemetry })
+        Ok(Self { engine, manifest, memory: SessionMemory::default(), telemetry })
     }
 
     /// The manifest.
@@ -56,8 +60,7 @@ impl WasmEngine {
     /// # Errors
     /// None in practice: a manifest always converts.
     pub fn manifest(&self) -> Result<JsValue, JsValue> {
-        let text = self.engine.bundle().manifest().encode();
-        js_sys::JSON::parse(&String::from_utf8_lossy(&text))
+        js_sys::JSON::parse(&self.manifest)
     }
 
     /// The bundle hash as 64 hex digits.
