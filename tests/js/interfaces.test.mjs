@@ -191,6 +191,12 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
           await codeOf(Recommender.inWorker({ baseUrl: './nowhere/' })), await codeOf(Recommender.inWorker({ baseUrl: './bundle/', fetch })),
         ],
       };
+      const learning = await Recommender.inWorker({ baseUrl: './bundle/', storageName: 'learning', personalise: true });
+      void learning.observe({ itemId: itemIds[0], kind: 'view', timestamp: now - 10 });
+      void learning.recommend(request);
+      void learning.recordOutcome({ position: 3 });
+      out.learned = (await learning.export()).records.correction?.num_updates;
+      learning.free();
       there.free();
       out.codes.push(await codeOf(there.recommend(request)));
       here.free();
@@ -201,6 +207,7 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
     assert.equal(seen.heard, 3);
     assert.deepEqual(seen.late, ['deadline_exceeded']);
     assert.equal(seen.preview, 'none');
+    assert.equal(seen.learned, 1, 'a correction is learned in the worker');
     assert.deepEqual(seen.codes, ['unknown_item', 'invalid_argument', 'invalid_argument', 'file_missing', 'invalid_argument', 'invalid_argument']);
   } finally {
     await opened.close();

@@ -208,11 +208,16 @@ pub fn session(bytes: &[u8]) -> bool {
     true
 }
 
-/// A request with the session that a host imports: whatever is accepted is answered.
+/// A request with the session that a host imports: whatever is accepted is answered, and what was learned of its user
+/// can be learned on.
 #[must_use]
 pub fn request(bytes: &[u8]) -> bool {
     let Ok(request) = Request::decode(bytes, 0) else { return false };
-    let answer = GOLDEN_ENGINE.recommend(&request).response;
+    let outcome = GOLDEN_ENGINE.recommend(&request);
+    let num_features = GOLDEN_ENGINE.feature_encoder().num_features();
+    let learned = GOLDEN_ENGINE.learn(request.correction.clone(), &outcome, 2);
+    assert!(learned.fits(GOLDEN_MANIFEST.feature_spec_sha256, num_features));
+    let answer = outcome.response;
     let wanted = request.limit.min(GOLDEN_MANIFEST.limits.max_limit) as usize;
     assert!(answer.recommendations.len() <= wanted);
     assert!(answer.recommendations.iter().all(|one| one.score.is_finite()));

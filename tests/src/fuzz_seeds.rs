@@ -6,8 +6,8 @@ use std::io::Write;
 use sanderling_core::onnx::LinearRanker;
 use sanderling_core::{BundleFiles, Combination, NeighbourTable};
 use sanderling_types::{
-    FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, SharedInteraction, SharedSession,
-    pack_files,
+    Correction, FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, SharedInteraction,
+    SharedSession, pack_files,
 };
 
 use crate::fuzz::right_signature;
@@ -31,19 +31,30 @@ const REQUEST: &str = "{\"session\":[{\"item_id\":\"p00017\",\"kind\":\"view\",\
     \"add\":0.5}],\"diversity\":0.3,\"pins\":[{\"item_id\":\"p00004\",\"position\":2}],\"exploration\":0.1},\"limit\":10,\"now\":1780000000,\
     \"seed\":7,\"deadline_ms\":50}";
 
+/// What was learned of a user of the golden bundle.
+fn correction(files: &BundleFiles) -> String {
+    let sums = (0..3 * num_features(files)).map(|at| at as f32 * 0.3).collect();
+    let correction =
+        Correction { num_updates: 40, sums, ..Correction::new(manifest(files).feature_spec_sha256, 0) };
+    serde_json::to_string(&correction).expect("numbers have a text")
+}
+
 fn files() -> BundleFiles {
     sanderling_train::bundle::read(&crate::golden_bundle()).expect("the golden bundle can be read")
 }
 
+fn manifest(files: &BundleFiles) -> Manifest {
+    Manifest::decode(files.get(Manifest::FILE_NAME).expect("a manifest")).expect("it decodes")
+}
+
 fn file(files: &BundleFiles, role: FileRole) -> Vec<u8> {
-    let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).expect("a manifest")).expect("it decodes");
+    let manifest = manifest(files);
     let entry = manifest.file(role).expect("the golden bundle has every role");
     files.get(&entry.path).expect("the golden bundle has every file").to_vec()
 }
 
 fn num_features(files: &BundleFiles) -> usize {
-    let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).expect("a manifest")).expect("it decodes");
-    manifest.shapes.num_features as usize
+    manifest(files).shapes.num_features as usize
 }
 
 fn gzip(text: &str) -> Vec<u8> {
@@ -137,7 +148,10 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             std::fs::read(crate::here().join("../www/demo/sanderling.toml")).expect("the demo has a recipe"),
         ],
         "report" => vec![report()],
-        "request" => vec![text(REQUEST), text("{}")],
+        "request" => {
+            let correction = format!("\"correction\":{}", correction(&files));
+            vec![text(REQUEST), text("{}"), text(&REQUEST.replace("\"deadline_ms\":50", &correction))]
+        }
         "session" => {
             let act = |at: usize| SharedInteraction {
                 item_id: format!("p\u{e9}-{at}").as_str().into(),

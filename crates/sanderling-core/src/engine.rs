@@ -12,7 +12,9 @@ use crate::observe::{Observed, Observer};
 use crate::order::score_descending;
 use crate::policy::Explored;
 use crate::reasons::Explainer;
-use crate::{Bundle, Candidate, Mask, RankerModel, Runtime, Scorer, SessionMemory, SessionView, policy};
+use crate::{
+    Bundle, Candidate, Mask, RankerModel, Ranking, Runtime, Scorer, SessionMemory, SessionView, policy,
+};
 
 /// Decay with which session categories are weighed for [`Reason::Category`].
 const REASON_DECAY: f32 = 0.8;
@@ -37,30 +39,18 @@ impl std::fmt::Debug for Engine {
 pub struct Outcome {
     /// The answer.
     pub response: Response,
-    /// Values in the bins of the bundle's baseline. Lists that come from the fallback count only
-    /// their faults, because training has no counterpart of them.
+    /// Values in the bins of the bundle's baseline. Fallback lists count only their faults: training has no counterpart of them.
     pub observations: Vec<Observed>,
     /// Feature rows `[num_ranked, num_features]` of what is listed but pinned items; empty for a fallback list.
     pub features: Vec<f32>,
+    /// Standard deviation of the ranker's scores of all candidates; 0 where no ranker ordered the list.
+    pub score_deviation: f32,
     /// Scores of [`Candidate::score`] `[num_ranked]`, of the same; empty for a fallback list.
     pub retrieval_scores: Vec<f32>,
     /// Interactions of the session that the bundle knows, however long ago.
     pub num_known: usize,
     /// `now` of the request, Unix seconds.
     pub now: i64,
-}
-
-/// Candidates in their final order, before the category cap and the limit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ranking {
-    /// Candidates, best first.
-    pub candidates: Vec<Candidate>,
-    /// Ranker scores `[num_candidates]`, descending; retrieval scores where the ranker failed.
-    pub scores: Vec<f32>,
-    /// Feature rows `[num_candidates, num_features]`, in the same order.
-    pub features: Vec<f32>,
-    /// Why retrieval order was kept, if the ranker failed or was left out.
-    pub fault: Option<Fault>,
 }
 
 impl Engine {
@@ -132,7 +122,7 @@ impl Engine {
         for (_, item) in &pins {
             mask.drop_item(*item);
         }
-        let ranking = self.ranking_or_fault(&session, &mask, request.now, memory, &deadline, &mut faults);
+        let ranking = self.ranking_or_fault(&session, &mask, request, memory, &deadline, &mut faults);
         let list = match ranking {
             Some(ranking) => self.list_ranking(&ranking, &session, request, limit),
             None => self.list_fallback(&mask, &request.rules, limit),
@@ -179,7 +169,7 @@ impl Engine {
         &self,
         session: &SessionView,
         mask: &Mask,
-        now: i64,
+        request: &Request,
         memory: &mut SessionMemory,
         deadline: &Deadline,
         faults: &mut Vec<Fault>,
@@ -191,7 +181,7 @@ impl Engine {
             faults.push(late);
             return None;
         }
-        match self.order_until(session, mask, now, memory, deadline) {
+        match self.order_until(session, mask, request, memory, deadline) {
             Ok(mut ranking) => {
                 faults.extend(ranking.fault.take());
                 Some(ranking)
@@ -216,14 +206,15 @@ impl Engine {
         now: i64,
         memory: &mut SessionMemory,
     ) -> Result<Ranking> {
-        self.order_until(session, mask, now, memory, &Deadline::NONE)
+        let request = Request { now, ..Request::default() };
+        self.order_until(session, mask, &request, memory, &Deadline::NONE)
     }
 
     fn order_until(
         &self,
         session: &SessionView,
         mask: &Mask,
-        now: i64,
+        request: &Request,
         memory: &mut SessionMemory,
         deadline: &Deadline,
     ) -> Result<Ranking> {
@@ -232,21 +223,17 @@ impl Engine {
         let retrieved = deadline.elapsed_ms();
         deadline.note(&mut memory.costs.retrieval_ms, retrieved - before);
         let allowed = deadline.allow("the ranker", &mut memory.costs.ranking_ms);
-        let features = self.features.encode(session, &candidates, self.bundle.items(), now);
+        let features = self.features.encode(session, &candidates, self.bundle.items(), request.now);
         let ranked = allowed.and_then(|()| {
             let failed = |error: Error| fault(FaultCode::RankerFailed, error.to_string());
             let scores = self.rank(&features, candidates.len()).map_err(failed);
             deadline.note(&mut memory.costs.ranking_ms, deadline.elapsed_ms() - retrieved);
             scores
         });
+        let correction = request.correction.as_ref().filter(|correction| self.fits(correction));
         Ok(match ranked {
-            Ok(scores) => reorder(&candidates, &scores, &features),
-            Err(fault) => Ranking {
-                scores: candidates.iter().map(|candidate| candidate.score).collect(),
-                candidates,
-                features,
-                fault: Some(fault),
-            },
+            Ok(scores) => Ranking::ordered(&candidates, &scores, &features, correction),
+            Err(fault) => Ranking::unranked(candidates, features, fault),
         })
     }
 
@@ -377,6 +364,7 @@ impl Engine {
         List {
             listed: listed.collect(),
             features: rows.flatten().copied().collect(),
+            score_deviation: ranking.score_deviation,
             retrieval_scores: kept.iter().map(|at| ranking.candidates[*at].score).collect(),
         }
     }
@@ -396,7 +384,7 @@ impl Engine {
 
     /// Puts the pinned items at their places; the list keeps as many of its own, from the top, as there is room for.
     fn pin(&self, list: List, pins: &[(usize, ItemIndex)], limit: usize) -> Outcome {
-        let List { listed, mut features, mut retrieval_scores } = list;
+        let List { listed, mut features, score_deviation, mut retrieval_scores } = list;
         let pinned = |(place, item): &(usize, ItemIndex)| {
             let reasons = vec![Reason::Pinned];
             (*place, Listed { item: *item, source: Source::Pinned, score: 0.0, reasons, propensity: None })
@@ -408,6 +396,7 @@ impl Engine {
         Outcome {
             response: Response { recommendations: self.number(listed), faults: Vec::new() },
             features,
+            score_deviation,
             retrieval_scores,
             ..Outcome::default()
         }
@@ -424,7 +413,7 @@ impl Engine {
         let items: Vec<ItemIndex> = ranking.candidates.iter().map(|candidate| candidate.item).collect();
         let added = policy::boosts(&self.bundle, &rules.boosts, &items);
         let scores: Vec<f32> =
-            ranking.scores.iter().zip(&added).map(|(score, added)| score + added).collect();
+            ranking.corrected.iter().zip(&added).map(|(score, added)| score + added).collect();
         let ordered = match rules.boosts.is_empty() {
             true => (0..items.len()).collect(),
             false => sorted_positions(items.len(), &|a, b| score_descending(scores[a], scores[b])),
@@ -478,28 +467,13 @@ struct Listed {
     propensity: Option<f32>,
 }
 
-/// A list before the pinned items, with what telemetry counts of it.
+/// A list before the pinned items, with what telemetry counts of it and a correction learns from.
 #[derive(Default)]
 struct List {
     listed: Vec<Listed>,
     features: Vec<f32>,
+    score_deviation: f32,
     retrieval_scores: Vec<f32>,
-}
-
-fn reorder(candidates: &[Candidate], scores: &[f32], features: &[f32]) -> Ranking {
-    let num_features = features.len() / candidates.len().max(1);
-    let order = sorted_positions(candidates.len(), &|a, b| {
-        score_descending(scores[a], scores[b])
-            .then(score_descending(candidates[a].score, candidates[b].score))
-            .then(candidates[a].item.cmp(&candidates[b].item))
-    });
-    let rows = order.iter().map(|at| &features[at * num_features..(at + 1) * num_features]);
-    Ranking {
-        candidates: order.iter().map(|at| candidates[*at]).collect(),
-        scores: order.iter().map(|at| scores[*at]).collect(),
-        features: rows.flatten().copied().collect(),
-        fault: None,
-    }
 }
 
 /// Asks the encoder, or runs it on zeros where it does not know. Values are not looked at: a model may divide by the

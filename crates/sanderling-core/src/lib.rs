@@ -26,6 +26,7 @@
 
 mod bundle;
 mod candidates;
+pub mod correction;
 mod deadline;
 mod engine;
 pub mod features;
@@ -39,6 +40,7 @@ pub mod operations;
 mod order;
 mod packed_vocabulary;
 pub mod policy;
+mod ranking;
 mod reasons;
 mod retrieve;
 mod scorer;
@@ -49,7 +51,7 @@ mod trees;
 mod trust;
 
 pub use bundle::{Bundle, BundleFiles, RankerModel};
-pub use engine::{Engine, Outcome, Ranking};
+pub use engine::{Engine, Outcome};
 pub use features::FeatureEncoder;
 pub use items::{ItemBits, ItemTable};
 pub use mask::Mask;
@@ -58,6 +60,7 @@ pub use neighbours::{Combination, NeighbourTable, SessionSource};
 pub use observe::{OBSERVED_POSITIONS, Observed};
 pub use order::by_score;
 pub use packed_vocabulary::PackedVocabulary;
+pub use ranking::Ranking;
 pub use retrieve::Candidate;
 pub use scorer::{Incremental, Memory, Runtime, Scorer};
 pub use session::{SessionItem, SessionView};

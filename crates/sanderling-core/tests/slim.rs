@@ -1,11 +1,11 @@
 //! The slim runtime against tract, and against itself item by item.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+mod support;
 
 use proptest::prelude::*;
 use sanderling_core::onnx::{Block, FoldIn, Int8Linear, LinearRanker, MlpRanker, Model, Norm, Transformer};
-use sanderling_core::{Bundle, BundleFiles, Engine, Memory, Runtime, Scorer, SessionMemory, SlimRuntime};
+use sanderling_core::{Bundle, Engine, Memory, Runtime, Scorer, SessionMemory, SlimRuntime};
 use sanderling_tract::TractRuntime;
 use sanderling_types::{Code, FileRole, ItemIndex, Manifest, Request, SessionInteraction, Shapes};
 
@@ -152,21 +152,11 @@ proptest! {
     }
 }
 
-fn bundle(name: &str) -> BundleFiles {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
-    let files = std::fs::read_dir(folder).expect("the bundle is there").map(|entry| {
-        let path = entry.expect("is readable").path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        (name, std::fs::read(path).expect("is readable"))
-    });
-    files.collect::<std::collections::BTreeMap<_, _>>().into()
-}
-
 #[test]
 fn the_bundles_of_this_repository_are_slim() {
     for name in ["tests/golden/v1/bundle", "models/shop/1"] {
         let mut num_models = 0;
-        let files = bundle(name);
+        let files = support::bundle_of(name);
         let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).unwrap()).unwrap();
         for role in [FileRole::Encoder, FileRole::Ranker] {
             let Some(onnx) = manifest.files.get(&role).and_then(|entry| files.get(&entry.path)) else {
@@ -240,8 +230,10 @@ fn models_of_other_shapes_or_roles_are_refused() {
 
 #[test]
 fn a_remembered_session_gives_the_same_list() {
-    let engine =
-        || Engine::new(Bundle::open(bundle("tests/golden/v1/bundle"), None).unwrap(), &SlimRuntime).unwrap();
+    let engine = || {
+        Engine::new(Bundle::open(support::bundle_of("tests/golden/v1/bundle"), None).unwrap(), &SlimRuntime)
+            .unwrap()
+    };
     let (engine, other) = (engine(), engine());
     let max_len = engine.bundle().manifest().limits.max_session_len as usize;
     let num_items = engine.bundle().vocabulary().len();

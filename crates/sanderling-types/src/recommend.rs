@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, FromJson, ItemId, Json, Result, SessionInteraction, json_names, json_object, read_json};
+use crate::{
+    Code, Correction, FromJson, ItemId, Json, Result, SessionInteraction, json_names, json_object, read_json,
+};
 
 /// Request-time facts beside the session, such as `device_class` or `page`.
 pub type Context = BTreeMap<String, String>;
@@ -93,8 +95,11 @@ pub struct Request {
     /// How long the answer may take, in milliseconds of the host's clock: a step that would end later is left out, with a
     /// fault. Without it everything is done, however long it takes.
     pub deadline_ms: Option<f32>,
+    /// What was learned of the user, for hosts that keep it. One of another feature spec, or with numbers that are not finite,
+    /// changes nothing.
+    pub correction: Option<Correction>,
 }
-json_object!(Request { session, context, rules, limit, now, seed, deadline_ms } or default);
+json_object!(Request { session, context, rules, limit, now, seed, deadline_ms, correction } or default);
 
 impl Default for Request {
     fn default() -> Self {
@@ -106,6 +111,7 @@ impl Default for Request {
             now: 0,
             seed: 0,
             deadline_ms: None,
+            correction: None,
         }
     }
 }
@@ -183,7 +189,7 @@ pub struct Recommendation {
     pub item_id: ItemId,
     /// 1-based place in the list.
     pub position: u32,
-    /// Raw ranker score, not a probability; 0 for fallbacks and pinned items.
+    /// Raw ranker score, not a probability, without boosts and the user's correction; 0 for fallbacks and pinned items.
     pub score: f32,
     /// Which part of the engine proposed it.
     pub source: Source,

@@ -1,8 +1,8 @@
 //! The class `WasmEngine`.
 
 use js_sys::{Array, Float32Array, Uint32Array};
-use sanderling_core::{Bundle, Engine, SessionMemory, Telemetry};
-use sanderling_types::{Code, Error, ItemId, ItemIndex, Request};
+use sanderling_core::{Bundle, Engine, Outcome, SessionMemory, Telemetry};
+use sanderling_types::{Code, Correction, Error, FORMAT_VERSION, ItemId, ItemIndex, Request};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -28,6 +28,8 @@ pub struct WasmEngine {
     engine: Engine,
     memory: SessionMemory,
     telemetry: Telemetry,
+    /// The newest list, until it taught a correction.
+    shown: Outcome,
 }
 
 #[wasm_bindgen]
@@ -48,7 +50,7 @@ impl WasmEngine {
             .map_err(|error| thrown(&error))?;
         let telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
         let engine = Engine::new(bundle, &RUNTIME).map_err(|error| thrown(&error))?;
-        Ok(Self { engine, memory: SessionMemory::default(), telemetry })
+        Ok(Self { engine, memory: SessionMemory::default(), telemetry, shown: Outcome::default() })
     }
 
     /// The manifest.
@@ -94,7 +96,8 @@ impl WasmEngine {
         let elapsed_ms = || performance_now() - start;
         let outcome = self.engine.recommend_timed(&request, &mut self.memory, &elapsed_ms);
         self.telemetry.record(&outcome);
-        to_js(&outcome.response)
+        self.shown = outcome;
+        to_js(&self.shown.response)
     }
 
     /// Rows of items, for [`WasmEngine::retrieve`].
@@ -173,6 +176,21 @@ impl WasmEngine {
         self.telemetry.record_outcome(position);
     }
 
+    /// A user's correction once the item at the 1-based `position` of the newest list was chosen: its sums and then its number of updates,
+    /// in and out. What does not fit the bundle's features, such as nothing at all, is begun anew. A list teaches once.
+    pub fn learn(&mut self, learned: &[f32], position: u32) -> Vec<f32> {
+        let correction = learned.split_last().map(|(num_updates, sums)| Correction {
+            format_version: FORMAT_VERSION,
+            feature_spec_sha256: self.engine.bundle().manifest().feature_spec_sha256,
+            num_updates: *num_updates as u32,
+            sums: sums.to_vec(),
+        });
+        let next = self.engine.learn(correction, &std::mem::take(&mut self.shown), position);
+        let mut out = next.sums;
+        out.push(next.num_updates as f32);
+        out
+    }
+
     /// Everything that telemetry remembers, for the host to store on the device.
     ///
     /// # Errors
@@ -192,10 +210,11 @@ impl WasmEngine {
         self.telemetry.restore(state).map_err(|error| thrown(&error))
     }
 
-    /// Forgets every count, and the session that was encoded last.
+    /// Forgets every count, the session that was encoded last, and the newest list.
     #[wasm_bindgen(js_name = clearTelemetry)]
     pub fn clear_telemetry(&mut self) {
         self.memory = SessionMemory::default();
+        self.shown = Outcome::default();
         self.telemetry.clear();
     }
 

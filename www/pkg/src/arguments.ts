@@ -144,6 +144,12 @@ export function wrongType(name: string, expected: string, found: unknown): Recom
   return new RecommenderError('invalid_argument', `${name} has the wrong type`, { expected, found: describe(found) });
 }
 
+/** True or false. */
+export function checkFlag(value: unknown, name: string): boolean {
+  if (typeof value !== 'boolean') throw wrongType(name, 'a boolean', value);
+  return value;
+}
+
 /** Any object but an array. */
 export function record(value: unknown, name: string): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrongType(name, 'an object', value);
@@ -192,8 +198,7 @@ function checkRules(value: unknown): WireRules {
   if (from['exclude'] !== undefined) rules.exclude = texts(from['exclude'], 'rules.exclude');
   if (from['only'] !== undefined) rules.only = texts(from['only'], 'rules.only');
   if (from['excludeSeen'] !== undefined) {
-    if (typeof from['excludeSeen'] !== 'boolean') throw wrongType('rules.excludeSeen', 'a boolean', from['excludeSeen']);
-    rules.excludeSeen = from['excludeSeen'];
+    rules.excludeSeen = checkFlag(from['excludeSeen'], 'rules.excludeSeen');
   }
   const cap = count(from['categoryCap'], 'rules.categoryCap', MAX_U32);
   if (cap !== undefined) rules.categoryCap = cap;

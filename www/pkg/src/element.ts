@@ -84,6 +84,7 @@ export class SanderlingRecommendations extends Base {
     if (consent !== null) options.consent = consent as Consent;
     const collectorUrl = this.getAttribute('collector-url');
     if (collectorUrl !== null) options.collectorUrl = collectorUrl;
+    if (this.hasAttribute('personalise')) options.personalise = true;
     try {
       const recommender = await Recommender.load(options);
       if (controller.signal.aborted) return recommender.free();

@@ -33,6 +33,15 @@ export interface WireRequest {
   now: number;
   seed: number;
   deadline_ms?: number;
+  correction?: WireCorrection;
+}
+
+/** What was learned of a user, see `docs/formats/correction.md`. */
+export interface WireCorrection {
+  format_version: number;
+  feature_spec_sha256: string;
+  num_updates: number;
+  sums: number[];
 }
 
 export interface WireReason {
@@ -59,6 +68,7 @@ export interface WireResponse {
 
 export interface WireManifest {
   format_version: number;
+  feature_spec_sha256: string;
   name: string;
   version: number;
   expires_at?: number;
@@ -111,6 +121,11 @@ export interface Engine {
   recordOutcome(position?: number): void;
   /** Counts how long a list took to make. */
   recordLatency(milliseconds: number): void;
+  /**
+   * A correction once the item at the 1-based position of the newest list was chosen: its sums and then its number of updates, in
+   * and out; empty for none. A list teaches once.
+   */
+  learn(learned: Float32Array, position: number): Float32Array;
   telemetryState(): WireTelemetryState;
   restoreTelemetry(state: WireTelemetryState): void;
   clearTelemetry(): void;

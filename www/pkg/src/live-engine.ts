@@ -109,6 +109,11 @@ export class LiveEngine implements Engine {
     this.#run((engine) => engine.recordLatency(milliseconds));
   }
 
+  learn(learned: Float32Array, position: number): Float32Array {
+    if (!(learned instanceof Float32Array)) throw wrongType('learned', 'a Float32Array', learned);
+    return this.#run((engine) => engine.learn(learned, position));
+  }
+
   telemetryState(): WireTelemetryState {
     return this.#run((engine) => engine.telemetryState());
   }

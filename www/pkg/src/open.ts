@@ -1,4 +1,4 @@
-import { checkConsent, checkIdleSeconds, checkRollbackIndex, checkSessionLength, record, wrongType } from './arguments.js';
+import { checkConsent, checkFlag, checkIdleSeconds, checkRollbackIndex, checkSessionLength, record, wrongType } from './arguments.js';
 import { bundleInfoFromWire } from './boundary.js';
 import { fetchBundle, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
@@ -34,6 +34,8 @@ export interface OpenedRecommender {
   maxSessionLength: number;
   sessionIdleSeconds: number;
   autoSend: boolean;
+  /** Whether a correction is learned. */
+  personalise: boolean;
 }
 
 /** Loads the engine and the bundle, and opens the storage that consent allows. */
@@ -63,6 +65,7 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
     maxSessionLength,
     sessionIdleSeconds: sessionIdleSeconds ?? idleSecondsOf(manifest),
     autoSend: options.autoSend ?? true,
+    personalise: checkFlag(options.personalise ?? false, 'personalise'),
   };
 }
 

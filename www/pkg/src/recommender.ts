@@ -5,6 +5,7 @@ import {
 } from './arguments.js';
 import { interactionFromWire, recommendationFromWire, responseFromWire } from './boundary.js';
 import { effectiveConsent, privacySignal } from './consent.js';
+import { readCorrection, UserCorrection } from './correction.js';
 import type { Engine } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import { disposeSymbol } from './globals.js';
@@ -44,6 +45,9 @@ export abstract class RecommenderBase {
   readonly #opened: OpenedRecommender;
   readonly #keeper: Keeper;
   readonly #session: Session;
+  readonly #correction: UserCorrection;
+  /** Whether the newest list is one of this user, who can be learned from it. */
+  #isOwnList = false;
   #consent: Consent;
   #freed = false;
   #revision = 0;
@@ -58,6 +62,7 @@ export abstract class RecommenderBase {
     this.bundle = opened.bundle;
     this.#keeper = new Keeper(opened.storage);
     this.#session = new Session(this.#keeper, opened.maxSessionLength, () => this.#changed());
+    this.#correction = new UserCorrection(this.#keeper, opened.manifest, () => this.#changed());
     this.telemetry = new Telemetry({
       replaced: () => this.#changed(),
       engine: opened.engine,
@@ -74,6 +79,7 @@ export abstract class RecommenderBase {
   protected async restore(): Promise<void> {
     if (this.consent === 'none') return;
     await this.#session.restore();
+    if (this.#opened.personalise) await this.#correction.restore();
     await this.telemetry.restore(clockSeconds());
   }
 
@@ -145,6 +151,10 @@ export abstract class RecommenderBase {
     this.#checkAlive();
     const { sessionIdleSeconds } = this.#opened;
     const { request, faults } = checkRequest(options, (now) => this.#session.current(now, sessionIdleSeconds));
+    this.#isOwnList = options.session === undefined;
+    const own = this.#isOwnList ? this.#correction.current : undefined;
+    const correction = options.correction === undefined ? own : readCorrection(options.correction, this.#opened.manifest);
+    if (correction !== undefined) request.correction = correction;
     try {
       const wire = this.telemetry.counting(request.now, () => this.#timed((engine) => engine.recommend(request)));
       const response = responseFromWire(wire);
@@ -192,6 +202,8 @@ export abstract class RecommenderBase {
     const position = checkPosition(record(options, 'options')['position']);
     // An outcome belongs to the window of its list, whatever time it is by now.
     this.#count(() => this.#opened.engine.recordOutcome(position));
+    if (!this.#opened.personalise || !this.#isOwnList || position === undefined) return;
+    this.#count(() => this.#correction.learn(this.#opened.engine, position));
   }
 
   /**
@@ -210,10 +222,10 @@ export abstract class RecommenderBase {
     this.telemetry.sendSoon();
   }
 
-  /** Forgets the session, the histograms and every waiting report, in memory and in storage. */
+  /** Forgets the session, what was learned of the user, the histograms and every waiting report, in memory and in storage. */
   async erase(): Promise<void> {
     this.#checkAlive();
-    await Promise.all([this.#session.erase(), this.telemetry.erase()]);
+    await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase()]);
   }
 
   /** Everything that is stored, in the form in which it is stored; without consent that is nothing. */
@@ -274,6 +286,7 @@ export abstract class RecommenderBase {
     this.#keeper.storage = await this.#opened.openStorage();
     await this.telemetry.carryLedger();
     this.#session.saveAll();
+    this.#correction.saveAll();
   }
 
   #timed<T>(work: (engine: Engine) => T): T {

@@ -1,4 +1,4 @@
-import type { Engine } from './engine.js';
+import type { Engine, WireCorrection } from './engine.js';
 import type { ErrorCode } from './errors.js';
 import type { DeviceStorage } from './storage.js';
 
@@ -29,6 +29,9 @@ export interface ObserveOptions {
   /** Unix seconds. */
   timestamp?: number;
 }
+
+/** What was learned of a user, as `export()` shows it: opaque, and personal data of that user. */
+export type Correction = WireCorrection;
 
 /** Keeps only items that match every stated condition. */
 export interface Filter {
@@ -95,6 +98,9 @@ export interface RecommendOptions {
   /** Used instead of the remembered session, oldest first, and not remembered. For hosts that
    *  answer for somebody else, such as edge workers. */
   session?: readonly SessionInteraction[];
+  /** Used instead of the remembered one, and not remembered; one of another bundle's features changes nothing. With a `session`
+   *  there is no other. */
+  correction?: Correction;
 }
 
 /** Options of {@link RecommenderBase.rank}. */
@@ -127,7 +133,7 @@ export interface Recommendation {
   itemId: string;
   /** 1-based place in the list. */
   position: number;
-  /** Raw ranker score, not a probability; 0 for fallbacks and pinned items. */
+  /** Raw ranker score, not a probability, without boosts and the user's correction; 0 for fallbacks and pinned items. */
   score: number;
   source: Source;
   /** Strongest first. */
@@ -233,6 +239,9 @@ export interface LoadOptions {
   /** A pause of more seconds ends a session: the engine is asked with what came after the last one. By default
    *  1,800 for a bundle that was trained on sessions (`--split next-click`), else `Infinity`. */
   sessionIdleSeconds?: number;
+  /** Whether `recordOutcome` learns a correction of the ranker for this user, which is kept on the device and never sent; false by
+   *  default. */
+  personalise?: boolean;
   /** Whether ended windows are reported and failed sends retried without a call of `flush`;
    *  true by default. */
   autoSend?: boolean;

@@ -4,14 +4,14 @@
  * strictly: unknown keys and numbers out of range are refused.
  */
 
-import { list, record, wrongType } from './arguments.js';
+import { checkFlag, list, record, wrongType } from './arguments.js';
 import { recommendationToWire } from './boundary.js';
 import { RecommenderError } from './errors.js';
-import type { Boost, Filter, Pin, RecommendOptions, RecommendResponse, Rules, SessionInteraction } from './types.js';
+import type { Boost, Correction, Filter, Pin, RecommendOptions, RecommendResponse, Rules, SessionInteraction } from './types.js';
 
 /** Reads a request body that `JSON.parse` gave; throws `invalid_argument`. */
 export function decodeRequest(body: unknown): RecommendOptions {
-  const from = strict(body, 'request', ['session', 'context', 'rules', 'limit', 'now', 'seed', 'deadline_ms']);
+  const from = strict(body, 'request', ['session', 'context', 'rules', 'limit', 'now', 'seed', 'deadline_ms', 'correction']);
   const options: RecommendOptions = {};
   options.session = optional(from['session'], (value) => list(value, 'session').map(decodeInteraction)) ?? [];
   const context = optional(from['context'], decodeContext);
@@ -24,6 +24,9 @@ export function decodeRequest(body: unknown): RecommendOptions {
   }
   const deadlineMs = optional(from['deadline_ms'], (number) => finite(number, 'deadline_ms'));
   if (deadlineMs !== undefined) options.deadlineMs = deadlineMs;
+  // What cannot be used changes nothing, so it is looked at where it is.
+  const correction = optional(from['correction'], (value) => record(value, 'correction'));
+  if (correction !== undefined) options.correction = correction as unknown as Correction;
   return options;
 }
 
@@ -54,10 +57,7 @@ function decodeRules(value: unknown): Rules {
   if (exclude !== undefined) rules.exclude = exclude;
   const only = optional(from['only'], (ids) => texts(ids, 'rules.only'));
   if (only !== undefined) rules.only = only;
-  const seen = optional(from['exclude_seen'], (flag) => {
-    if (typeof flag !== 'boolean') throw wrongType('rules.exclude_seen', 'a boolean', flag);
-    return flag;
-  });
+  const seen = optional(from['exclude_seen'], (flag) => checkFlag(flag, 'rules.exclude_seen'));
   if (seen !== undefined) rules.excludeSeen = seen;
   const cap = optional(from['category_cap'], (number) => wholeNumber(number, 'rules.category_cap', 0));
   if (cap !== undefined) rules.categoryCap = cap;

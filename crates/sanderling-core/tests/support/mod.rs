@@ -5,6 +5,7 @@
 pub mod onnx;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use sanderling_core::{
     Bundle, BundleFiles, Combination, Engine, ItemBits, ItemTable, NeighbourTable, PackedVocabulary, Runtime,
@@ -298,4 +299,15 @@ pub fn session(ids: &[&str]) -> Vec<SessionInteraction> {
 
 pub fn request(ids: &[&str], limit: u32) -> Request {
     Request { session: session(ids), limit, now: NOW, ..Request::default() }
+}
+
+/// The files of a bundle of this repository, by its folder.
+pub fn bundle_of(folder: &str) -> BundleFiles {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+    let files = std::fs::read_dir(folder).expect("the bundle is there").map(|entry| {
+        let path = entry.expect("is readable").path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        (name, std::fs::read(path).expect("is readable"))
+    });
+    files.collect::<BTreeMap<_, _>>().into()
 }
