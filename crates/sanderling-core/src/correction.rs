@@ -5,7 +5,7 @@
 //! against the ranker, which is right for most users. Each pair is a logistic loss of the difference of scores (Burges et
 //! al. 2005). Weights are AdaGrad's dual averages (Duchi, Hazan and Singer 2011; Xiao 2010): the sum of the gradients of a
 //! feature over the root of the sum of their squares. That is how many standard errors of its own noise the sum is away from
-//! zero, so a feature counts once it is more than [`EVIDENCE`] away, and until then a user is one of many.
+//! zero, so a feature counts once it is more than two away, and until then a user is one of many.
 
 use sanderling_types::{Correction, Source};
 

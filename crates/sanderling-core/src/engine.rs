@@ -39,8 +39,7 @@ impl std::fmt::Debug for Engine {
 pub struct Outcome {
     /// The answer.
     pub response: Response,
-    /// Values in the bins of the bundle's baseline. Lists that come from the fallback count only
-    /// their faults, because training has no counterpart of them.
+    /// Values in the bins of the bundle's baseline. Fallback lists count only their faults: training has no counterpart of them.
     pub observations: Vec<Observed>,
     /// Feature rows `[num_ranked, num_features]` of what is listed but pinned items; empty for a fallback list.
     pub features: Vec<f32>,
@@ -231,11 +230,9 @@ impl Engine {
             deadline.note(&mut memory.costs.ranking_ms, deadline.elapsed_ms() - retrieved);
             scores
         });
+        let correction = request.correction.as_ref().filter(|correction| self.fits(correction));
         Ok(match ranked {
-            Ok(scores) => {
-                let correction = request.correction.as_ref().filter(|correction| self.fits(correction));
-                Ranking::ordered(&candidates, &scores, &features, correction)
-            }
+            Ok(scores) => Ranking::ordered(&candidates, &scores, &features, correction),
             Err(fault) => Ranking::unranked(candidates, features, fault),
         })
     }

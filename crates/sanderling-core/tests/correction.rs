@@ -13,6 +13,8 @@ use support::{Behaviour, FakeRuntime, Fixture, request};
 
 /// Column of the feature that users of these tests care for.
 const PRICE_MATCH: usize = 6;
+/// Column of one that is the same for all candidates.
+const SESSION_LENGTH: usize = 8;
 
 fn with(request: &Request, correction: &Correction) -> Request {
     Request { correction: Some(correction.clone()), ..request.clone() }
@@ -191,6 +193,12 @@ fn an_old_taste_fades() {
     for _ in 0..Correction::MAX_UPDATES {
         now = engine.learn(Some(now), &outcome, 1);
     }
+    // A feature that is the same for all candidates learns nothing more, and is forgotten by a 200th a list.
+    let full = Correction { num_updates: Correction::MAX_UPDATES, ..evident(&engine, SESSION_LENGTH, 100.0) };
+    let sum = |correction: &Correction| correction.sums[3 * SESSION_LENGTH];
+    assert_eq!(sum(&engine.learn(Some(full.clone()), &outcome, 3)), 99.5);
+    let young = Correction { num_updates: 199, ..full };
+    assert_eq!(sum(&engine.learn(Some(young), &outcome, 3)), 100.0);
     let turned = |at: usize| liked.sums[3 * at] * now.sums[3 * at] < 0.0;
     assert!((0..10).any(turned), "{liked:?} {now:?}");
 }
