@@ -5,6 +5,8 @@ use sanderling_types::{
     Code, Error, ItemId, ItemIndex, Result, Vocabulary, VocabularyLayout as Layout, float_text, quoted,
 };
 
+use crate::ItemTable;
+
 /// Texts one behind the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Texts {
@@ -41,7 +43,7 @@ impl Texts {
 /// with those of its bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Rows {
-    rows: Vec<u32>,
+    rows: Vec<columns::TaggedRow>,
     /// Where the rows of each bucket end.
     ends: Vec<u32>,
 }
@@ -259,6 +261,11 @@ impl Header {
         };
         if header.flags & !(Layout::HAS_PRICES | Layout::HAS_PUBLISHED_AT) != 0 {
             return Err(invalid("vocabulary.bin declares columns that this engine does not read"));
+        }
+        if header.num_items > ItemTable::MAX_ITEMS {
+            return Err(invalid("vocabulary.bin has too many items")
+                .expected(format!("at most {}", ItemTable::MAX_ITEMS))
+                .found(header.num_items));
         }
         if body.len() as u64 != header.body_bytes() {
             return Err(wrong_length(header.body_bytes()));

@@ -137,4 +137,31 @@ mod tests {
         top.offer(0, &[-0.0], &[1]);
         assert_eq!(top.into_sorted()[0].1.to_bits(), (-0.0f32).to_bits(), "scores come back as they were");
     }
+
+    #[test]
+    fn of_many_scores_the_best_are_kept_whatever_their_order() {
+        let mut state = 7u32;
+        for (len, k, levels) in [(1000, 1, 1000), (1000, 20, 7), (3000, 200, 3000), (50, 60, 5), (999, 37, 1)]
+        {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as usize % levels
+            };
+            let mut scores: Vec<f32> = (0..len).map(|_| next() as f32 - 3.0).collect();
+            for order in 0..3 {
+                match order {
+                    1 => scores.sort_by(f32::total_cmp),
+                    2 => scores.reverse(),
+                    _ => {}
+                }
+                let mut rows: Vec<u32> = (0..len as u32).collect();
+                rows.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
+                rows.truncate(k);
+                let mut top = Top::new(k, len);
+                top.offer(0, &scores, &vec![u64::MAX; len.div_ceil(64)]);
+                let found: Vec<u32> = top.into_sorted().into_iter().map(|(row, _)| row).collect();
+                assert_eq!(found, rows, "{k} of {len}, order {order}");
+            }
+        }
+    }
 }

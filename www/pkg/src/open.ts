@@ -8,7 +8,7 @@ import { dropLastGood, keepLastGood, keepRollbackIndex, lastGood, mayFallBack, s
 import { LiveEngine } from './live-engine.js';
 import type { Platform } from './platform.js';
 import { rememberPopular } from './popular.js';
-import { type Instance, instanceOf, type Runtime } from './runtime.js';
+import { type Compilation, compilationOf, type Instance, type Runtime } from './runtime.js';
 import { reportsUrl, type Sender } from './sender.js';
 import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
 import type { BundleInfo, Consent, Fetch, LoadOptions, PublicKey } from './types.js';
@@ -48,21 +48,21 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const sender = senderOf(options, platform, fetch);
   const stores = effectiveConsent(consent) !== 'none';
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
+  const loading = options.engine === undefined ? loadEngine(options, platform, fetch, keeps) : undefined;
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
   // While the engine is on its way.
   const storage = stores ? openStorage() : forgottenStorage(options, platform);
-  const { engine, isLastGood } = options.engine === undefined
-    ? await loadEngine(options, platform, fetch, keeps).catch(async (thrown: unknown) => {
-      (await storage).close?.();
-      throw thrown;
-    })
-    : { engine: options.engine, isLastGood: false };
+  const loaded = await loading?.catch(async (thrown: unknown) => {
+    (await storage).close?.();
+    throw thrown;
+  });
+  const engine = loaded?.engine ?? options.engine!;
   const manifest = engine.manifest();
   return {
     engine,
     ownsEngine: options.engine === undefined,
     manifest,
-    bundle: { ...bundleInfoFromWire(manifest, engine.bundleHash()), isLastGood },
+    bundle: { ...bundleInfoFromWire(manifest, engine.bundleHash()), isLastGood: loaded?.isLastGood ?? false },
     consent,
     storage: await storage,
     openStorage,
@@ -104,7 +104,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
   const { signal: _, ...lasting } = options;
   const open = async (read: (options: LoadOptions) => Promise<BundleFiles>): Promise<LoadedEngine> => {
     // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
-    const [bundle, asked] = await Promise.all([read(options), trust(), runtimes.first]);
+    const [bundle, asked] = await Promise.all([read(options), trust(), runtimes.first.instance]);
     const { engine, instance } = await runtimes.open(bundle, asked);
     const live = new LiveEngine(engine, instance, async () => {
       return construct(instance, await read(lasting), await trust()).engine;
@@ -112,7 +112,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     rememberPopular(live, bundle.files, folder === undefined);
     return { engine: live, files: bundle, isLastGood: false };
   };
-  const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload));
+  const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload, runtimes.first.begun));
   if (folder === undefined) return fromSource(false);
   try {
     // A cache may hold a damaged or outdated copy; the second refusal is final.
@@ -151,25 +151,25 @@ interface Opened {
 
 /** Opens bundles with the first runtime of a platform, and with the full one where a bundle needs it. */
 function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: Platform, fetch: Fetch): {
-  first: Promise<Instance>;
+  first: Compilation;
   open(bundle: BundleFiles, trust: Trust): Promise<Opened>;
 } {
-  const compile = (runtime: Runtime): Promise<Instance> =>
-    instanceOf(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
+  const compile = (runtime: Runtime): Compilation =>
+    compilationOf(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
   const first = compile((slim ?? full)!);
-  first.catch(() => {});
+  first.instance.catch(() => {});
   return {
     first,
     async open(bundle, trust) {
       try {
-        return construct(await first, bundle, trust);
+        return construct(await first.instance, bundle, trust);
       } catch (thrown) {
         if (!(thrown instanceof RecommenderError) || thrown.code !== 'model_not_slim') throw thrown;
         if (full === undefined) {
           thrown.details.hint = "import from 'sanderling/full', which has the full runtime";
           throw thrown;
         }
-        return construct(await compile(full), bundle, trust);
+        return construct(await compile(full).instance, bundle, trust);
       }
     },
   };
@@ -186,7 +186,7 @@ function construct(instance: Instance, { files, digests }: BundleFiles, trust: T
 }
 
 async function readFiles(
-  options: LoadOptions, platform: Platform, fetch: Fetch, reload: boolean,
+  options: LoadOptions, platform: Platform, fetch: Fetch, reload: boolean, hashAfter: Promise<void>,
 ): Promise<BundleFiles> {
   // A caller may change its own files while they are hashed; those are hashed inside wasm.
   if (options.baseUrl === undefined) return { files: givenFiles(options.files) };
@@ -198,6 +198,7 @@ async function readFiles(
     maxBundleBytes: options.maxBundleBytes ?? DEFAULT_MAX_BUNDLE_BYTES,
     signal: options.signal,
     reload,
+    hashAfter,
   });
 }
 

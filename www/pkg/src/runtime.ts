@@ -84,24 +84,40 @@ export class Instance {
   }
 }
 
-const ready = new WeakMap<Runtime, Promise<Instance>>();
-
-/** Compiles an engine once for this module; a failed attempt may be repeated. */
-export function instanceOf(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
-  const known = ready.get(runtime);
-  if (known !== undefined) return known;
-  const compiled = compile(runtime, fetch, wasm).catch((thrown: unknown) => {
-    ready.delete(runtime);
-    throw thrown;
-  });
-  ready.set(runtime, compiled);
-  return compiled;
+/** An engine on its way. */
+export interface Compilation {
+  instance: Promise<Instance>;
+  /** Resolves when the browser has begun to compile it, on threads of its own, or there is nothing to wait for. */
+  begun: Promise<void>;
 }
 
-async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
+const ready = new WeakMap<Runtime, Compilation>();
+
+/** Compiles an engine once for this module; a failed attempt may be repeated. */
+export function compilationOf(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Compilation {
+  const known = ready.get(runtime);
+  if (known !== undefined) return known;
+  let begin = () => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const instance = compile(runtime, fetch, begin, wasm).catch((thrown: unknown) => {
+    ready.delete(runtime);
+    throw thrown;
+  }).finally(begin);
+  const compilation = { instance, begun };
+  ready.set(runtime, compilation);
+  return compilation;
+}
+
+async function compile(runtime: Runtime, fetch: Fetch, begin: () => void, wasm?: WasmSource): Promise<Instance> {
   const answered = async (source: WasmSource) => (typeof source === 'string' || source instanceof URL ? request(fetch, source) : source);
   const chosen = async () => {
-    const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], async (source) => toModule(await answered(source))));
+    const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], async (source) => {
+      const module = toModule(await answered(source));
+      begin();
+      return module;
+    }));
     return variant || answered(wasm ?? (await runtime.wasm()));
   };
   try {

@@ -50,8 +50,8 @@ export class Telemetry {
   readonly #key: string;
   #windowStart: number | undefined;
   /** The counts at the last exchange with storage; the difference to them is ours to add. */
-  #savedState: WireTelemetryState;
-  readonly #emptyState: WireTelemetryState;
+  /** Absent as long as nothing was ever to be stored. */
+  #savedState: WireTelemetryState | undefined;
   #draft: Draft | undefined;
   #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #sending: Promise<unknown> = Promise.resolve();
@@ -62,11 +62,11 @@ export class Telemetry {
     this.#settings = settings;
     this.#outbox = new Outbox(settings.keeper);
     this.#key = `${KEY_PREFIX}${settings.bundle.hash}`;
-    this.#emptyState = cleared(settings.engine);
-    this.#savedState = this.#emptyState;
+    settings.engine.clearTelemetry();
+    if (settings.consent() !== 'none') this.#savedState = emptyStateOf(settings.engine);
     if (settings.engine instanceof LiveEngine) {
       // What was counted since the last exchange with storage is lost with the engine that failed.
-      settings.engine.onReplaced((engine) => engine.restoreTelemetry(this.#savedState), settings.replaced);
+      settings.engine.onReplaced((engine) => this.#savedState && engine.restoreTelemetry(this.#savedState), settings.replaced);
     }
   }
 
@@ -257,9 +257,10 @@ export class Telemetry {
     const { engine, keeper } = this.#settings;
     this.#windowStart = start;
     this.#draft = undefined;
-    this.#savedState = this.#emptyState;
+    this.#savedState = emptyStates.get(engine);
     try {
       engine.clearTelemetry();
+      this.#savedState = emptyStateOf(engine);
     } catch {
       // An engine that stopped has forgotten already, and takes up the saved state when it comes back.
     }
@@ -284,7 +285,7 @@ export class Telemetry {
       if (this.#consent() === 'none' || this.#windowStart === undefined) return;
       const start = this.#windowStart;
       const snapshot = engine.telemetryState();
-      const added: StoredWindow = { windowStart: start, state: combineStates(snapshot, this.#savedState, -1) };
+      const added: StoredWindow = { windowStart: start, state: this.#savedState === undefined ? snapshot : combineStates(snapshot, this.#savedState, -1) };
       const merged = readWindow(await storage.update(this.#key, (stored) => mergeWindows(stored, added)));
       if (this.#windowStart !== start || merged?.windowStart !== start) return;
       if (sameCounts(merged.state, snapshot)) {
@@ -340,8 +341,8 @@ export class Telemetry {
 /** Every engine's empty state, which never changes and costs a conversion. */
 const emptyStates = new WeakMap<Engine, WireTelemetryState>();
 
-function cleared(engine: Engine): WireTelemetryState {
-  engine.clearTelemetry();
+/** Of an engine that was just cleared. */
+function emptyStateOf(engine: Engine): WireTelemetryState {
   const state = emptyStates.get(engine) ?? engine.telemetryState();
   emptyStates.set(engine, state);
   return state;
