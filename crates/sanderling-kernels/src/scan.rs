@@ -262,7 +262,7 @@ const HALVES: [[f32; 4]; 16] = {
     let mut halves = [[-0.25; 4]; 16];
     let mut at = 0;
     while at < 64 {
-        if at / 4 >> (at % 4) & 1 == 1 {
+        if ((at / 4) >> (at % 4)) & 1 == 1 {
             halves[at / 4][at % 4] = 0.25;
         }
         at += 1;
