@@ -1,4 +1,4 @@
-//! Models for `./build.sh bench runtime`: `runtime_world OUT [ITEMS]...`. Writes, for 10,000, 50,000 and 200,000 items, or for as many as are asked for, of 64
+//! Models for `./build.sh bench runtime`: `runtime_world OUT`. Writes, for 10,000, 50,000, 200,000 and 1,000,000 items of 64
 //! elements, `OUT/<items>/retrieve` and `OUT/<items>/full`, bundles with the same encoder (two blocks, two heads, 256
 //! hidden, sessions of at most 50) and item table; `retrieve` hands 20 candidates to a linear ranker, `full` 200 to a
 //! network; and `OUT/rankers`, the rankers alone. Beside them lie the same numbers before rounding, for peers: `OUT/<items>/items.f32` `[items, 64]`,
@@ -26,7 +26,9 @@ const DIM: usize = 64;
 const HEADS: usize = 2;
 const HIDDEN: usize = 256;
 const MAX_LEN: usize = 50;
-const SIZES: [usize; 3] = [10_000, 50_000, 200_000];
+const SIZES: [usize; 4] = [10_000, 50_000, 200_000, 1_000_000];
+/// Of more items no peer is asked.
+const MOST_OF_PEERS: usize = 200_000;
 
 /// Roughly normal numbers.
 struct Numbers(u64);
@@ -177,21 +179,23 @@ fn baseline(spec: &FeatureSpec) -> Baseline {
 
 fn main() {
     let out = PathBuf::from(std::env::args_os().nth(1).expect("a folder"));
-    let asked: Vec<usize> = std::env::args().skip(2).map(|items| items.parse().expect("a number")).collect();
-    let sizes = if asked.is_empty() { SIZES.to_vec() } else { asked };
     fs::create_dir_all(&out).unwrap();
     let mut numbers = Numbers(1);
     let encoder = encoder(&mut numbers);
     write_encoder(&encoder, &out);
     write_rankers(&mut numbers, &out);
-    for num_items in sizes {
+    for num_items in SIZES {
         let folder = out.join(num_items.to_string());
         fs::create_dir_all(&folder).unwrap();
         let items = numbers.vector(num_items * DIM, 1.0 / (DIM as f32).sqrt());
-        write_floats(&folder.join("items.f32"), &items);
+        if num_items <= MOST_OF_PEERS {
+            write_floats(&folder.join("items.f32"), &items);
+        }
         let spec = FeatureSpec::standard();
         let vocabulary = vocabulary(num_items, &mut numbers);
-        for (name, max_candidates) in [("retrieve", 20), ("full", 200)] {
+        let bundles: &[_] =
+            if num_items <= MOST_OF_PEERS { &[("retrieve", 20), ("full", 200)] } else { &[("retrieve", 20)] };
+        for &(name, max_candidates) in bundles {
             let contents = Contents {
                 encoder: Some(encoder.model.to_onnx()),
                 items: Some(ItemTable::quantise(&items, DIM, ItemBits::Nine).unwrap().encode()),

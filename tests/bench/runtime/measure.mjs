@@ -18,7 +18,7 @@ export async function steady(env, log = () => {}) {
       const run = await (await peer.start(env))(test);
       for (let at = 0; at < WARM_UP; at += 1) await run(inputs[at % inputs.length]);
       const lists = [];
-      for (const input of peer.other ? [] : compared) {
+      for (const input of peer.other || test.alone ? [] : compared) {
         const { ids, scores } = await run(input);
         lists.push({ ids, scores: Array.from(scores) });
       }
@@ -40,7 +40,7 @@ export async function steady(env, log = () => {}) {
     const reference = running[0].lists;
     for (const { peer, lists, times } of running) {
       times.sort((a, b) => a - b);
-      const agreement = peer.other ? undefined : test.ranker === undefined ? sharedOf(lists, reference) : farthest(lists, reference);
+      const agreement = peer.other || test.alone ? undefined : test.ranker === undefined ? sharedOf(lists, reference) : farthest(lists, reference);
       rows.push({
         name, peer: peer.name, calls: times.length, min: times[0], p50: quantile(times, 0.5), p95: quantile(times, 0.95),
         p99: quantile(times, 0.99), agreement,

@@ -9,6 +9,8 @@ export const CASES = {
   '10000 items': { items: 10_000 },
   '50000 items': { items: 50_000 },
   '200000 items': { items: 200_000 },
+  // No peer is asked.
+  '1000000 items': { items: 1_000_000, alone: true },
   'network, 200 × 32': { ranker: 'mlp' },
   'trees, 200 × 32': { ranker: 'trees' },
 };
@@ -194,15 +196,16 @@ async function tfjsNetwork(env, tf) {
 }
 
 /** The first is the reference of the results. */
-const retrieves = ({ ranker }) => ranker === undefined;
+const retrieves = ({ ranker, alone }) => ranker === undefined && !alone;
+const isShared = ({ alone }) => !alone;
 
 export const PEERS = [
-  { name: 'onnxruntime-web f32', start: ortWeb('f32') },
+  { name: 'onnxruntime-web f32', start: ortWeb('f32'), runs: isShared },
   { name: 'onnxruntime-web int8', start: ortWeb('i8'), runs: retrieves },
-  { name: 'onnxruntime-node f32', where: 'node', start: ortNode('f32') },
+  { name: 'onnxruntime-node f32', where: 'node', start: ortNode('f32'), runs: isShared },
   { name: 'onnxruntime-node int8', where: 'node', start: ortNode('i8'), runs: retrieves },
-  { name: 'tfjs-wasm f32', start: tfjs, runs: ({ ranker }) => ranker !== 'trees' },
+  { name: 'tfjs-wasm f32', start: tfjs, runs: ({ ranker, alone }) => ranker !== 'trees' && !alone },
   { name: 'sanderling', start: ours() },
-  { name: 'sanderling, item by item', start: ours({ grows: true }), other: true, runs: retrieves },
+  { name: 'sanderling, item by item', start: ours({ grows: true }), other: true, runs: ({ ranker }) => ranker === undefined },
   { name: 'sanderling, whole recommend()', start: wholeRecommend, other: true, runs: retrieves },
 ];
