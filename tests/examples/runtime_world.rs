@@ -17,7 +17,7 @@ use sanderling_train::bundle::{Contents, Facts, assemble, write};
 use sanderling_train::rankers::RankerFiles;
 use sanderling_types::{
     Baseline, BaselineField, FORMAT_VERSION, FaultCode, Feature, FeatureKind, FeatureSpec, FieldKind, Limits,
-    PolicyDefaults, Quantisation, Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow,
+    PolicyDefaults, Quantisation, Segments, Sha256Hash, Shapes, TelemetryConstants, TimeKind, TrainingWindow,
     Vocabulary,
 };
 use serde_json::json;
@@ -206,6 +206,7 @@ fn main() {
                     trees: None,
                 },
                 vocabulary: vocabulary.clone(),
+                segments: Segments::default(),
                 features: spec.clone(),
                 baseline: baseline(&spec),
                 card: "Random weights, for measuring time.\n".to_owned(),
@@ -247,6 +248,7 @@ fn write_rankers(numbers: &mut Numbers, out: &Path) {
             content: None,
             ranker,
             vocabulary: vocabulary(NUM_ITEMS, numbers),
+            segments: Segments::default(),
             features: spec.clone(),
             baseline: baseline(&spec),
             card: "Random weights, for measuring time.\n".to_owned(),

@@ -19,15 +19,15 @@ use sanderling_train::content::Content;
 use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
 use sanderling_types::{
-    Baseline, FeatureSpec, FileRole, Item, ItemId, ItemIndex, Manifest, Report, Request, SessionInteraction,
-    Sha256Hash, SharedSession, pack_files, unpack_files,
+    Baseline, FeatureSpec, FileRole, Item, ItemId, ItemIndex, Manifest, Report, Request, Segments,
+    SessionInteraction, Sha256Hash, SharedSession, pack_files, unpack_files,
 };
 
 /// A target: takes bytes, gives whether they were accepted, panics when a promise breaks.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; `tests/fuzz/fuzz_targets` has one file each.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("baseline", baseline),
     ("bundle", bundle),
     ("container", container),
@@ -43,6 +43,7 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("recipe", recipe),
     ("report", report),
     ("request", request),
+    ("segments", segments),
     ("session", session),
     ("signature", signature),
     ("trees", trees),
@@ -183,6 +184,23 @@ pub fn baseline(bytes: &[u8]) -> bool {
         }
         assert!(field.shares.as_ref().is_none_or(|shares| shares.len() == num_bins));
     }
+    true
+}
+
+/// `segments.json` of the golden bundle: what was accepted survives its own encoding, its lists can be listed, and it can be pruned.
+#[must_use]
+pub fn segments(bytes: &[u8]) -> bool {
+    let num_items = GOLDEN_MANIFEST.shapes.num_items;
+    let Ok(segments) = Segments::decode(bytes, num_items as usize) else { return false };
+    let decode = |segments: &Segments| Segments::decode(&segments.encode(), num_items as usize);
+    assert_eq!(decode(&segments).expect("its encoding decodes"), segments);
+    for segment in &segments.segments {
+        let items = segments.of(&[(segment.key.clone(), segment.value.clone())].into());
+        assert_eq!(items, segment.items, "a segment is the first of its own context");
+        assert!(items.iter().all(|item| *item < num_items));
+    }
+    let pruned = segments.moved(|item| (item < num_items / 2).then_some(item));
+    assert_eq!(decode(&pruned).expect("what was pruned decodes"), pruned);
     true
 }
 

@@ -6,8 +6,8 @@ use std::io::Write;
 use sanderling_core::onnx::LinearRanker;
 use sanderling_core::{BundleFiles, Combination, NeighbourTable};
 use sanderling_types::{
-    Correction, FORMAT_VERSION, FileRole, Manifest, Observation, Report, Sha256Hash, SharedInteraction,
-    SharedSession, pack_files,
+    Correction, FORMAT_VERSION, FileRole, Manifest, Observation, Report, Segment, Segments, Sha256Hash,
+    SharedInteraction, SharedSession, pack_files,
 };
 
 use crate::fuzz::right_signature;
@@ -18,7 +18,7 @@ const SEMICOLONS: &str =
     "\u{feff}ts;product_id;user;event\r\n2026-01-01;p1;u;buy\r\n2026-01-02 10:00:00;p2;u;\r\n";
 const JSONL: &str = "{\"userId\": 1, \"itemId\": \"a\", \"time\": 1767225600, \"rating\": 4.5}\n\n\
     {\"userId\":2,\"itemId\":\"b\",\"time\":\"2026-01-01\",\"rating\":null}\n{\"userId\":2,\"itemId\":[\"c\",\"d|e\"],\"time\":1}\n";
-const RECIPE: &str = "name = \"shop\"\nseed = 7\nsplit = \"leave-one-out\"\nexclude_seen = true\ncategory_cap = 3\n\
+const RECIPE: &str = "name = \"shop\"\nseed = 7\nsegments = [\"country\", \"device_class\"]\nsplit = \"leave-one-out\"\nexclude_seen = true\ncategory_cap = 3\n\
     max_bundle_bytes = 1000000\n[model]\ndim = 32\nlayers = 1\nheads = 2\nmax_session_len = 20\ndropout = 0.1\n\
     learning_rate = 1e-3\nnum_negatives = 64\nmax_epochs = 3\npatience = 2\n[limits]\nmax_candidates = 50\nmax_limit = 20\n\
     [telemetry]\nepsilon = 2.0\nfields_per_report = 1\nwindow_seconds = 86400\n\
@@ -151,6 +151,20 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "request" => {
             let correction = format!("\"correction\":{}", correction(&files));
             vec![text(REQUEST), text("{}"), text(&REQUEST.replace("\"deadline_ms\":50", &correction))]
+        }
+        "segments" => {
+            let segment = |(items, key, value): (Vec<u32>, &str, &str)| Segment {
+                items,
+                key: key.to_owned(),
+                value: value.to_owned(),
+            };
+            let all = [
+                (vec![17, 3, 90], "country", "se"),
+                ((0..50).rev().collect(), "country", "\u{e9}\"\n"),
+                (vec![0], "device_class", "se"),
+            ];
+            let segments = Segments { segments: all.map(segment).to_vec(), ..Segments::default() };
+            vec![segments.encode(), Segments::default().encode()]
         }
         "session" => {
             let act = |at: usize| SharedInteraction {

@@ -209,4 +209,4 @@ macro_rules! replays {
     };
 }
 
-replays! { baseline bundle container content csv encoder features items jsonl manifest neighbours npy recipe report request session signature trees vocabulary }
+replays! { baseline bundle container content csv encoder features items jsonl manifest neighbours npy recipe report request segments session signature trees vocabulary }

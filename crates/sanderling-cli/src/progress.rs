@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sanderling_train::data::{Dataset, Progress, Stage};
+use sanderling_train::data::{ColumnMap, Dataset, Progress, Stage};
+use sanderling_train::recipe::Recipe;
 use sanderling_train::sequence::Epoch;
 use sanderling_train::train::Step;
 use sanderling_types::Result;
@@ -204,10 +205,19 @@ pub(crate) fn read_dataset(location: &DataLocation) -> Result<Dataset> {
     read_local(location.fetch()?.as_ref())
 }
 
+/// As [`read_dataset`], with what a recipe wants to know of it.
+pub(crate) fn read_for(location: &DataLocation, recipe: &Recipe) -> Result<Dataset> {
+    read_mapped(location.fetch()?.as_ref(), &recipe.columns())
+}
+
 /// As [`read_dataset`], of what is here already.
 pub(crate) fn read_local(path: &Path) -> Result<Dataset> {
+    read_mapped(path, &ColumnMap::default())
+}
+
+fn read_mapped(path: &Path, columns: &ColumnMap) -> Result<Dataset> {
     let mut progress = DataProgress::new();
-    Dataset::read_watched(path, &mut |step| progress.show(step))
+    Dataset::read_mapped(path, columns, &mut |step| progress.show(step))
 }
 
 /// A bar with a template; hidden when standard error is no terminal.

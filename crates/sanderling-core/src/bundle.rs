@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Report, Result, Sha256Hash,
+    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Report, Result, Segments,
+    Sha256Hash,
 };
 
 use crate::{ItemTable, NeighbourTable, PackedVocabulary, TreeEnsemble, Trust};
@@ -107,6 +108,7 @@ pub struct Bundle {
     encoder: Option<Vec<u8>>,
     neighbours: Option<NeighbourTable>,
     ranker: RankerModel,
+    segments: Segments,
 }
 
 impl Bundle {
@@ -120,8 +122,8 @@ impl Bundle {
     /// [`Code::BundleExpired`], [`Code::BundleRolledBack`],
     /// [`Code::ManifestInvalid`], [`Code::UnsupportedFormatVersion`], [`Code::LimitExceeded`],
     /// [`Code::FileTruncated`], [`Code::HashMismatch`], [`Code::ItemsInvalid`],
-    /// [`Code::NeighboursInvalid`], [`Code::VocabularyInvalid`], [`Code::IncompatibleFeatures`],
-    /// [`Code::BaselineInvalid`], [`Code::ModelInvalid`].
+    /// [`Code::NeighboursInvalid`], [`Code::VocabularyInvalid`], [`Code::SegmentsInvalid`],
+    /// [`Code::IncompatibleFeatures`], [`Code::BaselineInvalid`], [`Code::ModelInvalid`].
     pub fn open(mut files: BundleFiles, trust: Option<&Trust>) -> Result<Self> {
         let manifest_bytes = files.take(Manifest::FILE_NAME)?;
         if let Some(trust) = trust {
@@ -130,7 +132,7 @@ impl Bundle {
         let manifest = Manifest::decode(&manifest_bytes)?;
         trust.map_or(Ok(()), |trust| trust.check_age(&manifest))?;
         check_files(&manifest, &files)?;
-        let mut part = |role: FileRole| files.take(&manifest.file(role)?.path);
+        let mut part = |role| part(&mut files, &manifest, role);
         let vocabulary = PackedVocabulary::decode(&part(FileRole::Vocabulary)?)?;
         let has = |role| manifest.files.contains_key(&role);
         let bundle = Self {
@@ -150,6 +152,10 @@ impl Bundle {
                 RankerModel::Trees(TreeEnsemble::decode(&part(FileRole::Trees)?)?)
             } else {
                 RankerModel::Onnx(part(FileRole::Ranker)?)
+            },
+            segments: match has(FileRole::Segments) {
+                true => Segments::decode(&part(FileRole::Segments)?, manifest.shapes.num_items as usize)?,
+                false => Segments::default(),
             },
             manifest,
         };
@@ -275,6 +281,12 @@ impl Bundle {
         &self.ranker
     }
 
+    /// What the fallback lists of segments begin with; none in a bundle without `segments.json`.
+    #[must_use]
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
     /// The row of an item, if this bundle has it.
     #[must_use]
     pub fn item_index(&self, id: &ItemId) -> Option<ItemIndex> {
@@ -293,6 +305,12 @@ impl Bundle {
         let categories = self.vocabulary.categories_of(item).iter();
         categories.filter_map(|category| self.vocabulary.category(*category)).collect()
     }
+}
+
+/// The bytes of a role.
+#[inline(never)]
+fn part(files: &mut BundleFiles, manifest: &Manifest, role: FileRole) -> Result<Vec<u8>> {
+    files.take(&manifest.file(role)?.path)
 }
 
 fn check_files(manifest: &Manifest, files: &BundleFiles) -> Result<()> {

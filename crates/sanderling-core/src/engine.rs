@@ -2,7 +2,7 @@
 
 use sanderling_types::{
     Code, Error, Fault, FaultCode, FileRole, ItemId, ItemIndex, Manifest, Reason, Recommendation, Request,
-    Response, Result, Rules, Source, quoted, sorted_positions,
+    Response, Result, Source, quoted, sorted_positions,
 };
 
 use crate::deadline::Deadline;
@@ -125,7 +125,7 @@ impl Engine {
         let ranking = self.ranking_or_fault(&session, &mask, request, memory, &deadline, &mut faults);
         let list = match ranking {
             Some(ranking) => self.list_ranking(&ranking, &session, request, limit),
-            None => self.list_fallback(&mask, &request.rules, limit),
+            None => self.list_fallback(mask, request, limit),
         };
         let mut outcome = self.pin(list, &pins, limit);
         if outcome.response.recommendations.len() < limit {
@@ -369,9 +369,12 @@ impl Engine {
         }
     }
 
-    fn list_fallback(&self, mask: &Mask, rules: &Rules, limit: usize) -> List {
-        let cap = policy::category_cap(rules, &self.bundle.manifest().policy);
-        let kept = policy::cap_categories(self.bundle.vocabulary(), mask.kept(), cap, limit);
+    /// The kept items of the request's segment, then all others in the bundle's order.
+    fn list_fallback(&self, mask: Mask, request: &Request, limit: usize) -> List {
+        let segment = self.bundle.segments().of(&request.context).iter().copied();
+        let ordered = segment.chain(0..mask.len() as u32).map(ItemIndex);
+        let cap = policy::category_cap(&request.rules, &self.bundle.manifest().policy);
+        let kept = policy::cap_categories(self.bundle.vocabulary(), ordered, mask, cap, limit);
         let listed = |item: &ItemIndex| Listed {
             item: *item,
             source: Source::Fallback,

@@ -241,10 +241,9 @@ fn apply_policy<'a>(engine: &'a Engine, mut arguments: Arguments<'_>) -> Result<
     let bundle = engine.bundle();
     let (session, _) = SessionView::resolve(&session, bundle);
     let mask = policy::mask(bundle, &session, &rules);
-    let mut items = lookup(engine, &item_ids)?;
-    items.retain(|item| mask.keeps(*item));
+    let items = lookup(engine, &item_ids)?;
     let cap = policy::category_cap(&rules, &bundle.manifest().policy);
-    let kept = policy::cap_categories(bundle.vocabulary(), items.iter().copied(), cap, limit);
+    let kept = policy::cap_categories(bundle.vocabulary(), items, mask, cap, limit);
     Ok(Kept { item_ids: ids(engine, kept.into_iter()) })
 }
 

@@ -90,16 +90,27 @@ impl<'a> CategoryCap<'a> {
     }
 }
 
-/// Walks `ordered` and keeps the first `limit` items that [`CategoryCap`] admits.
+/// Walks `ordered` and keeps the first `limit` items that `mask` keeps and [`CategoryCap`] admits, each once.
 #[must_use]
 pub fn cap_categories(
     vocabulary: &PackedVocabulary,
     ordered: impl IntoIterator<Item = ItemIndex>,
+    mut mask: Mask,
     cap: Option<u32>,
     limit: usize,
 ) -> Vec<ItemIndex> {
     let mut cap = CategoryCap::new(vocabulary, cap);
-    ordered.into_iter().filter(|item| cap.admits(*item)).take(limit).collect()
+    let mut kept = Vec::new();
+    for item in ordered {
+        if kept.len() == limit {
+            break;
+        }
+        if mask.keeps(item) && cap.admits(item) {
+            mask.drop_item(item);
+            kept.push(item);
+        }
+    }
+    kept
 }
 
 /// What `boosts` add to the score of each of `items`.

@@ -5,8 +5,8 @@
 mod support;
 
 use proptest::prelude::*;
-use sanderling_core::SessionView;
 use sanderling_core::policy::{boosts, cap_categories, diversify, filter_mask, mask};
+use sanderling_core::{Mask, SessionView};
 use sanderling_types::{Boost, Filter, ItemId, ItemIndex, Rules};
 use support::{Fixture, packed_vocabulary, session, vocabulary};
 
@@ -37,7 +37,7 @@ fn filters_keep_what_matches_every_condition() {
 fn the_cap_counts_first_categories_and_spares_items_without_one() {
     let order = [2, 0, 5, 1, 3, 4].map(ItemIndex);
     let cap = |cap, limit| -> Vec<usize> {
-        let kept = cap_categories(&packed_vocabulary(), order, cap, limit);
+        let kept = cap_categories(&packed_vocabulary(), order, Mask::all(6), cap, limit);
         kept.iter().map(|item| order.iter().position(|other| other == item).unwrap()).collect()
     };
     assert_eq!(cap(None, 10), [0, 1, 2, 3, 4, 5]);

@@ -9,7 +9,7 @@ use sanderling_core::BundleFiles;
 use sanderling_core::onnx::Model;
 use sanderling_types::{
     Baseline, Code, Error, FORMAT_VERSION, FeatureSpec, FileEntry, FileRole, Limits, Manifest, Metric,
-    PolicyDefaults, Quantisation, Result, RuntimeKind, Sha256Hash, Shapes, TelemetryConstants,
+    PolicyDefaults, Quantisation, Result, RuntimeKind, Segments, Sha256Hash, Shapes, TelemetryConstants,
     TrainingWindow, Vocabulary,
 };
 
@@ -60,6 +60,8 @@ pub struct Contents {
     pub ranker: RankerFiles,
     /// Ids and item facts.
     pub vocabulary: Vocabulary,
+    /// `segments.json`, which is there where it has any.
+    pub segments: Segments,
     /// Ranker inputs.
     pub features: FeatureSpec,
     /// Telemetry fields.
@@ -84,6 +86,7 @@ impl Contents {
 pub fn assemble(contents: &Contents, facts: &Facts) -> Result<(BundleFiles, Manifest)> {
     let mut files = BundleFiles::new();
     let mut entries = BTreeMap::new();
+    let segments = !contents.segments.segments.is_empty();
     let contents_by_role = [
         (FileRole::Baseline, Some(contents.baseline.encode())),
         (FileRole::Card, Some(contents.card.clone().into_bytes())),
@@ -93,6 +96,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> Result<(BundleFiles, Mani
         (FileRole::Items, contents.items.clone()),
         (FileRole::Neighbours, contents.neighbours.clone()),
         (FileRole::Ranker, Some(contents.ranker.onnx.clone())),
+        (FileRole::Segments, segments.then(|| contents.segments.encode())),
         (FileRole::Trees, contents.ranker.trees.clone()),
         (FileRole::Vocabulary, Some(contents.vocabulary.encode()?)),
     ];
@@ -129,7 +133,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> Result<(BundleFiles, Mani
 }
 
 /// Files that a bundle folder may hold.
-const FILE_NAMES: [&str; 12] = [
+const FILE_NAMES: [&str; 13] = [
     Manifest::FILE_NAME,
     Manifest::SIGNATURE_FILE_NAME,
     "baseline.json",
@@ -140,6 +144,7 @@ const FILE_NAMES: [&str; 12] = [
     "items.bin",
     "neighbours.bin",
     "ranker.onnx",
+    "segments.json",
     "trees.bin",
     "vocabulary.bin",
 ];

@@ -34,6 +34,7 @@ pub mod recipe;
 pub mod recommenders;
 pub mod reported;
 pub mod retrain;
+pub mod segments;
 pub mod sequence;
 pub mod slices;
 pub mod split;

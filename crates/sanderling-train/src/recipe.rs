@@ -5,6 +5,7 @@ use std::path::Path;
 use sanderling_types::{Code, Error, Result, Sha256Hash, TelemetryConstants};
 use serde::{Deserialize, Serialize};
 
+use crate::data::ColumnMap;
 use crate::rankers::options::RankerRecipe;
 use crate::recommenders::{Recommender, SecondSource};
 use crate::sequence::{FitOptions, Shape};
@@ -13,6 +14,9 @@ use crate::split::{Split, SplitKind};
 /// Training interactions an item below which a catalogue counts as sparse: its item vectors are then
 /// most of what the model has to remember, and it overfits sooner.
 const SPARSE: usize = 50;
+
+/// Most context columns; each takes 4 bytes an interaction while training.
+const MAX_SEGMENT_KEYS: usize = 8;
 
 /// Everything that decides a bundle beside the data. Every key has a default; unknown keys are
 /// refused. `docs/formats/recipe.md` lists them.
@@ -31,6 +35,9 @@ pub struct Recipe {
     pub category_cap: Option<u32>,
     /// Largest bundle.
     pub max_bundle_bytes: Option<u64>,
+    /// Context columns of the interactions, whose values get fallback lists of their own; the first ones come first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<String>,
     /// What is trained.
     pub recommender: Recommender,
     /// The sequence model.
@@ -56,6 +63,7 @@ impl Default for Recipe {
             exclude_seen: None,
             category_cap: None,
             max_bundle_bytes: None,
+            segments: Vec::new(),
             recommender: Recommender::default(),
             model: ModelRecipe::default(),
             ranker: RankerRecipe::default(),
@@ -259,6 +267,10 @@ impl Recipe {
         let epochs = m.max_epochs.unwrap_or(1);
         range("model.max_epochs", (1..=10_000).contains(&epochs), "1 to 10000", epochs.to_string())?;
         self.ranker.check()?;
+        let keys = &self.segments;
+        let key_ok = |at: usize| (1..=64).contains(&keys[at].len()) && !keys[..at].contains(&keys[at]);
+        let keys_ok = keys.len() <= MAX_SEGMENT_KEYS && (0..keys.len()).all(key_ok);
+        range("segments", keys_ok, "at most 8 different names of 1 to 64 bytes", keys.join(", "))?;
         let r = &self.retrieval;
         let neighbours_ok = (8..=1000).contains(&r.max_neighbours);
         range("retrieval.max_neighbours", neighbours_ok, "8 to 1000", r.max_neighbours.to_string())?;
@@ -302,6 +314,12 @@ impl Recipe {
     pub fn hash(&self) -> Sha256Hash {
         // Unwrap safety: strings and finite numbers always encode.
         Sha256Hash::of(&serde_json::to_vec(self).expect("recipe encodes"))
+    }
+
+    /// The columns to read interactions with.
+    #[must_use]
+    pub fn columns(&self) -> ColumnMap {
+        ColumnMap { context: self.segments.clone(), ..ColumnMap::default() }
     }
 
     /// The second source of candidates, its default filled in.
@@ -382,6 +400,9 @@ mod tests {
             "recommender = \"ease\"\n[retrieval]\nneighbours = \"auto\"",
             "[retrieval]\nmax_neighbours = 5000",
             "[retrieval]\nmin_users = 0",
+            "segments = [\"country\", \"country\"]",
+            "segments = [\"\"]",
+            "segments = \"country\"",
             "[gate]\nmin_gain = nan",
             "[gate]\nmax_size_ratio = -1.0",
         ] {

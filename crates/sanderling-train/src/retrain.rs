@@ -1,7 +1,7 @@
 //! Retraining: a challenger from fresh logs and what devices reported, and the gate it must pass.
 
 use sanderling_core::Engine;
-use sanderling_types::{Manifest, Metric, Result, SharedSession, TelemetryConstants};
+use sanderling_types::{Manifest, Metric, Result, Segments, SharedSession, TelemetryConstants};
 use serde::Serialize;
 
 use crate::data::Dataset;
@@ -53,8 +53,9 @@ pub struct News {
 }
 
 /// Takes over what a site has decided for its champion: name, recommender, telemetry constants, policy
-/// defaults and limits. For retraining without a recipe, which must not change any of them silently.
-pub fn inherit(recipe: &mut Recipe, champion: &Manifest) {
+/// defaults, limits and keys of segments. For retraining without a recipe, which must not change any of them silently.
+pub fn inherit(recipe: &mut Recipe, champion: &Manifest, segments: &Segments) {
+    recipe.segments = segments.keys().into_iter().map(str::to_owned).collect();
     recipe.name.clone_from(&champion.name);
     if let Some((recommender, neighbours)) = recommenders::named(&champion.recommender) {
         (recipe.recommender, recipe.retrieval.neighbours) = (recommender, Some(neighbours));
@@ -154,7 +155,7 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use sanderling_core::Bundle;
-    use sanderling_types::{Interaction, TimeKind};
+    use sanderling_types::{Interaction, Segment, TimeKind};
 
     use super::*;
     use crate::recommenders::{Recommender, SecondSource};
@@ -216,7 +217,11 @@ mod tests {
         champion.limits.max_limit = 17;
         champion.recommender = "sequence+ease".to_owned();
         let mut recipe = Recipe::default();
-        inherit(&mut recipe, &champion);
+        let segment = |key: &str| Segment { items: vec![0], key: key.to_owned(), value: "a".to_owned() };
+        let segments =
+            Segments { segments: vec![segment("country"), segment("device")], ..Segments::default() };
+        inherit(&mut recipe, &champion, &segments);
+        assert_eq!(recipe.segments, ["country", "device"]);
         assert_eq!(recipe.telemetry_constants(), champion.telemetry);
         assert_eq!(recipe.category_cap, Some(3));
         assert_eq!(recipe.exclude_seen, Some(champion.policy.exclude_seen));

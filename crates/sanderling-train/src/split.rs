@@ -4,7 +4,9 @@ mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sanderling_types::{Code, Error, Item, ItemId, Result, Sha256Hash, SplitPart, TimeKind, Vocabulary};
+use sanderling_types::{
+    Code, Error, Item, ItemId, Result, Segments, Sha256Hash, SplitPart, TimeKind, Vocabulary,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::candidates::Candidates;
@@ -105,6 +107,8 @@ pub struct Split {
     pub time: TimeKind,
     /// What answers are looked for among.
     pub candidates: Candidates,
+    /// What fallback lists of segments begin with; none until somebody counts them, see [`crate::segments`].
+    pub segments: Segments,
 }
 
 impl Split {
@@ -235,6 +239,7 @@ pub fn split(dataset: &Dataset, kind: SplitKind) -> Result<Split> {
         exclude_seen: repeats_are_rare(&logs),
         time: dataset.time,
         candidates: Candidates::Catalogue,
+        segments: Segments::default(),
         vocabulary,
         unseen_ids: Vec::new(),
     };

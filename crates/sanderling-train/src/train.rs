@@ -1,6 +1,6 @@
 //! From a dataset and a recipe to a measured bundle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sanderling_core::{Bundle, BundleFiles, Engine, ItemBits, ItemTable, NeighbourTable};
 use sanderling_tract::FullRuntime;
@@ -23,7 +23,7 @@ use crate::recommenders::{self, Choice, Contender, Job, Model};
 use crate::reported::Reported;
 use crate::sequence::{self, Epoch, FitCase, FitData, FitState, ItemContent};
 use crate::split::{self, Case, SessionsUsed, Split};
-use crate::{baseline, card, pack};
+use crate::{baseline, card, pack, segments};
 
 /// Fewest validation cases that early stopping looks at, where there are as many.
 const MIN_STOPPING_CASES: usize = 500;
@@ -101,9 +101,13 @@ pub fn train(
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
+    split.segments = segments::segments(&dataset.interactions, &split, &recipe.segments)?;
     let sessions = split.append_sessions(&lineage.sessions);
     let catalogue = Catalogue::new(dataset, &split, recipe);
     let mut job = Job { split: &split, catalogue: &catalogue, recipe, lineage, watch };
+    if !recipe.segments.is_empty() {
+        job.tell(Step::Decided(&segments::describe(&split.segments, &recipe.segments)))?;
+    }
     let recommenders::Chosen { mut packer, settings, curve, choice } =
         recommenders::choose(&mut job, resume)?;
     pack::check(&packer, &split)?;
@@ -193,6 +197,13 @@ impl Packer {
             .order
             .as_ref()
             .map_or_else(|| split.vocabulary.clone(), |order| split.vocabulary.subset(order));
+        let segments = model.order.as_ref().map_or_else(
+            || split.segments.clone(),
+            |order| {
+                let rows: HashMap<u32, u32> = order.iter().copied().zip(0..).collect();
+                split.segments.moved(|item| rows.get(&item).copied())
+            },
+        );
         let items = model
             .vectors
             .as_ref()
@@ -206,6 +217,7 @@ impl Packer {
             ranker: Ranker::retrieval_order(&features).files(),
             baseline: baseline::draft(&names, &vocabulary),
             vocabulary,
+            segments,
             features,
             card: String::new(),
         };
@@ -262,7 +274,7 @@ impl Packer {
     /// # Errors
     /// As [`ItemTable::decode`] and [`NeighbourTable::decode`].
     pub(crate) fn keep_first(&mut self, num_items: usize) -> Result<()> {
-        let Contents { items, neighbours, vocabulary, .. } = &mut self.contents;
+        let Contents { items, neighbours, vocabulary, segments, .. } = &mut self.contents;
         if let Some(items) = items {
             *items = ItemTable::decode(items.as_slice())?.first(num_items).encode();
         }
@@ -271,6 +283,7 @@ impl Packer {
         }
         let kept: Vec<u32> = (0..num_items as u32).collect();
         *vocabulary = vocabulary.subset(&kept);
+        *segments = segments.moved(|item| ((item as usize) < num_items).then_some(item));
         let names = baseline::numeric_names(&self.contents.features);
         self.contents.baseline = baseline::draft(&names, &self.contents.vocabulary);
         self.facts.shapes.num_items = num_items as u32;

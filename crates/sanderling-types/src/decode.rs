@@ -11,6 +11,12 @@ use crate::{Code, Error, FORMAT_VERSION, FromJson, Json, Mismatch, Result};
 /// [`Code::LimitExceeded`] over `max_bytes`, [`Code::UnsupportedFormatVersion`] for another
 /// version, `invalid` for everything that is not the declared shape.
 pub fn decode_json<T: FromJson>(bytes: &[u8], max_bytes: usize, what: &str, invalid: Code) -> Result<T> {
+    let tree = bounded(bytes, max_bytes, what, invalid)?;
+    T::from_json(tree).map_err(|wrong| wrong.into_error(invalid, what))
+}
+
+/// What does not depend on the type, which is there once.
+fn bounded<'a>(bytes: &'a [u8], max_bytes: usize, what: &str, invalid: Code) -> Result<Json<'a>> {
     if bytes.len() > max_bytes {
         return Err(Error::new(Code::LimitExceeded, format!("{what} is too large"))
             .expected(format!("at most {max_bytes} bytes"))
@@ -20,7 +26,7 @@ pub fn decode_json<T: FromJson>(bytes: &[u8], max_bytes: usize, what: &str, inva
     if let Json::Object(_) = tree {
         check_version(tree.get("format_version"), what)?;
     }
-    T::from_json(tree).map_err(|wrong| wrong.into_error(invalid, what))
+    Ok(tree)
 }
 
 /// Reads one JSON document.

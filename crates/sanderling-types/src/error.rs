@@ -48,6 +48,7 @@ codes! {
     NeighboursInvalid = "neighbours_invalid", "neighbours.bin is malformed or disagrees with the manifest.";
     ContentInvalid = "content_invalid", "content.bin is malformed or disagrees with the manifest.";
     VocabularyInvalid = "vocabulary_invalid", "vocabulary.bin is malformed or disagrees with the manifest.";
+    SegmentsInvalid = "segments_invalid", "segments.json is malformed or disagrees with the manifest.";
     BaselineInvalid = "baseline_invalid", "baseline.json is malformed or disagrees with the feature spec.";
     ModelInvalid = "model_invalid", "A model is malformed, uses what is not allowed, or has the wrong shapes.";
     ModelNotSlim = "model_not_slim", "A model is not one that the slim runtime runs: it needs the full runtime.";

@@ -30,6 +30,7 @@ mod manifest;
 mod order;
 mod recommend;
 mod report;
+mod segments;
 mod shared_session;
 mod vocabulary;
 
@@ -54,6 +55,7 @@ pub use recommend::{
     Boost, Context, Fault, FaultCode, Filter, Pin, Reason, Recommendation, Request, Response, Rules, Source,
 };
 pub use report::{Observation, Report, ReportReceipt, ReportStatus};
+pub use segments::{Segment, Segments};
 pub use shared_session::{SharedInteraction, SharedSession, SharedSessionReceipt};
 pub use vocabulary::{Vocabulary, VocabularyLayout};
 

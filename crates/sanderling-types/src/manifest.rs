@@ -27,17 +27,19 @@ pub enum FileRole {
     Neighbours,
     /// ONNX: features `[num_candidates, num_features]` to scores `[num_candidates, 1]`.
     Ranker,
+    /// What the fallback lists of segments begin with.
+    Segments,
     /// A ranker of trees; a bundle that has one runs it, and `Ranker` is the same for other tools.
     Trees,
     /// Ids, categories and item facts.
     Vocabulary,
 }
-json_names!(FileRole { Baseline = "baseline", Card = "card", Content = "content", Encoder = "encoder", Features = "features", Items = "items", Neighbours = "neighbours", Ranker = "ranker", Trees = "trees", Vocabulary = "vocabulary" });
+json_names!(FileRole { Baseline = "baseline", Card = "card", Content = "content", Encoder = "encoder", Features = "features", Items = "items", Neighbours = "neighbours", Ranker = "ranker", Segments = "segments", Trees = "trees", Vocabulary = "vocabulary" });
 
 impl FileRole {
     /// Every role that an engine needs of any bundle. `Encoder` and `Items` come together or not at
     /// all, `Neighbours` or not; without all three the fallback list is the recommender. `Trees` takes
-    /// the place of `Ranker`.
+    /// the place of `Ranker`; `Segments` may come with anything.
     pub const REQUIRED: &'static [FileRole] =
         &[FileRole::Baseline, FileRole::Features, FileRole::Ranker, FileRole::Vocabulary];
 
@@ -59,6 +61,7 @@ impl FileRole {
             FileRole::Items => "items.bin",
             FileRole::Neighbours => "neighbours.bin",
             FileRole::Ranker => "ranker.onnx",
+            FileRole::Segments => "segments.json",
             FileRole::Trees => "trees.bin",
             FileRole::Vocabulary => "vocabulary.bin",
         }

@@ -10,10 +10,15 @@ pub fn sorted_positions(len: usize, compare: &dyn Fn(usize, usize) -> Ordering) 
     positions
 }
 
+/// The first position under `len`, in ascending order of `compare`, whose next one equals it.
+pub(crate) fn first_repeat(len: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Option<usize> {
+    let positions = sorted_positions(len, compare);
+    positions.windows(2).find(|pair| compare(pair[0], pair[1]).is_eq()).map(|pair| pair[0])
+}
+
 /// A name that is there twice.
 pub(crate) fn repeated<'a>(names: &[&'a str]) -> Option<&'a str> {
-    let positions = sorted_positions(names.len(), &|a, b| names[a].cmp(names[b]));
-    positions.windows(2).find(|pair| names[pair[0]] == names[pair[1]]).map(|pair| names[pair[0]])
+    first_repeat(names.len(), &|a, b| names[a].cmp(names[b])).map(|at| names[at])
 }
 
 #[cfg(test)]

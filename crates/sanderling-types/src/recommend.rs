@@ -80,7 +80,8 @@ json_object!(Boost { item_ids, categories, add } or default);
 pub struct Request {
     /// The user's interactions, oldest first.
     pub session: Vec<SessionInteraction>,
-    /// Request-time facts.
+    /// Request-time facts. A fallback list begins with what users of the request's segment choose: that of the first key of the
+    /// bundle's `segments.json` whose value here has a list. What the bundle has no list for changes nothing.
     pub context: Context,
     /// The site's rules.
     pub rules: Rules,

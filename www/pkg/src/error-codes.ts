@@ -17,6 +17,7 @@ export const ERROR_CODES = {
   neighbours_invalid: 'neighbours.bin is malformed or disagrees with the manifest.',
   content_invalid: 'content.bin is malformed or disagrees with the manifest.',
   vocabulary_invalid: 'vocabulary.bin is malformed or disagrees with the manifest.',
+  segments_invalid: 'segments.json is malformed or disagrees with the manifest.',
   baseline_invalid: 'baseline.json is malformed or disagrees with the feature spec.',
   model_invalid: 'A model is malformed, uses what is not allowed, or has the wrong shapes.',
   model_not_slim: 'A model is not one that the slim runtime runs: it needs the full runtime.',

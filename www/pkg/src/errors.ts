@@ -7,7 +7,7 @@ export type ErrorCode = keyof typeof ERROR_CODES;
 const CODES: ReadonlySet<string> = new Set(`
   manifest_invalid unsupported_format_version file_missing file_truncated hash_mismatch signature_missing
   signature_invalid bundle_expired bundle_rolled_back incompatible_features items_invalid neighbours_invalid
-  content_invalid vocabulary_invalid baseline_invalid model_invalid model_not_slim limit_exceeded inference_failed
+  content_invalid vocabulary_invalid segments_invalid baseline_invalid model_invalid model_not_slim limit_exceeded inference_failed
   invalid_argument unknown_item unknown_layout column_missing data_invalid empty_data split_unsupported feature_leaks
   recipe_invalid budget_exceeded training_failed report_invalid report_too_large report_too_early report_expired
   report_conflict unknown_bundle unknown_field bin_out_of_range privacy_violation overloaded storage_full storage

@@ -84,7 +84,8 @@ export interface RecommendOptions {
   /** How many recommendations are wanted, 10 by default; lowered to `bundle.limits.maxLimit`. */
   limit?: number;
   rules?: Rules;
-  /** Request-time facts such as `deviceClass` or `page`. */
+  /** Request-time facts such as `country` or `device_class`, by the names of the columns that the bundle was trained with: a list for a
+   *  user without a session begins with what users of the same segment choose, where the bundle has a list of it. Never leaves the device. */
   context?: Readonly<Record<string, string>>;
   /** Unix seconds; the device's clock by default. */
   now?: number;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::channel::{compare_canary, current, with_canary_promoted};
 use super::recommend::unix_now;
-use super::retrain::{Retrain, challenge};
+use super::retrain::{Reigning, Retrain, challenge};
 use super::{bundle, drift};
 use crate::channel::{ChannelFolder, DecisionKind};
 use crate::interrupt::Interrupt;
@@ -182,7 +182,8 @@ fn check_champion(args: &Retrain, folder: &mut ChannelFolder, now: i64, output: 
         return Ok(nothing(reason, Value::Null, &channel));
     }
     let (drifted, report) = drifted_fields(args, &champion)?;
-    let dataset = progress::read_dataset(&args.data)?;
+    let reigning = Reigning::load(args, &champion)?;
+    let dataset = progress::read_for(&args.data, &reigning.recipe)?;
     let manifest = RegisteredBundle::read(&champion)?.manifest().clone();
     let reasons = triggers(&args.advance, &drifted, &manifest, &dataset, now);
     if reasons.is_empty() {
@@ -190,7 +191,7 @@ fn check_champion(args: &Retrain, folder: &mut ChannelFolder, now: i64, output: 
         return Ok(nothing(reason, json!({ "drift": report }), &channel));
     }
     output.note(&format!("training a challenger: {}", reasons.join("; ")));
-    let (result, files) = challenge(args, &champion, &dataset)?;
+    let (result, files) = challenge(args, &champion, &reigning, &dataset)?;
     let evidence = json!({ "triggers": reasons, "drift": report, "gate": result.gate, "reported": result.reported, "shared_sessions": result.shared_sessions });
     if !result.gate.promote {
         let failed = result.gate.checks.iter().filter(|check| !check.passed);

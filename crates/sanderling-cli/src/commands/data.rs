@@ -33,7 +33,7 @@ pub(crate) struct Import {
     /// File, or folder that holds the layout's files, or the object-store URL of one; .xz, .gz and .zst are read as
     /// they are.
     path: DataLocation,
-    /// Name of a column, as MEANING=COLUMN; meanings: user, item, kind, timestamp, value, split.
+    /// Name of a column, as MEANING=COLUMN; meanings: user, item, kind, timestamp, value, split, context.
     #[arg(long, value_name = "MEANING=COLUMN")]
     column: Vec<String>,
     /// Separator of the table's fields; guessed by default.

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Pack, output: &Output) -> Result<Verdict> {
     let mut recipe = args.recipe.recipe()?;
     recipe.model.max_session_len = args.max_session_len.or(recipe.model.max_session_len);
     let model = ExternalModel::read(&args.encoder, &args.items, &args.item_ids, args.ranker.as_deref())?;
-    let dataset = progress::read_dataset(&args.data)?;
+    let dataset = progress::read_for(&args.data, &recipe)?;
     let mut doing = |what| output.note(&format!("{what} …"));
     let (packed, left_out) = external::pack(&dataset, &recipe, &model, &mut doing)?;
     bundle::write(&packed.files, &args.out)?;

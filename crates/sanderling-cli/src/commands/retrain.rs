@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use sanderling_collector::drift::estimate;
 use sanderling_collector::{Merged, Reader, RegisteredBundle};
-use sanderling_core::BundleFiles;
+use sanderling_core::{BundleFiles, Engine};
 use sanderling_train::baseline::{CATEGORY_FIELD, ITEM_FIELD, OTHER, UNKNOWN};
 use sanderling_train::bundle;
 use sanderling_train::data::Dataset;
@@ -51,7 +51,7 @@ pub(crate) struct Retrain {
     pub(super) store: Option<StoreArgument>,
     #[command(flatten)]
     pub(super) windows: WindowArgs,
-    /// Recipe file; without one the champion's name, recommender, split, telemetry constants, policy and limits stay.
+    /// Recipe file; without one the champion's name, recommender, split, telemetry constants, policy, limits and keys of segments stay.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     /// Most passes over the data; overrides the recipe.
@@ -141,7 +141,9 @@ pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     let (Some(champion), Some(out)) = (&args.champion, &args.out) else {
         return Err(Error::new(Code::InvalidArgument, "--champion and --out belong together"));
     };
-    let (result, files) = challenge(args, champion, &progress::read_dataset(&args.data)?)?;
+    let reigning = Reigning::load(args, champion)?;
+    let dataset = progress::read_for(&args.data, &reigning.recipe)?;
+    let (result, files) = challenge(args, champion, &reigning, &dataset)?;
     if result.gate.promote {
         bundle::write(&files, out)?;
     }
@@ -149,29 +151,44 @@ pub(crate) fn run(args: &Retrain, output: &Output) -> Result<Verdict> {
     Ok(Verdict::wanting_if(!result.gate.promote))
 }
 
+/// The champion, and the recipe of its challengers.
+pub(super) struct Reigning {
+    engine: Engine,
+    pub(super) recipe: Recipe,
+}
+
+impl Reigning {
+    pub(super) fn load(args: &Retrain, champion: &Path) -> Result<Self> {
+        let engine = super::load_engine(champion, None)?;
+        let mut recipe =
+            args.recipe.as_ref().map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
+        if args.recipe.is_none() {
+            let manifest = engine.bundle().manifest();
+            inherit(&mut recipe, manifest, engine.bundle().segments());
+            recipe.split = evaluate::split_kind(&manifest.training.split)?;
+        }
+        recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
+        Ok(Self { engine, recipe })
+    }
+}
+
 /// Trains a challenger of the bundle in `champion` and judges it; nothing is written.
 pub(super) fn challenge(
     args: &Retrain,
     champion: &Path,
+    reigning: &Reigning,
     dataset: &Dataset,
 ) -> Result<(RetrainResult, BundleFiles)> {
     let start = Instant::now();
     let news = news(args, champion)?;
     let reported = news.reported.clone();
-    let champion = super::load_engine(champion, None)?;
-    let mut recipe = args.recipe.as_ref().map_or_else(|| Ok(Recipe::default()), |file| Recipe::read(file))?;
-    if args.recipe.is_none() {
-        inherit(&mut recipe, champion.bundle().manifest());
-        recipe.split = evaluate::split_kind(&champion.bundle().manifest().training.split)?;
-    }
-    recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
     let mut progress = TrainingProgress::after(0, 0)?;
     let mut costs = CostMeter::new(start);
     let mut watch = |step: Step<'_>| {
         costs.note(step);
         progress.show(step)
     };
-    let (challenger, gate) = retrain(&champion, dataset, &recipe, news, &mut watch)?;
+    let (challenger, gate) = retrain(&reigning.engine, dataset, &reigning.recipe, news, &mut watch)?;
     let fit_wall_seconds = progress.fit_wall_seconds();
     drop(progress);
     let result = TrainResult::new(&challenger, &costs, fit_wall_seconds, Usage::since(start));

@@ -188,7 +188,7 @@ pub(crate) fn run(args: &Train, output: &Output) -> Result<Verdict> {
     let mut recipe = args.recipe.recipe()?;
     recipe.recommender = args.recommender.map_or(recipe.recommender, Recommender::from);
     recipe.model.max_epochs = args.max_epochs.or(recipe.model.max_epochs);
-    let dataset = progress::read_dataset(&args.data)?;
+    let dataset = progress::read_for(&args.data, &recipe)?;
     let state = args.resume.as_deref().map_or(Ok(None), checkpoint::read)?;
     if let Some(state) = &state {
         output.note(&format!("going on after epoch {}", state.epochs()));

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Tune, output: &Output) -> Result<Verdict> {
     let start = Instant::now();
     output::check_path(Some(&args.out))?;
     let recipe = args.recipe.recipe()?;
-    let dataset = progress::read_dataset(&args.data)?;
+    let dataset = progress::read_for(&args.data, &recipe)?;
     let end = args.minutes.map(|minutes| start + Duration::from_secs(60 * minutes));
     let mut pace = Pace { start: Instant::now(), epochs: 0 };
     let interrupt = Interrupt::listen()?;

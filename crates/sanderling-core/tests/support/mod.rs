@@ -112,6 +112,7 @@ pub struct Fixture {
     pub encoder: Option<Vec<u8>>,
     pub ranker: Vec<u8>,
     pub trees: Option<Vec<u8>>,
+    pub segments: Option<Vec<u8>>,
     pub manifest: Manifest,
 }
 
@@ -127,6 +128,7 @@ impl Fixture {
             encoder: Some(onnx::last_row_encoder(DIM)),
             ranker: onnx::first_column_ranker(spec.features.len()),
             trees: None,
+            segments: None,
             manifest: manifest(&spec),
         }
     }
@@ -171,6 +173,7 @@ impl Fixture {
             (FileRole::Encoder, self.encoder),
             (FileRole::Ranker, Some(self.ranker)),
             (FileRole::Trees, self.trees),
+            (FileRole::Segments, self.segments),
         ] {
             let Some(bytes) = bytes else { continue };
             let entry = FileEntry {

@@ -144,6 +144,7 @@ pub(crate) mod tests {
             exclude_seen: true,
             time,
             candidates: Candidates::Catalogue,
+            segments: sanderling_types::Segments::default(),
         }
     }
 

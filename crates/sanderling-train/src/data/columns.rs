@@ -21,6 +21,8 @@ pub struct ColumnMap {
     pub value: Option<String>,
     /// Column of the split part.
     pub split: Option<String>,
+    /// Columns of the context in which interactions happened, such as `country`; they keep their names.
+    pub context: Vec<String>,
     /// Column of the item's title.
     pub title: Option<String>,
     /// Column of the item's categories.
@@ -32,7 +34,7 @@ pub struct ColumnMap {
 }
 
 impl ColumnMap {
-    /// Says that the table's column `column` holds `meaning`, one of the field names of this struct.
+    /// Says that the table's column `column` holds `meaning`, one of the field names of this struct. There may be many of `context`.
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] for a meaning that does not exist.
@@ -44,6 +46,10 @@ impl ColumnMap {
             "timestamp" => &mut self.timestamp,
             "value" => &mut self.value,
             "split" => &mut self.split,
+            "context" => {
+                self.context.push(column.to_owned());
+                return Ok(());
+            }
             "title" => &mut self.title,
             "categories" => &mut self.categories,
             "price" => &mut self.price,
@@ -51,7 +57,7 @@ impl ColumnMap {
             _ => {
                 return Err(Error::new(Code::InvalidArgument, "there is no such column meaning")
                     .expected(
-                        "user, item, kind, timestamp, value, split, title, categories, price or published_at",
+                        "user, item, kind, timestamp, value, split, context, title, categories, price or published_at",
                     )
                     .found(meaning));
             }
@@ -185,6 +191,8 @@ pub(crate) struct InteractionColumns {
     pub(crate) timestamp: Option<usize>,
     pub(crate) value: Option<usize>,
     pub(crate) split: Option<usize>,
+    /// One for each of [`ColumnMap::context`].
+    pub(crate) context: Vec<usize>,
     /// Kind of the rows that state none.
     pub(crate) default_kind: &'static str,
 }
@@ -204,6 +212,11 @@ impl InteractionColumns {
             timestamp: finder.find(map.timestamp.as_ref(), names::TIMESTAMP)?,
             value,
             split: finder.find(map.split.as_ref(), names::SPLIT)?,
+            context: map
+                .context
+                .iter()
+                .map(|key| finder.require(Some(key), &[], key))
+                .collect::<Result<_>>()?,
             default_kind: if is_rating { "rating" } else { "view" },
         })
     }
@@ -219,6 +232,7 @@ impl InteractionColumns {
             ("split", self.split),
         ]
         .into_iter()
+        .chain(self.context.iter().map(|at| ("context", Some(*at))))
         .filter_map(|(name, at)| Some((name.to_owned(), columns.get(at?)?.clone())))
         .collect()
     }

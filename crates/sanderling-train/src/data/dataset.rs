@@ -14,6 +14,8 @@ use serde::Serialize;
 use crate::folder::{write_file, write_folder};
 
 use super::{
+    columns::ColumnMap,
+    context::ContextColumn,
     intake::Intake,
     interactions::Interactions,
     progress::{EVERY_ROWS, Progress, Stage},
@@ -167,8 +169,17 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::read`].
     pub fn read_watched(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        Self::read_mapped(path, &ColumnMap::default(), progress)
+    }
+
+    /// As [`Dataset::read_watched`], with columns that are not recognised by their names, and those of the context.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn read_mapped(path: &Path, columns: &ColumnMap, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         let files = DataFiles::find(path)?;
-        let options = ReadOptions { time_unit: files.time_unit(), ..ReadOptions::default() };
+        let options =
+            ReadOptions { columns: columns.clone(), time_unit: files.time_unit(), ..ReadOptions::default() };
         let mut reader = InteractionReader::open(&files.tables, &options)?;
         let time = match &files.info {
             Some(info) => info.time,
@@ -248,6 +259,10 @@ impl Dataset {
         if let Some((what, row)) = self.interactions.unwritable() {
             return refuse(what, format!("{row:?}"));
         }
+        let keys = || self.interactions.context().iter().map(ContextColumn::key);
+        if let Some(key) = keys().find(|key| INTERACTION_COLUMNS.contains(key)) {
+            return refuse("a context column with the name of another column", key.to_owned());
+        }
         for item in &self.items {
             if item.item_id.as_str().is_empty()
                 || item.price.is_some_and(|price| !price.is_finite() || price < 0.0)
@@ -264,7 +279,8 @@ impl Dataset {
     fn write_interactions(&self, out: &mut impl Write, progress: &mut dyn FnMut(Progress)) -> io::Result<()> {
         let total = self.interactions.len() as u64;
         let mut writer = csv::Writer::from_writer(out);
-        writer.write_record(INTERACTION_COLUMNS)?;
+        let context = self.interactions.context();
+        writer.write_record(INTERACTION_COLUMNS.into_iter().chain(context.iter().map(ContextColumn::key)))?;
         let mut number = Vec::new();
         for (at, row) in self.interactions.iter().enumerate() {
             for text in [row.user_id, row.item_id, row.kind] {
@@ -277,6 +293,7 @@ impl Dataset {
             row.value.map_or(Ok(()), |value| write!(number, "{value}"))?;
             writer.write_field(&number)?;
             writer.write_field(split_name(row.split))?;
+            context.iter().try_for_each(|column| writer.write_field(column.value(at)))?;
             writer.write_record(None::<&[u8]>)?;
             if (at + 1).is_multiple_of(EVERY_ROWS) {
                 let done = at as u64 + 1;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sanderling_types::{Code, Error, Interaction, Result};
 
 use super::{
+    context::ContextColumn,
     ids::Ids,
     interactions::{Columns, Interactions, Row},
     progress::{EVERY_ROWS, Progress, Stage},
@@ -12,7 +13,7 @@ use super::{
 
 /// Most rows, users or items; rows are numbered with 32 bits.
 const MAX_ROWS: u32 = u32::MAX;
-/// Most kinds; a column with more of them is no kind.
+/// Most kinds, and most values of a context column; a column with more of them is no kind and no context.
 const MAX_KINDS: u32 = 1 << 16;
 
 /// Interactions in the order in which they come, on the way to [`Interactions`].
@@ -26,6 +27,13 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
+    /// With a context column for each of `keys`, whose values [`Intake::push_context`] takes.
+    pub(crate) fn with_context(keys: &[String]) -> Self {
+        let mut intake = Self::default();
+        intake.columns.context = keys.iter().map(|key| ContextColumn::new(key)).collect();
+        intake
+    }
+
     /// Takes a row in and gives the numbers of its user and its item.
     ///
     /// # Errors
@@ -44,6 +52,18 @@ impl Intake {
         self.user.push(user);
         self.columns.push(item, kind, &row);
         Ok((user, item))
+    }
+
+    /// Takes the context of the row that was pushed last in: one value for each key.
+    ///
+    /// # Errors
+    /// [`Code::LimitExceeded`].
+    pub(crate) fn push_context<'a>(&mut self, values: impl Iterator<Item = &'a str>) -> Result<()> {
+        self.columns.context.iter_mut().zip(values).try_for_each(|(column, value)| {
+            let kept = column.push(value, MAX_KINDS);
+            let what = || format!("different values in the column `{}`", column.key());
+            if kept { Ok(()) } else { Err(too_many(&what(), MAX_KINDS)) }
+        })
     }
 
     /// Takes many rows in.

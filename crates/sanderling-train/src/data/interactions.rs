@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sanderling_types::SplitPart;
 
-use super::ids::Ids;
+use super::{context::ContextColumn, ids::Ids};
 
 /// The bits of a value that is not there: a NaN that no arithmetic makes.
 const NO_VALUE: u32 = u32::MAX;
@@ -27,7 +27,7 @@ pub struct Row<'a> {
 }
 
 /// Interactions grouped by user, in the order in which users first appear, then by timestamp; ties keep the
-/// order of the file. Takes 19 bytes a row beside the ids.
+/// order of the file. Takes 19 bytes a row beside the ids, and 4 for each declared context column.
 #[derive(Debug, Clone, Default)]
 pub struct Interactions {
     pub(super) users: Ids,
@@ -47,6 +47,7 @@ pub(super) struct Columns {
     /// [`NO_VALUE`] where there is none.
     value_bits: Vec<u32>,
     split: Vec<Option<SplitPart>>,
+    pub(super) context: Vec<ContextColumn>,
 }
 
 impl Columns {
@@ -69,13 +70,14 @@ impl Columns {
         picked(&mut self.timestamp, rows);
         picked(&mut self.value_bits, rows);
         picked(&mut self.split, rows);
+        self.context.iter_mut().for_each(|column| column.reorder(rows));
     }
 }
 
 impl PartialEq for Interactions {
     /// Equal rows; numbers depend on the order in which rows were read and do not count.
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.iter().eq(other.iter())
+        self.len() == other.len() && self.iter().eq(other.iter()) && self.context() == other.context()
     }
 }
 
@@ -126,6 +128,12 @@ impl Interactions {
     #[must_use]
     pub fn split_part(&self, row: usize) -> Option<SplitPart> {
         self.columns.split[row]
+    }
+
+    /// The declared context columns.
+    #[must_use]
+    pub fn context(&self) -> &[ContextColumn] {
+        &self.columns.context
     }
 
     /// Every row's timestamp.

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap fails the test"))]
 
 mod columns;
+mod context;
 pub mod dataset;
 mod ids;
 pub mod import;
@@ -24,6 +25,7 @@ mod time;
 pub mod validate;
 
 pub use columns::ColumnMap;
+pub use context::ContextColumn;
 pub use dataset::{DataCounts, DataInfo, Dataset, read_catalogue};
 pub use ids::Ids;
 pub use import::{ImportOptions, ImportSummary, LAYOUTS, import};

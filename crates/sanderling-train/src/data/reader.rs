@@ -144,13 +144,14 @@ impl InteractionReader {
     /// # Errors
     /// Those of the first unusable row; [`Code::EmptyData`] without rows.
     pub(crate) fn read_all(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Intake> {
-        let mut intake = Intake::default();
+        let mut intake = Intake::with_context(&self.options.columns.context);
         loop {
             match self.next() {
                 Ok(Some(read)) => intake.push(read.row)?,
                 Ok(None) => break,
                 Err(error) => return Err(error.into_error(self.path())),
             };
+            intake.push_context(self.context())?;
             if intake.len().is_multiple_of(EVERY_ROWS) {
                 progress(self.progress());
             }
@@ -166,8 +167,17 @@ impl InteractionReader {
         Ok(intake)
     }
 
+    /// What the declared context columns say in the row that was read last.
+    fn context(&self) -> impl Iterator<Item = &str> {
+        self.part.columns.context.iter().map(|at| self.cell(*at))
+    }
+
+    fn cell(&self, at: usize) -> &str {
+        self.record.get(at).unwrap_or_default().trim()
+    }
+
     fn row(&self, line: u64) -> Result<Row<'_>, Problem> {
-        let cell = |at: usize| self.record.get(at).unwrap_or_default().trim();
+        let cell = |at: usize| self.cell(at);
         let (user_id, item_id) = (cell(self.part.columns.user), cell(self.part.columns.item));
         if user_id.is_empty() || item_id.is_empty() {
             let what = if user_id.is_empty() { "a user id" } else { "an item id" };

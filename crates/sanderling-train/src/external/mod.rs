@@ -20,6 +20,7 @@ use crate::rankers::RankerFiles;
 use crate::rankers::choice::RankerReport;
 use crate::recipe::Recipe;
 use crate::recommenders::{Model, Vectors};
+use crate::segments;
 use crate::split::{self, Case, SessionsUsed, Split};
 use crate::train::{Lineage, Story, Trained};
 use npy::Matrix;
@@ -163,6 +164,7 @@ pub fn pack(
     recipe.check()?;
     let mut split = split::split(dataset, recipe.split)?;
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
+    split.segments = segments::segments(&dataset.interactions, &split, &recipe.segments)?;
     let known = known(model, &split)?;
     doing("checking the models");
     let max_session_len = recipe.fit_options(&split).shape.max_len;

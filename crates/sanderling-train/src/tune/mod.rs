@@ -25,7 +25,7 @@ use crate::recommenders::{Model, Recommender};
 use crate::sequence::{Epoch, FitState, Fitted, Shape};
 use crate::split::{self, Split};
 use crate::train::{self, Lineage, SMALL_FILES_BYTES, Step};
-use crate::{checkpoint, pack};
+use crate::{checkpoint, pack, segments};
 
 pub use log::TrialRecord;
 use log::{Header, Log};
@@ -103,6 +103,7 @@ pub fn tune(
     }
     let mut split = without_test(split::split(dataset, recipe.split)?);
     split.exclude_seen = recipe.exclude_seen.unwrap_or(split.exclude_seen);
+    split.segments = segments::segments(&dataset.interactions, &split, &recipe.segments)?;
     // No trial varies what content depends on.
     let catalogue = Catalogue::new(dataset, &split, recipe);
     let plan = plan(num_trials, recipe.fit_options(&split).max_epochs);
