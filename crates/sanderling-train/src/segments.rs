@@ -43,7 +43,7 @@ pub fn segments(interactions: &Interactions, split: &Split, keys: &[String]) -> 
 /// A user counts once an item, and an item's place is that of `users + prior * share`: its users in the segment, where there
 /// are [`MIN_ITEM_USERS`], and its share of everybody's choices (a Dirichlet prior: Zhai and Lafferty 2004, "A study of smoothing
 /// methods for language models applied to information retrieval", ACM TOIS 22(2)). So a small segment is not ruled by
-/// chance. `prior` is the one of [`PRIORS`] under which choices of a user are likeliest, given those of all others, all users
+/// chance. `prior` is the one of eight from 30 to 100,000 under which choices of a user are likeliest, given those of all others, all users
 /// weighing the same (leave-one-out, as there).
 ///
 /// # Errors
