@@ -49,7 +49,7 @@ fn training_writes_a_page_that_stands_alone() {
         "encoder.onnx",
         "retrieval_score",
         "Calibration",
-        "encoder to 8 bits",
+        "encoder to 8 and 11 bits",
     ] {
         assert!(page.contains(text), "{text} is not in {page}");
     }
