@@ -124,6 +124,35 @@ test('a damaged copy on the way is fetched once more, and refused when it stays 
   await server.close();
 });
 
+test('a length is not believed of another origin, whose answer may have been compressed', async () => {
+  const server = await startFiles((name) => fixture.files[name]);
+  let numChunks = 0;
+  const endless = () => new ReadableStream({
+    pull(controller) {
+      numChunks += 1;
+      if (numChunks > 1000) controller.close();
+      else controller.enqueue(new Uint8Array(1 << 16));
+    },
+  });
+  const fromElsewhere = async (url, init) => {
+    if (!url.includes('items.bin')) return fetch(url, init);
+    return Object.defineProperty(new Response(endless(), { headers: { 'content-length': '10' } }), 'type', { value: 'cors' });
+  };
+  const load = fixture.sanderling.Recommender.load({ baseUrl: server.url, consent: 'none', fetch: fromElsewhere });
+  await assert.rejects(load, { code: 'file_truncated' });
+  assert.ok(numChunks < 100, `${numChunks} chunks were read`);
+  await server.close();
+});
+
+test('a load that fails leaves the storage of its caller open', async () => {
+  let numClosed = 0;
+  const storage = { entries: async () => ({}), close: () => { numClosed += 1; } };
+  await assert.rejects(fixture.sanderling.Recommender.load({ files: {}, consent: 'device', storage }), { code: 'file_missing' });
+  await assert.rejects(fixture.sanderling.Recommender.load({ files: fixture.files, personalise: 1, storage }), { code: 'invalid_argument' });
+  await new Promise((done) => setTimeout(done, 10));
+  assert.equal(numClosed, 0);
+});
+
 test('a body that never ends is cut at the length that the manifest states', async () => {
   const server = await startFiles((name, response) => {
     if (name !== 'items.bin') return fixture.files[name];

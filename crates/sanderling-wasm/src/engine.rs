@@ -26,7 +26,7 @@ extern "C" {
 #[derive(Debug)]
 pub struct WasmEngine {
     engine: Engine,
-    /// As it was signed, for the host: writing it again would be two kilobytes of a page's download.
+    /// As it was signed, for the host, so that nothing has to be written again before the first list.
     manifest: String,
     memory: SessionMemory,
     telemetry: Telemetry,

@@ -143,9 +143,15 @@ function refusal(name: string, url: URL, status: number): RecommenderError {
 /** Reads a body, and stops at the first byte beyond what the manifest allows. */
 async function readBounded(response: Response, name: string, maxBytes: number): Promise<Uint8Array> {
   if (response.body === null) return new Uint8Array();
-  // A length that is that of the body, and allowed: several times as fast as chunk by chunk.
-  const stated = response.headers.has('content-encoding') ? null : response.headers.get('content-length');
-  if (stated !== null && Number(stated) <= maxBytes) return new Uint8Array(await response.arrayBuffer());
+  // A length that is that of the body, and allowed: several times as fast as chunk by chunk. Another origin's answer does not show
+  // whether it was compressed, and then a short one may become a long body.
+  const isPlain = response.type !== 'cors' && !response.headers.has('content-encoding');
+  const stated = isPlain ? response.headers.get('content-length') : null;
+  if (stated !== null && Number(stated) <= maxBytes) {
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    if (bytes.length > maxBytes) throw tooLong(name, maxBytes, bytes.length);
+    return bytes;
+  }
   const chunks: Uint8Array[] = [];
   let length = 0;
   const reader = (response.body as ReadableStream<Uint8Array>).getReader();
@@ -154,11 +160,7 @@ async function readBounded(response: Response, name: string, maxBytes: number): 
     length += step.value.byteLength;
     if (length > maxBytes) {
       await reader.cancel().catch(() => {});
-      throw new RecommenderError(name === MANIFEST ? 'limit_exceeded' : 'file_truncated', `${name} has the wrong length`, {
-        expected: name === MANIFEST ? `at most ${maxBytes} bytes` : `${maxBytes} bytes`,
-        found: `at least ${length} bytes`,
-        hint: 'fetch it again',
-      });
+      throw tooLong(name, maxBytes, length);
     }
   }
   const bytes = new Uint8Array(length);
@@ -168,6 +170,14 @@ async function readBounded(response: Response, name: string, maxBytes: number): 
     offset += chunk.byteLength;
   }
   return bytes;
+}
+
+function tooLong(name: string, maxBytes: number, length: number): RecommenderError {
+  return new RecommenderError(name === MANIFEST ? 'limit_exceeded' : 'file_truncated', `${name} has the wrong length`, {
+    expected: name === MANIFEST ? `at most ${maxBytes} bytes` : `${maxBytes} bytes`,
+    found: `at least ${length} bytes`,
+    hint: 'fetch it again',
+  });
 }
 
 function anySignal(first: AbortSignal | undefined, second: AbortSignal): AbortSignal {

@@ -45,6 +45,7 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const maxSessionLength = checkSessionLength(options.maxSessionLength ?? DEFAULT_MAX_SESSION_LENGTH);
   const fetch = options.fetch ?? platform.fetch;
   const sessionIdleSeconds = options.sessionIdleSeconds === undefined ? undefined : checkIdleSeconds(options.sessionIdleSeconds);
+  const personalise = checkFlag(options.personalise ?? false, 'personalise');
   const sender = senderOf(options, platform, fetch);
   const stores = effectiveConsent(consent) !== 'none';
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
@@ -52,8 +53,10 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
   // While the engine is on its way.
   const storage = stores ? openStorage() : forgottenStorage(options, platform);
-  const loaded = await loading?.catch(async (thrown: unknown) => {
-    (await storage).close?.();
+  storage.catch(() => {});
+  const loaded = await loading?.catch((thrown: unknown) => {
+    // A caller's own storage serves its next attempt.
+    if (options.storage === undefined) void storage.then((opened) => opened.close?.(), () => {});
     throw thrown;
   });
   const engine = loaded?.engine ?? options.engine!;
@@ -70,7 +73,7 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
     maxSessionLength,
     sessionIdleSeconds: sessionIdleSeconds ?? idleSecondsOf(manifest),
     autoSend: options.autoSend ?? true,
-    personalise: checkFlag(options.personalise ?? false, 'personalise'),
+    personalise,
   };
 }
 
