@@ -48,12 +48,25 @@ fn mixed_report(number: u64) -> Report {
     padded(report)
 }
 
+/// Submits until the database is not busy any more, as devices do; fails after a minute.
+async fn submit(store: Arc<Store>, number: u64) -> ReportStatus {
+    let start = std::time::Instant::now();
+    loop {
+        match store.submit(mixed_report(number), NOW).await {
+            Err(error) if error.code() == Code::Overloaded && start.elapsed().as_secs() < 60 => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            answer => return answer.unwrap(),
+        }
+    }
+}
+
 /// Submits the reports at once; how each was answered.
 async fn submit_all(store: Arc<Store>, numbers: Vec<u64>) -> Vec<(u64, ReportStatus)> {
     let mut sending = JoinSet::new();
     for number in numbers {
         let store = Arc::clone(&store);
-        sending.spawn(async move { (number, store.submit(mixed_report(number), NOW).await.unwrap()) });
+        sending.spawn(async move { (number, submit(store, number).await) });
     }
     sending.join_all().await
 }
