@@ -274,7 +274,7 @@ step_wasm() {
   local hash
   hash=$(hash_of Cargo.toml Cargo.lock .cargo crates/sanderling-{types,sketch,kernels,core,tract,wasm,edge} crates/{small-fft,xtask})
   hash="$hash $(wasm_toolchain_version) $WASM_CONFIG"
-  if is_current wasm "$hash" "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{relaxed,scalar}_bg.wasm \
+  if is_current wasm "$hash" "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{quads,pairs,scalar}_bg.wasm \
     "$WASM_TEST_OUT" "$EDGE_COMPONENT"; then
     note "up to date"
   else
@@ -284,12 +284,12 @@ step_wasm() {
   cat "$OUT/sizes.txt"
 }
 
-build_wasm() { # sanderling-wasm with the slim runtime, for three kinds of machine, and with the full one
+build_wasm() { # sanderling-wasm with the slim runtime, for four kinds of machine, and with the full one
   local built=$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm
   claim_targets
   local variant
-  # The slim runtime for three kinds of machine, and the same with what tests ask of it.
-  for variant in wasm relaxed scalar; do
+  # The slim runtime for four kinds of machine, and the same with what tests ask of it.
+  for variant in wasm quads pairs scalar; do
     build_slim "$variant" "$built/$variant.wasm"
     build_slim "$variant" "$built/$variant-operations.wasm" operations
   done
@@ -307,14 +307,14 @@ build_wasm() { # sanderling-wasm with the slim runtime, for three kinds of machi
   bind_slim -operations "$WASM_TEST_OUT"
   "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/sanderling_wasm.wasm" --name sanderling_full --out-dir "$WASM_OUT"
   "$CARGO_TARGET_DIR/debug/xtask" component --input "$built/sanderling_edge.wasm" --output "$EDGE_COMPONENT"
-  print_sizes "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{relaxed,scalar}_bg.wasm \
+  print_sizes "$WASM_OUT"/sanderling_{wasm,full}{_bg.wasm,.js} "$WASM_OUT"/sanderling_{quads,pairs,scalar}_bg.wasm \
     "$EDGE_COMPONENT" >"$OUT/sizes.txt"
 }
 
 build_slim() { # variant, output, feature of sanderling-wasm
   local features=${3:-} flags=()
   case $1 in
-    relaxed) features=relaxed${features:+,$features} ;;
+    quads | pairs) features=$1${features:+,$features} ;;
     scalar) flags=(--config 'target.wasm32-unknown-unknown.rustflags=["-Ctarget-feature=-simd128"]') ;;
   esac
   note "cargo build: sanderling-wasm, slim, $1${3:+, with $3}"
@@ -326,7 +326,7 @@ build_slim() { # variant, output, feature of sanderling-wasm
 bind_slim() { # ending of the built files, output folder
   local built=$WASM_TARGET_DIR/wasm32-unknown-unknown/wasm variant
   "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/wasm$1.wasm" --name sanderling_wasm --out-dir "$2"
-  for variant in relaxed scalar; do
+  for variant in quads pairs scalar; do
     "$CARGO_TARGET_DIR/debug/xtask" bindgen --input "$built/$variant$1.wasm" --name sanderling_wasm --out-dir "$OUT/$variant"
     # One script serves all variants of the slim runtime.
     cmp "$OUT/$variant/sanderling_wasm.js" "$2/sanderling_wasm.js" || die "the bindings of $variant.wasm are not those of the others"

@@ -106,7 +106,7 @@ async function listsIn(root) {
   const server = await serve({ root });
   try {
     const { found, engines } = await visit(`${server.url}/`, listsOf);
-    const slim = ['relaxed', 'wasm', 'scalar'].map((build) => stat(join(apps, `node_modules/sanderling/wasm/sanderling_${build}_bg.wasm`)));
+    const slim = ['quads', 'pairs', 'wasm', 'scalar'].map((build) => stat(join(apps, `node_modules/sanderling/wasm/sanderling_${build}_bg.wasm`)));
     assert.equal(engines.length, 1);
     assert.ok((await Promise.all(slim)).some(({ size }) => size === engines[0]), `${engines[0]} bytes`);
     return found;

@@ -176,7 +176,7 @@ test('a page fetches the full engine only for a bundle that needs it', { skip: n
   }, { encoder, manifest });
   try {
     assert.equal(await load(), 5);
-    assert.ok(fetched.some((name) => /^sanderling_(relaxed|wasm|scalar)_bg\.wasm$/.test(name)) && !fetched.some((name) => name.includes('full')));
+    assert.ok(fetched.some((name) => /^sanderling_(quads|pairs|wasm|scalar)_bg\.wasm$/.test(name)) && !fetched.some((name) => name.includes('full')));
     assert.equal(await load([...foreign['encoder.onnx']], [...foreign['manifest.json']]), 5);
     assert.ok(fetched.includes('sanderling_full_bg.wasm'));
   } finally {

@@ -46,7 +46,7 @@ test('browsers can replace an instance of any engine on a page\'s thread', async
   }
 });
 
-for (const [entry, builds] of [['slim', ['relaxed', 'wasm', 'scalar']], ['full', ['full']]]) {
+for (const [entry, builds] of [['slim', ['quads', 'pairs', 'wasm', 'scalar']], ['full', ['full']]]) {
   test(`a page downloads no more than ${MAX_BYTES[entry]} bytes for sanderling/${entry}`, async () => {
     const { build } = await importTool('esbuild');
     const { outputFiles } = await build({

@@ -44,7 +44,7 @@ impl ItemTable {
     #[must_use]
     pub fn top_k(&self, query: &[f32], k: usize, mask: &Mask) -> Vec<Candidate> {
         let mut top = Top::new(k, self.len());
-        self.for_each_block(&self.prepare(query), |first, scores| top.offer(first.0, scores, mask.words()));
+        self.scan(&self.prepare(query), mask.words(), &mut top);
         top.into_sorted().into_iter().map(retrieved).collect()
     }
 

@@ -7,24 +7,24 @@
 #![deny(clippy::disallowed_methods)]
 
 mod attention;
+mod coarse;
 pub mod columns;
-#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+#[cfg(all(target_feature = "simd128", feature = "quads"))]
 mod digits;
 mod linear;
 mod math;
 mod rounded;
 mod scan;
-mod self_test;
 mod simd;
 mod top;
 mod trees;
 
 pub use attention::{Attention, normalise};
+pub use coarse::Outline;
 pub use linear::Linear;
 pub use math::{activate, add_scaled, dot, exp};
 pub use rounded::{RoundedLinear, RoundedRows, WeightBits};
-pub use scan::{Packing, Query, add_halves, cosine, cosines, dequantise, has_least, integer_dot, row_sums};
-pub use self_test::self_test;
+pub use scan::{Packing, Query, add_halves, cosine, cosines, dequantise, has_least, integer_dot};
 pub use top::Top;
 pub use trees::{TreeNode, add_leaves};
 
@@ -32,5 +32,5 @@ pub use trees::{TreeNode, add_leaves};
 pub(crate) const LARGEST: i32 = 8191;
 
 /// What is added to a number before it is split into digits.
-#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+#[cfg(all(target_feature = "simd128", feature = "quads"))]
 pub(crate) const DIGITS_OFFSET: i32 = LARGEST + 1;

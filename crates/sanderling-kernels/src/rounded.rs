@@ -81,13 +81,13 @@ enum Weights {
     /// Parts of two inputs.
     Pairs(Vec<[i16; pairs::DEPTH * PANEL]>),
     /// Parts of four inputs, of at most 8 bits; and `[panels, 8]` what the products of each column are too large by.
-    #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+    #[cfg(all(target_feature = "simd128", feature = "quads"))]
     Quads(Vec<[i8; quads::DEPTH * PANEL]>, Vec<[i32; PANEL]>),
 }
 
 impl Weights {
     fn new(inputs: usize, outputs: usize, bits: WeightBits, integers: &[i16]) -> Self {
-        #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+        #[cfg(all(target_feature = "simd128", feature = "quads"))]
         if bits == WeightBits::Eight {
             let mut excess = vec![[0i32; PANEL]; outputs.div_ceil(PANEL)];
             for row in integers.chunks_exact(outputs) {
@@ -105,7 +105,7 @@ impl Weights {
     fn depth(&self) -> usize {
         match self {
             Self::Pairs(_) => pairs::DEPTH,
-            #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+            #[cfg(all(target_feature = "simd128", feature = "quads"))]
             Self::Quads(..) => quads::DEPTH,
         }
     }
@@ -115,7 +115,7 @@ impl Weights {
     fn store(&self, integers: &[i16], out: &mut [Word]) {
         match self {
             Self::Pairs(_) => pairs::store(integers, out),
-            #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+            #[cfg(all(target_feature = "simd128", feature = "quads"))]
             Self::Quads(..) => quads::store(integers, out),
         }
     }
@@ -125,7 +125,7 @@ impl Weights {
     fn products<const ROWS: usize>(&self, tile: &[Word], panel: usize, parts: usize) -> [[i32; PANEL]; ROWS] {
         match self {
             Self::Pairs(weights) => pairs::products(tile, &weights[panel * parts..][..parts]),
-            #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+            #[cfg(all(target_feature = "simd128", feature = "quads"))]
             Self::Quads(weights, excess) => {
                 let sums = quads::products(tile, &weights[panel * parts..][..parts]);
                 let excess = excess[panel];
@@ -247,16 +247,24 @@ impl RoundedLinear {
         let parts = self.inputs.div_ceil(self.weights.depth());
         let words = x.words(first, ROWS);
         let scales: [f32; ROWS] = std::array::from_fn(|row| x.scales[first + row]);
+        let rows = &mut out[first * self.outputs..][..ROWS * self.outputs];
         for (panel, (factors, bias)) in self.scales.iter().zip(&self.bias).enumerate() {
             let sums: [_; ROWS] = self.weights.products(words, panel, parts);
+            let values = |row: usize| -> [f32; PANEL] {
+                std::array::from_fn(|lane| {
+                    sums[row][lane] as f32 * (scales[row] * factors[lane]) + bias[lane]
+                })
+            };
             let from = panel * PANEL;
-            let width = PANEL.min(self.outputs - from);
-            for row in 0..ROWS {
-                let value = |lane: usize| sums[row][lane] as f32 * (scales[row] * factors[lane]) + bias[lane];
-                let out = &mut out[(first + row) * self.outputs + from..][..width];
-                match out.as_mut_array::<PANEL>() {
-                    Some(out) => *out = std::array::from_fn(value),
-                    None => out.iter_mut().enumerate().for_each(|(lane, out)| *out = value(lane)),
+            // Apart, so that whole panels stay in registers.
+            if from + PANEL <= self.outputs {
+                for row in 0..ROWS {
+                    rows[row * self.outputs + from..][..PANEL].copy_from_slice(&values(row));
+                }
+            } else {
+                for row in 0..ROWS {
+                    let out = &mut rows[row * self.outputs..][..self.outputs][from..];
+                    out.copy_from_slice(&values(row)[..out.len()]);
                 }
             }
         }
@@ -387,7 +395,7 @@ mod pairs {
 }
 
 /// Four inputs at a time, in two digits of 7 bits: the same sums with instructions that multiply bytes.
-#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+#[cfg(all(target_feature = "simd128", feature = "quads"))]
 mod quads {
     use core::arch::wasm32::{i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_shl, i32x4_splat, v128, v128_load};
 

@@ -1,8 +1,9 @@
 //! Products of a query with packed rows, in whole numbers: exact, so every order of summing gives the same.
 
-use crate::LARGEST;
+use crate::coarse::{BLOCK, CoarseQuery, IS_FASTER, Outline};
 use crate::columns::half;
 use crate::simd::widest;
+use crate::{LARGEST, Top};
 
 /// Elements that are multiplied together.
 const LANES: usize = 16;
@@ -24,9 +25,6 @@ pub struct Query {
     scale: f32,
     /// `[dim]`; for rows of 4 bits first those of the low halves, then those of the high halves.
     integers: Vec<i16>,
-    /// The same in two digits, high ones first.
-    #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
-    digits: [Vec<u8>; 2],
     /// How many are for the low halves.
     num_low: usize,
 }
@@ -68,14 +66,15 @@ impl Query {
     }
 
     fn of_integers(integers: Vec<i16>, packing: Packing, scale: f32, num_low: usize) -> Self {
-        Self {
-            packing,
-            scale,
-            #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
-            digits: relaxed::digits(&integers),
-            integers,
-            num_low,
+        Self { packing, scale, integers, num_low }
+    }
+
+    fn row_bytes(&self) -> usize {
+        match self.packing {
+            Packing::Bytes => self.integers.len(),
+            Packing::Nibbles => self.num_low,
         }
+        .max(1)
     }
 
     /// The score of a row by its sum and its scale.
@@ -84,15 +83,57 @@ impl Query {
         sum as f32 * self.scale * scale
     }
 
-    /// Scores of `rows`, one behind the other, with their `scales`, [`half`]s, one a row, and their [`row_sums`].
-    pub fn scores(&self, rows: &[u8], scales: &[[u8; 2]], row_sums: &[i32], scores: &mut [f32]) {
-        const BLOCK: usize = 64;
-        let row_bytes = rows.len() / scales.len().max(1);
+    /// Offers the scores of `rows`, one behind the other, with their `scales`, [`half`]s, one a row, to `top`; a row counts when its bit in
+    /// `allowed` is set. With the outline of the rows those that can not be among the best are not scored.
+    pub fn scan(
+        &self,
+        rows: &[u8],
+        scales: &[[u8; 2]],
+        outline: Option<&Outline>,
+        allowed: &[u64],
+        top: &mut Top,
+    ) {
+        let coarse = |outline| (CoarseQuery::new(&self.integers, self.scale), outline);
+        let coarse = outline.filter(|_| IS_FASTER).map(coarse);
+        let row_bytes = self.row_bytes();
+        let mut scores = [0.0; BLOCK];
+        let blocks = rows.chunks(BLOCK * row_bytes).zip(scales.chunks(BLOCK));
+        for (block, (rows, scales)) in blocks.enumerate() {
+            let first = block * BLOCK;
+            let above = coarse.as_ref().and_then(|(coarse, outline)| {
+                coarse.rows_above(top.floor(), outline, block, rows, scales.as_array()?)
+            });
+            let Some(mut above) = above else {
+                let scores = &mut scores[..scales.len()];
+                self.scores(rows, scales, scores);
+                top.offer(first as u32, scores, allowed);
+                continue;
+            };
+            while above != 0 {
+                let row = above.trailing_zeros() as usize;
+                above &= above - 1;
+                let mut sum = [0];
+                self.sums(&rows[row * row_bytes..][..row_bytes], &mut sum);
+                let score = self.score(sum[0], half(scales[row]));
+                if score > top.floor() {
+                    top.offer_one((first + row) as u32, score, allowed);
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn coarse(&self) -> CoarseQuery {
+        CoarseQuery::new(&self.integers, self.scale)
+    }
+
+    /// Scores of `rows`, one behind the other, with their `scales`, [`half`]s, one a row.
+    pub fn scores(&self, rows: &[u8], scales: &[[u8; 2]], scores: &mut [f32]) {
+        let row_bytes = self.row_bytes();
         let mut sums = [0i32; BLOCK];
-        let blocks = rows.chunks(BLOCK * row_bytes.max(1)).zip(scales.chunks(BLOCK));
-        for (block, ((rows, scales), scores)) in blocks.zip(scores.chunks_mut(BLOCK)).enumerate() {
-            let row_sums = row_sums.get(block * BLOCK..).unwrap_or_default();
-            self.sums_of_known(rows, row_sums, &mut sums[..scales.len()]);
+        let blocks = rows.chunks(BLOCK * row_bytes).zip(scales.chunks(BLOCK));
+        for ((rows, scales), scores) in blocks.zip(scores.chunks_mut(BLOCK)) {
+            self.sums(rows, &mut sums[..scales.len()]);
             for ((score, sum), scale) in scores.iter_mut().zip(&sums).zip(scales) {
                 *score = self.score(*sum, half(*scale));
             }
@@ -101,25 +142,15 @@ impl Query {
 
     /// Sums of products with `rows`, one behind the other, as many as `sums` has room for.
     pub fn sums(&self, rows: &[u8], sums: &mut [i32]) {
-        let row_bytes = rows.len() / sums.len().max(1);
-        self.sums_of_known(rows, &row_sums(rows, row_bytes, self.packing), sums);
-    }
-
-    #[cfg_attr(not(all(target_feature = "simd128", feature = "relaxed")), expect(unused_variables))]
-    fn sums_of_known(&self, rows: &[u8], row_sums: &[i32], sums: &mut [i32]) {
         widest(
             #[inline(always)]
             || match self.packing {
-                #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
-                Packing::Bytes => relaxed::sums8(&self.integers, &self.digits, rows, row_sums, sums),
-                #[cfg(not(all(target_feature = "simd128", feature = "relaxed")))]
                 Packing::Bytes => self.sums8(rows, sums),
                 Packing::Nibbles => self.sums4(rows, sums),
             },
         );
     }
 
-    #[cfg(not(all(target_feature = "simd128", feature = "relaxed")))]
     #[inline(always)]
     fn sums8(&self, rows: &[u8], sums: &mut [i32]) {
         let dim = self.integers.len();
@@ -143,17 +174,6 @@ impl Query {
             *sum = dot4(low, high, row);
         }
     }
-}
-
-/// What [`Query::scores`] wants to know of rows in this build, once for all queries: the sums of their elements, or nothing.
-#[cfg_attr(not(all(target_feature = "simd128", feature = "relaxed")), expect(unused_variables))]
-#[must_use]
-pub fn row_sums(rows: &[u8], row_bytes: usize, packing: Packing) -> Vec<i32> {
-    #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
-    if packing == Packing::Bytes && row_bytes > 0 {
-        return relaxed::row_sums(rows, row_bytes);
-    }
-    Vec::new()
 }
 
 /// Exact: `Query::new` keeps the sums in range. Wrapping, so that it vectorises with overflow checks too.
@@ -311,10 +331,10 @@ fn dot_of_nibbles(a: &[u8], b: &[u8]) -> i32 {
     })
 }
 
+#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
+pub(crate) use wasm::totals;
 #[cfg(target_feature = "simd128")]
-use wasm::{dot_of_bytes, dot4};
-#[cfg(all(target_feature = "simd128", not(feature = "relaxed")))]
-use wasm::{dot8, dot8_of_four};
+use wasm::{dot_of_bytes, dot4, dot8, dot8_of_four};
 
 /// The compiler does not find `i32x4.dot_i16x8_s` by itself.
 #[cfg(target_feature = "simd128")]
@@ -325,9 +345,7 @@ mod wasm {
         v128_store,
     };
 
-    #[cfg(not(feature = "relaxed"))]
-    use super::rest8;
-    use super::{LANES, add_product, rest4};
+    use super::{LANES, add_product, rest4, rest8};
 
     /// Sixteen integers of 16 bits.
     type Pair = [v128; 2];
@@ -362,7 +380,7 @@ mod wasm {
     }
 
     #[inline(always)]
-    pub(super) fn total(sum: v128) -> i32 {
+    fn total(sum: v128) -> i32 {
         let sum = i32x4_add(sum, i32x4_shuffle::<2, 3, 0, 1>(sum, sum));
         i32x4_extract_lane::<0>(sum).wrapping_add(i32x4_extract_lane::<1>(sum))
     }
@@ -380,7 +398,6 @@ mod wasm {
         total(sum).wrapping_add(rest)
     }
 
-    #[cfg(not(feature = "relaxed"))]
     #[inline(always)]
     pub(super) fn dot8(query: &[i16], row: &[u8]) -> i32 {
         let (query, query_rest) = query.as_chunks::<LANES>();
@@ -390,7 +407,6 @@ mod wasm {
         total(sum).wrapping_add(rest8(query_rest, row_rest))
     }
 
-    #[cfg(not(feature = "relaxed"))]
     #[inline(always)]
     pub(super) fn dot8_of_four(query: &[[i16; LANES]], rows: &[u8]) -> [i32; 4] {
         let chunks = &rows.as_chunks::<LANES>().0[..4 * query.len()];
@@ -403,19 +419,18 @@ mod wasm {
                 *sum = multiply(*sum, q, extended(chunk));
             }
         }
-        totals(sums)
+        let mut out = [0; 4];
+        // SAFETY: four integers are one vector, and no store needs alignment.
+        unsafe { v128_store(out.as_mut_ptr().cast(), totals(sums)) };
+        out
     }
 
     /// The sums of the parts of four vectors.
     #[inline(always)]
-    pub(super) fn totals([a, b, c, d]: [v128; 4]) -> [i32; 4] {
+    pub(crate) fn totals([a, b, c, d]: [v128; 4]) -> v128 {
         let ab = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
         let cd = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
-        let sums = i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd));
-        let mut out = [0; 4];
-        // SAFETY: four integers are one vector, and no store needs alignment.
-        unsafe { v128_store(out.as_mut_ptr().cast(), sums) };
-        out
+        i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd))
     }
 
     #[inline(always)]
@@ -429,111 +444,6 @@ mod wasm {
         }
         let done = highs.len().min(lows.len()) * LANES;
         total(sum).wrapping_add(rest4(&low[done..], &high[done..], &row[done..]))
-    }
-}
-
-/// The query in digits of 7 bits, and rows multiplied as they are. Digits stand for numbers that are too large by the same for all, so the
-/// sums of rows, which are known, take away what products are too large by.
-#[cfg(all(target_feature = "simd128", feature = "relaxed"))]
-mod relaxed {
-    use core::arch::wasm32::{
-        i8x16_splat, i32x4_add, i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_shl, i32x4_splat, v128, v128_load,
-    };
-
-    use super::wasm::{total, totals};
-    use super::{LANES, rest8};
-    use crate::DIGITS_OFFSET;
-    use crate::digits::{self, BITS};
-
-    pub(super) fn digits(integers: &[i16]) -> [Vec<u8>; 2] {
-        let [mut high, mut low] = [vec![0; integers.len()], vec![0; integers.len()]];
-        digits::split(integers, &mut high, &mut low);
-        [high, low]
-    }
-
-    /// Sums of the whole lanes of rows; the rest is multiplied without digits.
-    pub(super) fn row_sums(rows: &[u8], row_bytes: usize) -> Vec<i32> {
-        // SAFETY: this build runs only where relaxed SIMD does.
-        rows.chunks_exact(row_bytes).map(|row| unsafe { row_sum(row.as_chunks().0) }).collect()
-    }
-
-    #[target_feature(enable = "relaxed-simd")]
-    fn row_sum(row: &[[u8; LANES]]) -> i32 {
-        let add = |sum, lanes: &[u8; LANES]| {
-            // SAFETY: sixteen bytes are one vector, and no load needs alignment.
-            i32x4_relaxed_dot_i8x16_i7x16_add(unsafe { load(lanes) }, i8x16_splat(1), sum)
-        };
-        total(row.iter().fold(i32x4_splat(0), add))
-    }
-
-    #[inline(always)]
-    pub(super) fn sums8(
-        integers: &[i16],
-        digits: &[Vec<u8>; 2],
-        rows: &[u8],
-        row_sums: &[i32],
-        sums: &mut [i32],
-    ) {
-        // SAFETY: this build runs only where relaxed SIMD does.
-        unsafe { relaxed_sums8(integers, digits, rows, row_sums, sums) }
-    }
-
-    #[target_feature(enable = "relaxed-simd")]
-    fn relaxed_sums8(
-        integers: &[i16],
-        [high, low]: &[Vec<u8>; 2],
-        rows: &[u8],
-        row_sums: &[i32],
-        sums: &mut [i32],
-    ) {
-        let dim = integers.len();
-        let whole = dim / LANES * LANES;
-        let (high, low) = (high.as_chunks().0, low.as_chunks().0);
-        let lanes_of = |row: usize| rows[row * dim..][..dim].as_chunks().0;
-        let num_in_fours = sums.len() / 4 * 4;
-        for first in (0..num_in_fours).step_by(4) {
-            let products = products([0, 1, 2, 3].map(|row| lanes_of(first + row)), high, low);
-            sums[first..first + 4].copy_from_slice(&totals(products));
-        }
-        for row in num_in_fours..sums.len() {
-            let [product] = products([lanes_of(row)], high, low);
-            sums[row] = total(product);
-        }
-        for ((sum, row_sum), row) in sums.iter_mut().zip(row_sums).zip(rows.chunks_exact(dim)) {
-            *sum = sum.wrapping_sub(DIGITS_OFFSET.wrapping_mul(*row_sum));
-            if whole < dim {
-                *sum = sum.wrapping_add(rest8(&integers[whole..], &row[whole..]));
-            }
-        }
-    }
-
-    /// Sums over whole lanes, in four parts.
-    #[inline]
-    #[target_feature(enable = "relaxed-simd")]
-    fn products<const ROWS: usize>(
-        rows: [&[[u8; LANES]]; ROWS],
-        high: &[[u8; LANES]],
-        low: &[[u8; LANES]],
-    ) -> [v128; ROWS] {
-        let rows = rows.map(|row| row[..high.len()].as_ptr());
-        let mut sums = [[i32x4_splat(0); 2]; ROWS];
-        for (at, (high, low)) in high.iter().zip(low).enumerate() {
-            // SAFETY: sixteen bytes are one vector, and no load needs alignment.
-            let (high, low) = unsafe { (load(high), load(low)) };
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                // SAFETY: every row was found to have as many chunks as the query.
-                let row = unsafe { load(row.add(at)) };
-                sums[0] = i32x4_relaxed_dot_i8x16_i7x16_add(row, high, sums[0]);
-                sums[1] = i32x4_relaxed_dot_i8x16_i7x16_add(row, low, sums[1]);
-            }
-        }
-        sums.map(|[high, low]| i32x4_add(i32x4_shl(high, BITS), low))
-    }
-
-    #[inline(always)]
-    unsafe fn load(at: *const [u8; LANES]) -> v128 {
-        // SAFETY: the caller knows that there are sixteen bytes.
-        unsafe { v128_load(at.cast()) }
     }
 }
 

@@ -103,7 +103,7 @@ impl Top {
     }
 
     /// A later row of a score up to it is not kept; not a number when every score may be.
-    fn floor(&self) -> f32 {
+    pub(crate) fn floor(&self) -> f32 {
         let worst = self.heap.peek().map_or(f32::INFINITY, |worst| worst.score);
         if self.heap.len() == self.k { worst } else { f32::NAN }
     }

@@ -17,5 +17,5 @@ pub use engine::WasmEngine;
 /// loader can ask it in an instance without a host.
 #[unsafe(no_mangle)]
 pub extern "C" fn kernels_work() -> u32 {
-    u32::from(sanderling_kernels::self_test())
+    u32::from(sanderling_core::self_test())
 }

@@ -16,7 +16,10 @@ const engine = (url: URL, name: string) => readEngine(url, name, import.meta.url
 export const Recommender = recommenderOn(node({
   slim: {
     bindings: () => slim,
-    variants: [{ probe: RELAXED_SIMD, isFast: multipliesFours, wasm: () => engine(new URL('../wasm/sanderling_relaxed_bg.wasm', import.meta.url), 'sanderling_relaxed_bg.wasm') }],
+    variants: [
+      { probe: RELAXED_SIMD, isFast: multipliesFours, wasm: () => engine(new URL('../wasm/sanderling_quads_bg.wasm', import.meta.url), 'sanderling_quads_bg.wasm') },
+      { probe: RELAXED_SIMD, wasm: () => engine(new URL('../wasm/sanderling_pairs_bg.wasm', import.meta.url), 'sanderling_pairs_bg.wasm') },
+    ],
     wasm: () => engine(new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url), 'sanderling_wasm_bg.wasm'),
   },
   full: {

@@ -7,7 +7,8 @@ import { multipliesFours, RELAXED_SIMD, SIMD128 } from './variants.js';
 export const slimInBrowsers: Runtime = {
   bindings: () => bindings,
   variants: [
-    { probe: RELAXED_SIMD, isFast: multipliesFours, wasm: () => new URL('../wasm/sanderling_relaxed_bg.wasm', import.meta.url) },
+    { probe: RELAXED_SIMD, isFast: multipliesFours, wasm: () => new URL('../wasm/sanderling_quads_bg.wasm', import.meta.url) },
+    { probe: RELAXED_SIMD, wasm: () => new URL('../wasm/sanderling_pairs_bg.wasm', import.meta.url) },
     { probe: SIMD128, wasm: () => new URL('../wasm/sanderling_wasm_bg.wasm', import.meta.url) },
   ],
   wasm: () => new URL('../wasm/sanderling_scalar_bg.wasm', import.meta.url),

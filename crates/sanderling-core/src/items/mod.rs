@@ -1,7 +1,9 @@
 //! The item table: item vectors of 4, 8 or 9 bits, used both as encoder input and for scoring.
 
+use std::sync::OnceLock;
+
 use sanderling_kernels::{
-    Packing, Query, add_halves, columns, cosine, cosines, dequantise, has_least, integer_dot, row_sums,
+    Outline, Packing, Query, Top, add_halves, columns, cosine, cosines, dequantise, has_least, integer_dot,
 };
 use sanderling_types::{Code, Error, ItemIndex, Result, float_text};
 
@@ -79,15 +81,22 @@ impl ItemBits {
 /// a device holds them once.
 ///
 /// Layout of the encoding: `docs/formats/items.md`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ItemTable {
     dim: usize,
     bits: ItemBits,
     num_items: usize,
     /// Header, scales, packed rows, halves.
     encoded: Vec<u8>,
-    /// What scans want to know of rows, see [`row_sums`].
-    row_sums: Vec<i32>,
+    /// Set by the first scan, which a page waits for; the second one outlines the rows.
+    scanned: OnceLock<()>,
+    outline: OnceLock<Option<Outline>>,
+}
+
+impl PartialEq for ItemTable {
+    fn eq(&self, other: &Self) -> bool {
+        self.encoded == other.encoded
+    }
 }
 
 impl ItemTable {
@@ -197,7 +206,11 @@ impl ItemTable {
         encoded.extend(scales);
         encoded.extend(rows);
         encoded.extend(fine);
-        Self { row_sums: row_sums(rows, bits.row_bytes(dim), bits.packing()), dim, bits, num_items, encoded }
+        Self::of_encoded(dim, bits, num_items, encoded)
+    }
+
+    fn of_encoded(dim: usize, bits: ItemBits, num_items: usize, encoded: Vec<u8>) -> Self {
+        Self { dim, bits, num_items, encoded, scanned: OnceLock::new(), outline: OnceLock::new() }
     }
 
     fn row_bytes(&self) -> usize {
@@ -270,7 +283,7 @@ impl ItemTable {
         if bytes.len() != expected {
             return Err(wrong_length(expected, bytes.len()));
         }
-        let mut table = Self { dim, bits, num_items, encoded, row_sums: Vec::new() };
+        let table = Self::of_encoded(dim, bits, num_items, encoded);
         check_scales(table.scales())?;
         match bits {
             ItemBits::Eight | ItemBits::Nine if has_least(table.rows(), bits.packing()) => {
@@ -280,7 +293,6 @@ impl ItemTable {
             ItemBits::Four => check_nibbles(table.rows(), dim)?,
         }
         check_fine(table.fine(), bits.fine_bytes(dim), dim)?;
-        table.row_sums = row_sums(table.rows(), table.row_bytes(), bits.packing());
         Ok(table)
     }
 
@@ -412,14 +424,21 @@ impl ItemTable {
         self.rows().get(start..start.checked_add(self.row_bytes())?)
     }
 
+    /// Offers every item with its dot product with the query to `top`, if its bit in `allowed` is set.
+    pub(crate) fn scan(&self, query: &Query, allowed: &[u64], top: &mut Top) {
+        let is_first = self.scanned.set(()).is_ok();
+        let outline = || Outline::new(self.rows(), self.scales(), self.bits.packing());
+        let outline = if is_first { None } else { self.outline.get_or_init(outline).as_ref() };
+        query.scan(self.rows(), self.scales(), outline, allowed, top);
+    }
+
     /// Calls `visit` with the dot products of a query and the item vectors, in ascending order and blocks: the
     /// first item of a block, and the score of each.
     pub(crate) fn for_each_block(&self, query: &Query, mut visit: impl FnMut(ItemIndex, &[f32])) {
         let mut scores = [0.0; BLOCK];
         let blocks = self.rows().chunks(BLOCK * self.row_bytes());
         for (block, (rows, scales)) in blocks.zip(self.scales().chunks(BLOCK)).enumerate() {
-            let row_sums = self.row_sums.get(block * BLOCK..).unwrap_or_default();
-            query.scores(rows, scales, row_sums, &mut scores[..scales.len()]);
+            query.scores(rows, scales, &mut scores[..scales.len()]);
             visit(ItemIndex((block * BLOCK) as u32), &scores[..scales.len()]);
         }
     }

@@ -1,6 +1,6 @@
 //! Known results: browsers have shipped vector instructions that were valid and wrong.
 
-use crate::{Packing, Query, RoundedLinear, WeightBits, integer_dot};
+use sanderling_kernels::{Outline, Packing, Query, RoundedLinear, Top, WeightBits, integer_dot};
 
 /// Not a multiple of any vector's width, so that rests are tested too.
 const DIM: usize = 37;
@@ -14,7 +14,7 @@ pub fn self_test() -> bool {
         (0..ROWS * DIM).map(|at| ((at * 37 + 11) % 255) as u8 as i8).map(|x| x.max(-127)).collect();
     let query: Vec<f32> =
         (0..DIM).map(|at| if at == 3 { -8191.0 } else { (at * 431 % 8191) as f32 - 4000.0 }).collect();
-    scans(&query, &integers) && multiplies(&query, &integers)
+    scans(&query, &integers) && bounds(&query, &integers) && multiplies(&query, &integers)
 }
 
 /// The sum of products, one by one. A loop that the compiler unrolls into vectors would be kilobytes of a page's download.
@@ -34,6 +34,24 @@ fn scans(query: &[f32], integers: &[i8]) -> bool {
         sum(&numbers, &mut row.iter())
     };
     scanned && rows().all(|(bytes, row)| integer_dot(bytes, bytes, Packing::Bytes) == squares(row))
+}
+
+/// Whether a scan that bounds scores finds the best rows.
+fn bounds(query: &[f32], integers: &[i8]) -> bool {
+    const WIDTH: usize = 64;
+    const NUM_ROWS: usize = 192;
+    const ONE: [u8; 2] = [0x80, 0x3F];
+    let query: Vec<f32> = query.iter().cycle().take(WIDTH).copied().collect();
+    let rows: Vec<u8> = integers.iter().cycle().take(NUM_ROWS * WIDTH).map(|x| *x as u8).collect();
+    let query = Query::new(&query, Packing::Bytes);
+    let scales = [ONE; NUM_ROWS];
+    let outline = Outline::new(&rows, &scales, Packing::Bytes);
+    let best = |outline: Option<&Outline>| {
+        let mut top = Top::new(7, NUM_ROWS);
+        query.scan(&rows, &scales, outline, &[u64::MAX; NUM_ROWS / 64], &mut top);
+        top.into_sorted()
+    };
+    best(outline.as_ref()) == best(None)
 }
 
 /// As weights `[37, 5]`; the sums are under 2^24, which f32 holds.
