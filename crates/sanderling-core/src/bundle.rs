@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, FileRole, ItemId, ItemIndex, Manifest, Report, Result, Segments,
-    Sha256Hash,
+    Baseline, Code, Error, FeatureSpec, FileEntry, FileRole, ItemId, ItemIndex, Manifest, Report, Result,
+    Segments, Sha256Hash,
 };
 
 use crate::{ItemTable, NeighbourTable, PackedVocabulary, TreeEnsemble, Trust};
@@ -183,14 +183,16 @@ impl Bundle {
                 .expected(format!("{num_items} items"))
                 .found(format!("{} items", self.vocabulary.len())));
         }
-        let spec_hash = self.features.hash();
-        if spec_hash != self.manifest.feature_spec_sha256 {
+        // The bytes of the file, which have been checked, mostly are the canonical ones.
+        let is_canonical = |file: &FileEntry| file.sha256 == self.manifest.feature_spec_sha256;
+        let is_known = self.manifest.files.get(&FileRole::Features).is_some_and(is_canonical);
+        if !is_known && self.features.hash() != self.manifest.feature_spec_sha256 {
             return Err(Error::new(
                 Code::IncompatibleFeatures,
                 "features.json is not the spec of the manifest",
             )
             .expected(self.manifest.feature_spec_sha256)
-            .found(spec_hash));
+            .found(self.features.hash()));
         }
         if self.features.features.len() != shapes.num_features as usize {
             return Err(Error::new(Code::IncompatibleFeatures, "features.json disagrees with the manifest")

@@ -39,7 +39,7 @@ fn scans(query: &[f32], integers: &[i8]) -> bool {
 /// Whether a scan that bounds scores finds the best rows.
 fn bounds(query: &[f32], integers: &[i8]) -> bool {
     const WIDTH: usize = 64;
-    const NUM_ROWS: usize = 192;
+    const NUM_ROWS: usize = 128;
     const ONE: [u8; 2] = [0x80, 0x3F];
     let query: Vec<f32> = query.iter().cycle().take(WIDTH).copied().collect();
     let rows: Vec<u8> = integers.iter().cycle().take(NUM_ROWS * WIDTH).map(|x| *x as u8).collect();

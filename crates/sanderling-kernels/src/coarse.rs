@@ -3,7 +3,7 @@
 
 use crate::columns::half;
 use crate::math::dot;
-use crate::scan::{Packing, integer_dot};
+use crate::scan::{Packing, Query, integer_dot};
 
 /// Whether bounds take less than exact sums: in tests they are used nevertheless.
 pub(crate) const IS_FASTER: bool = cfg!(any(test, all(target_feature = "simd128", feature = "relaxed")));
@@ -43,18 +43,16 @@ impl Outline {
     }
 
     fn of_whole(rows: &[u8], scales: &[[u8; 2]], row_bytes: usize) -> Self {
-        let ones = vec![1; row_bytes];
-        let mut outline = Self { sums: Vec::with_capacity(scales.len()), longest: Vec::new() };
-        for (rows, scales) in rows.chunks(BLOCK * row_bytes).zip(scales.chunks(BLOCK)) {
-            let mut longest = 0.0f32;
-            for (row, scale) in rows.chunks_exact(row_bytes).zip(scales) {
-                let [sum, squares] = [&ones[..], row].map(|other| integer_dot(row, other, Packing::Bytes));
-                outline.sums.push(sum);
-                longest = longest.max((squares as f32).sqrt() * half(*scale));
-            }
-            outline.longest.push(longest);
-        }
-        outline
+        let mut sums = vec![0; scales.len()];
+        Query::of_row(&vec![1; row_bytes], Packing::Bytes).sums(rows, &mut sums);
+        let norm = |row: &[u8]| (integer_dot(row, row, Packing::Bytes) as f32).sqrt();
+        let blocks = rows.chunks(BLOCK * row_bytes).zip(scales.chunks(BLOCK));
+        let longest = blocks.map(|(rows, scales)| {
+            let norms = rows.chunks_exact(row_bytes).map(norm);
+            let lengths = norms.zip(scales).map(|(norm, scale)| norm * half(*scale));
+            lengths.fold(0.0, |most, length| if length > most { length } else { most })
+        });
+        Self { longest: longest.collect(), sums }
     }
 }
 
@@ -232,7 +230,6 @@ mod wasm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::Query;
 
     struct Numbers(u32);
 

@@ -293,6 +293,7 @@ const HALVES: [[f32; 4]; 16] = {
 /// Dot product of two rows of one length and packing; the unused half of an odd row is 0. Exact for up to 100,000
 /// numbers.
 #[must_use]
+#[inline(never)]
 pub fn integer_dot(a: &[u8], b: &[u8], packing: Packing) -> i32 {
     widest(
         #[inline(always)]

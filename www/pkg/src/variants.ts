@@ -37,11 +37,12 @@ export function multipliesFours({ a }: WebAssembly.Exports): boolean {
  * the one for every machine, whose error is then the error. Throws where a page's Content-Security-Policy forbids wasm.
  */
 export async function chooseVariant(variants: readonly Variant[], compile: (source: WasmSource) => Promise<WebAssembly.Module>): Promise<WebAssembly.Module | undefined> {
+  let probed: { probe: Uint8Array; exports: WebAssembly.Exports | undefined } | undefined;
   for (const { probe, isFast, wasm } of variants) {
-    if (!WebAssembly.validate(probe)) continue;
-    // A few bytes, at once: the build's fetch waits for them. What is valid and cannot be compiled is forbidden.
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(probe));
-    if (isFast?.(exports) === false) continue;
+    // Two builds in a row may ask for the same.
+    if (probed?.probe !== probe) probed = { probe, exports: exportsOf(probe) };
+    const { exports } = probed;
+    if (exports === undefined || isFast?.(exports) === false) continue;
     try {
       const module = await compile(await wasm());
       if (await kernelsWork(module)) return module;
@@ -50,6 +51,14 @@ export async function chooseVariant(variants: readonly Variant[], compile: (sour
     }
   }
   return undefined;
+}
+
+/**
+ * What a probe exports; `undefined` where it is not valid. A few bytes, at once: the build's fetch waits for them. What is valid
+ * and cannot be compiled is forbidden.
+ */
+function exportsOf(probe: Uint8Array<ArrayBuffer>): WebAssembly.Exports | undefined {
+  return WebAssembly.validate(probe) ? new WebAssembly.Instance(new WebAssembly.Module(probe)).exports : undefined;
 }
 
 /** Runs the self-test in an instance of its own, which needs nothing of the host. */
