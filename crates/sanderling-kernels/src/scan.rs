@@ -27,6 +27,23 @@ pub struct Query {
     integers: Vec<i16>,
     /// How many are for the low halves.
     num_low: usize,
+    /// For rows of 4 bits: the integers of sixteen bytes at a time, by the quarter of 16 bits that they are multiplied with, lowest first.
+    #[cfg(target_feature = "simd128")]
+    quarters: Vec<Quarters>,
+}
+
+/// Integers for sixteen bytes of halves: those of each byte with an even place, low half and high half, then of each with an odd one.
+#[cfg(target_feature = "simd128")]
+type Quarters = [[i16; 8]; 4];
+
+#[cfg(target_feature = "simd128")]
+fn quarters(low: &[i16], high: &[i16]) -> Vec<Quarters> {
+    let chunks = low.as_chunks::<LANES>().0.iter().zip(high.as_chunks::<LANES>().0);
+    let quarter = |(low, high): (&[i16; LANES], &[i16; LANES])| {
+        [(low, 0), (high, 0), (low, 1), (high, 1)]
+            .map(|(half, odd)| std::array::from_fn(|at| half[2 * at + odd]))
+    };
+    chunks.map(quarter).collect()
 }
 
 impl Query {
@@ -66,7 +83,17 @@ impl Query {
     }
 
     fn of_integers(integers: Vec<i16>, packing: Packing, scale: f32, num_low: usize) -> Self {
-        Self { packing, scale, integers, num_low }
+        Self {
+            packing,
+            scale,
+            #[cfg(target_feature = "simd128")]
+            quarters: match packing {
+                Packing::Bytes => Vec::new(),
+                Packing::Nibbles => quarters(&integers[..num_low], &integers[num_low..]),
+            },
+            integers,
+            num_low,
+        }
     }
 
     fn row_bytes(&self) -> usize {
@@ -112,9 +139,8 @@ impl Query {
             while above != 0 {
                 let row = above.trailing_zeros() as usize;
                 above &= above - 1;
-                let mut sum = [0];
-                self.sums(&rows[row * row_bytes..][..row_bytes], &mut sum);
-                let score = self.score(sum[0], half(scales[row]));
+                let sum = dot8(&self.integers, &rows[row * row_bytes..][..row_bytes]);
+                let score = self.score(sum, half(scales[row]));
                 if score > top.floor() {
                     top.offer_one((first + row) as u32, score, allowed);
                 }
@@ -167,6 +193,26 @@ impl Query {
         }
     }
 
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    fn sums4(&self, rows: &[u8], sums: &mut [i32]) {
+        let whole = self.quarters.len() * LANES;
+        let (low, high) = self.integers.split_at(self.num_low);
+        let of_row = |row: &[u8]| {
+            let rest = rest4(&low[whole..], &high[whole..], &row[whole..]);
+            wasm::dot_quarters(&self.quarters, row).wrapping_add(rest)
+        };
+        let (fours, others) = sums.split_at_mut(if whole == low.len() { sums.len() / 4 * 4 } else { 0 });
+        let (rows_of_fours, other_rows) = rows.split_at(fours.len() * low.len());
+        for (sums, rows) in
+            fours.as_chunks_mut::<4>().0.iter_mut().zip(rows_of_fours.chunks_exact(4 * low.len()))
+        {
+            *sums = wasm::dot_quarters_of_four(&self.quarters, rows);
+        }
+        others.iter_mut().zip(other_rows.chunks_exact(low.len())).for_each(|(sum, row)| *sum = of_row(row));
+    }
+
+    #[cfg(not(target_feature = "simd128"))]
     #[inline(always)]
     fn sums4(&self, rows: &[u8], sums: &mut [i32]) {
         let (low, high) = self.integers.split_at(self.num_low);
@@ -204,8 +250,8 @@ fn dot8_of_four(query: &[[i16; LANES]], rows: &[u8]) -> [i32; 4] {
     std::array::from_fn(|row| dot8(query, &rows[row * query.len()..][..query.len()]))
 }
 
-/// What does not fill the lanes.
-#[inline(always)]
+/// What does not fill the lanes. Apart, since a copy of its loop wherever it is used would be most of the code there.
+#[inline(never)]
 fn rest8(query: &[i16], row: &[u8]) -> i32 {
     query.iter().zip(row).fold(0, |sum, (q, x)| add_product(sum, i32::from(*q), i32::from(*x as i8)))
 }
@@ -229,7 +275,7 @@ fn dot4(low: &[i16], high: &[i16], row: &[u8]) -> i32 {
     lanes.iter().fold(rest4(&low[done..], &high[done..], &row[done..]), |sum, lane| sum.wrapping_add(*lane))
 }
 
-#[inline(always)]
+#[inline(never)]
 fn rest4(low: &[i16], high: &[i16], row: &[u8]) -> i32 {
     let lows = low.iter().zip(row).map(|(q, x)| (q, ((*x << 4) as i8) >> 4));
     let highs = high.iter().zip(row).map(|(q, x)| (q, (*x as i8) >> 4));
@@ -335,18 +381,17 @@ fn dot_of_nibbles(a: &[u8], b: &[u8]) -> i32 {
 #[cfg(all(target_feature = "simd128", feature = "relaxed"))]
 pub(crate) use wasm::totals;
 #[cfg(target_feature = "simd128")]
-use wasm::{dot_of_bytes, dot4, dot8, dot8_of_four};
+use wasm::{dot_of_bytes, dot8, dot8_of_four};
 
 /// The compiler does not find `i32x4.dot_i16x8_s` by itself.
 #[cfg(target_feature = "simd128")]
 mod wasm {
     use core::arch::wasm32::{
-        i8x16_shl, i8x16_shr, i16x8_extend_high_i8x16, i16x8_extend_low_i8x16, i16x8_load_extend_i8x8,
-        i32x4_add, i32x4_dot_i16x8, i32x4_extract_lane, i32x4_shuffle, i32x4_splat, v128, v128_load,
-        v128_store,
+        i16x8_load_extend_i8x8, i16x8_shl, i16x8_shr, i32x4_add, i32x4_dot_i16x8, i32x4_extract_lane,
+        i32x4_shuffle, i32x4_splat, v128, v128_load, v128_store,
     };
 
-    use super::{LANES, add_product, rest4, rest8};
+    use super::{LANES, Quarters, add_product, rest8};
 
     /// Sixteen integers of 16 bits.
     type Pair = [v128; 2];
@@ -364,15 +409,6 @@ mod wasm {
         let at = row.as_ptr().cast::<i8>();
         // SAFETY: sixteen bytes are twice eight, and no load needs alignment.
         unsafe { [i16x8_load_extend_i8x8(at), i16x8_load_extend_i8x8(at.add(8))] }
-    }
-
-    /// The low and the high halves of sixteen bytes, each as 16 bits.
-    #[inline(always)]
-    fn halves(row: &[u8; LANES]) -> [Pair; 2] {
-        // SAFETY: sixteen bytes are one vector, and no load needs alignment.
-        let row = unsafe { v128_load(row.as_ptr().cast()) };
-        let halves = [i8x16_shr(i8x16_shl(row, 4), 4), i8x16_shr(row, 4)];
-        halves.map(|half| [i16x8_extend_low_i8x16(half), i16x8_extend_high_i8x16(half)])
     }
 
     #[inline(always)]
@@ -434,17 +470,35 @@ mod wasm {
         i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd))
     }
 
+    /// Sum of products over whole chunks.
     #[inline(always)]
-    pub(super) fn dot4(low: &[i16], high: &[i16], row: &[u8]) -> i32 {
-        let (lows, highs, rows) =
-            (low.as_chunks::<LANES>().0, high.as_chunks::<LANES>().0, row.as_chunks::<LANES>().0);
-        let mut sum = i32x4_splat(0);
-        for ((low, high), row) in lows.iter().zip(highs).zip(rows) {
-            let [row_low, row_high] = halves(row);
-            sum = multiply(multiply(sum, integers(low), row_low), integers(high), row_high);
-        }
-        let done = highs.len().min(lows.len()) * LANES;
-        total(sum).wrapping_add(rest4(&low[done..], &high[done..], &row[done..]))
+    pub(super) fn dot_quarters(query: &[Quarters], row: &[u8]) -> i32 {
+        total(sum_of_quarters(query, row.as_chunks().0))
+    }
+
+    /// The same of four rows, one behind the other, that are whole chunks.
+    #[inline(always)]
+    pub(super) fn dot_quarters_of_four(query: &[Quarters], rows: &[u8]) -> [i32; 4] {
+        let rows = &rows.as_chunks().0[..4 * query.len()];
+        let sums = [0, 1, 2, 3].map(|row| sum_of_quarters(query, &rows[row * query.len()..][..query.len()]));
+        let mut out = [0; 4];
+        // SAFETY: four integers are one vector, and no store needs alignment.
+        unsafe { v128_store(out.as_mut_ptr().cast(), totals(sums)) };
+        out
+    }
+
+    #[inline(always)]
+    fn sum_of_quarters(query: &[Quarters], row: &[[u8; LANES]]) -> v128 {
+        query.iter().zip(row).fold(i32x4_splat(0), |sum, (query, row)| {
+            // SAFETY: sixteen bytes are one vector, and no load needs alignment.
+            let row = unsafe { v128_load(row.as_ptr().cast()) };
+            let quarters = [i16x8_shl(row, 12), i16x8_shl(row, 8), i16x8_shl(row, 4), row];
+            quarters.into_iter().zip(query).fold(sum, |sum, (quarter, query)| {
+                // SAFETY: eight integers of 16 bits are one vector, and no load needs alignment.
+                let query = unsafe { v128_load(query.as_ptr().cast()) };
+                i32x4_add(sum, i32x4_dot_i16x8(i16x8_shr(quarter, 12), query))
+            })
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! `build.sh wasm` calls both, so neither `wasm-bindgen` nor `wasm-tools` has to be installed: the
 //! library versions are locked with everything else in `Cargo.lock`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -46,7 +47,7 @@ fn main() -> Result<()> {
 }
 
 fn bindgen(input: &Path, name: &str, out_dir: &Path, keep_names: bool) -> Result<()> {
-    wasm_bindgen_cli_support::Bindgen::new()
+    let mut output = wasm_bindgen_cli_support::Bindgen::new()
         .input_path(input)
         .out_name(name)
         .web(true)?
@@ -55,8 +56,39 @@ fn bindgen(input: &Path, name: &str, out_dir: &Path, keep_names: bool) -> Result
         .reset_state_function(true)
         .remove_name_section(!keep_names)
         .remove_producers_section(true)
-        .generate(out_dir)
-        .with_context(|| format!("cannot make bindings of {}", input.display()))
+        .generate_output()
+        .with_context(|| format!("cannot make bindings of {}", input.display()))?;
+    // For linkers; to a page it is a third of a kilobyte, as are the hashes in the names of imports.
+    output.wasm_mut().customs.remove_raw("target_features");
+    let imports = &mut output.wasm_mut().imports;
+    let renamed = without_hashes(imports.iter().map(|import| import.name.clone()).collect());
+    for import in imports.iter_mut() {
+        import.name.clone_from(&renamed[&import.name]);
+    }
+    output.emit(out_dir).with_context(|| format!("cannot write to {}", out_dir.display()))?;
+    let script = out_dir.join(format!("{name}.js"));
+    let bindings =
+        std::fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
+    let bindings = renamed.iter().fold(bindings, |text, (long, short)| text.replace(long, short));
+    std::fs::write(&script, bindings).with_context(|| format!("cannot write {}", script.display()))
+}
+
+/// Names without the sixteen hexadecimal digits behind them; with a number, where an earlier one of the sorted names has become the same.
+/// The builds of one engine import the same, so their names stay the same.
+fn without_hashes(names: BTreeSet<String>) -> BTreeMap<String, String> {
+    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut taken: BTreeSet<String> = names.clone();
+    let short = |name: String| {
+        let Some((short, _)) = name.rsplit_once('_').filter(|(_, end)| is_hash(end)) else {
+            return (name.clone(), name);
+        };
+        let numbered = (2..).map(|number| format!("{short}_{number}"));
+        let free = std::iter::once(short.to_owned()).chain(numbered).find(|short| !taken.contains(short));
+        let short = free.unwrap_or_else(|| name.clone());
+        taken.insert(short.clone());
+        (name, short)
+    };
+    names.into_iter().map(short).collect()
 }
 
 fn component(input: &Path, output: &Path) -> Result<()> {
