@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 
 import { mutated } from './lib/execute.mjs';
 import { openFixture } from './lib/fixture.mjs';
@@ -167,9 +170,29 @@ test('a body that never ends is cut at the length that the manifest states', asy
 test('a damaged file on disk is a typed error too', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'sanderling-damaged-'));
   await cp(fixture.bundle, folder, { recursive: true });
-  await writeFile(join(folder, 'encoder.onnx'), mutated(fixture.files, { file: 'encoder.onnx', flip_byte: 40 })['encoder.onnx']);
-  await assert.rejects(fixture.sanderling.Recommender.load(folder), { code: 'hash_mismatch' });
+  const load = () => fixture.sanderling.Recommender.load(folder);
+  const encoder = join(folder, 'encoder.onnx');
+  await writeFile(encoder, mutated(fixture.files, { file: 'encoder.onnx', flip_byte: 40 })['encoder.onnx']);
+  await assert.rejects(load(), { code: 'hash_mismatch' });
+  await writeFile(encoder, fixture.files['encoder.onnx'].subarray(1));
+  await assert.rejects(load(), { code: 'file_truncated' });
+  await writeFile(encoder, Buffer.concat([fixture.files['encoder.onnx'], Buffer.alloc(1 << 20)]));
+  await assert.rejects(load(), ({ code, details }) => code === 'file_truncated' && details.found === `at least ${fixture.files['encoder.onnx'].length + 1} bytes`);
+  await rm(encoder);
+  await assert.rejects(load(), { code: 'file_missing' });
+  await mkdir(encoder);
+  await assert.rejects(load(), { code: 'io' });
+  await assert.rejects(fixture.sanderling.Recommender.load({ baseUrl: folder, signal: AbortSignal.abort() }), { code: 'cancelled' });
   await rm(folder, { recursive: true });
+});
+
+test('a bundle on disk is opened without the fetch of Node, which takes longer to load', async () => {
+  const script = `
+    import { Recommender } from ${JSON.stringify(pathToFileURL(join(REPO, 'www/pkg/dist/node.js')).href)};
+    const recommender = await Recommender.load({ baseUrl: ${JSON.stringify(fixture.bundle)}, consent: 'none' });
+    console.log(recommender.recommend({ limit: 3 }).recommendations.length, process.moduleLoadList.filter((name) => /undici\\/undici/.test(name)).length);`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script]);
+  assert.equal(stdout, '3 0\n');
 });
 
 /** A static server; `answer` gives the bytes of a name, or answers by itself. */

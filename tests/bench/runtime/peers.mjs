@@ -51,9 +51,10 @@ function fetched(bytes) {
   return { ok: true, status: 200, headers, body: true, arrayBuffer: async () => bytes.buffer };
 }
 
-/** Loads a bundle by the package's own loader. */
+/** Loads a bundle by the package's own loader; in Node from its folder, as a service does. */
 async function ourEngine(env, folder) {
   const { Recommender } = await import(env.url(env.node ? 'sanderling/dist/node.js' : 'page/dist/sanderling.mjs'));
+  if (env.node) return (await Recommender.load({ baseUrl: env.url(folder), consent: 'none' })).engine;
   const fetch = async (url) => (url.endsWith('.wasm') ? globalThis.fetch(url) : fetched(await env.bytes(`${folder}/${new URL(url).pathname.slice(1)}`)));
   return (await Recommender.load({ baseUrl: 'https://bundle.invalid/', fetch, consent: 'none' })).engine;
 }

@@ -124,6 +124,13 @@ async function fetchFile(
   if (source.reload && init.cache !== undefined) init.cache = 'reload';
   if (source.signal !== undefined) init.signal = source.signal;
   try {
+    const { fetch, readFile } = source.platform;
+    if (url.protocol === 'file:' && readFile !== undefined && source.fetch === fetch) {
+      const bytes = await readFile(url, maxBytes, source.signal);
+      if (bytes === undefined) throw new RecommenderError('file_missing', `cannot read ${name}`, { found: `no file at ${url.href}` });
+      if (bytes.length > maxBytes) throw tooLong(name, maxBytes, bytes.length);
+      return bytes;
+    }
     const response = await source.fetch(url.href, init);
     if (!response.ok) throw refusal(name, url, response.status);
     return await readBounded(response, name, maxBytes);

@@ -10,6 +10,11 @@ export interface Platform {
   resolve(folder: string | URL): URL;
   /** `fetch`, with what the platform adds or lacks. */
   readonly fetch: Fetch;
+  /**
+   * Where the platform has files: the bytes of one, no more than one beyond `maxBytes`, or `undefined` where there is none. To load what
+   * answers `fetch` takes Node longer than to open a bundle.
+   */
+  readonly readFile?: (url: URL, maxBytes: number, signal: AbortSignal | undefined) => Promise<Uint8Array | undefined>;
   /** Request settings for a file that never changes under its URL. */
   readonly immutableRequest: RequestInit;
   /** Request settings for a file that may have changed. */

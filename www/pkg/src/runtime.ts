@@ -5,7 +5,7 @@ import { chooseVariant, type Variant } from './variants.js';
 
 /** The bindings that belong to a compiled engine. */
 export interface Bindings {
-  default: (options: { module_or_path: unknown }) => Promise<unknown>;
+  initSync: (options: { module: WebAssembly.Module }) => unknown;
   /** Puts a new instance in the place of the one that all engines run in. Browsers do that for modules of at most 8 MiB. */
   __wbg_reset_state: () => void;
   WasmEngine: unknown;
@@ -118,11 +118,11 @@ async function compile(runtime: Runtime, fetch: Fetch, begin: () => void, wasm?:
       begin();
       return module;
     }));
-    return variant || answered(wasm ?? (await runtime.wasm()));
+    return variant || toModule(await answered(wasm ?? (await runtime.wasm())));
   };
   try {
-    const [bindings, module_or_path] = await Promise.all([runtime.bindings(), chosen()]);
-    await bindings.default({ module_or_path });
+    const [bindings, module] = await Promise.all([runtime.bindings(), chosen()]);
+    bindings.initSync({ module });
     return new Instance(bindings);
   } catch (thrown) {
     // What could not be fetched has its code already.
@@ -136,7 +136,8 @@ async function compile(runtime: Runtime, fetch: Fetch, begin: () => void, wasm?:
 /** Compiles while it arrives, where the server says what it is. */
 async function toModule(source: Exclude<WasmSource, string | URL>): Promise<WebAssembly.Module> {
   if (source instanceof WebAssembly.Module) return source;
-  if (!(source instanceof Response)) return WebAssembly.compile(source);
+  // Asked first: Node loads all of its fetch where `Response` is named.
+  if (ArrayBuffer.isView(source) || source instanceof ArrayBuffer) return WebAssembly.compile(source);
   // A parameter behind the type makes streaming fail.
   const streams = typeof WebAssembly.compileStreaming === 'function' && source.headers.get('content-type')?.trim().toLowerCase() === 'application/wasm';
   return streams ? WebAssembly.compileStreaming(source) : WebAssembly.compile(await source.arrayBuffer());

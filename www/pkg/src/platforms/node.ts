@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
@@ -13,6 +13,7 @@ export function node(runtimes: Runtimes): Platform {
     resolve: (folder) =>
       folder instanceof URL || /^[a-z][a-z0-9+.-]+:/i.test(folder) ? folderUrl(folder) : folderUrl(pathToFileURL(resolve(folder))),
     fetch: (url, init) => (url.startsWith('file:') ? readAsResponse(url) : fetch(url, init)),
+    readFile: readAtMost,
     immutableRequest: {},
     freshRequest: {},
     reportRequest: { redirect: 'error' },
@@ -33,11 +34,32 @@ async function read(url: URL): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await readFile(url));
 }
 
+async function readAtMost(url: URL, maxBytes: number, signal: AbortSignal | undefined): Promise<Uint8Array | undefined> {
+  const file = await open(url).catch((thrown: unknown) => {
+    if (isMissing(thrown)) return undefined;
+    throw thrown;
+  });
+  if (file === undefined) return undefined;
+  try {
+    const bytes = new Uint8Array(Math.min((await file.stat()).size, maxBytes + 1));
+    let length = 0;
+    for (let read = -1; read !== 0 && length < bytes.length; length += read) {
+      signal?.throwIfAborted();
+      ({ bytesRead: read } = await file.read(bytes, length));
+    }
+    return bytes.subarray(0, length);
+  } finally {
+    await file.close();
+  }
+}
+
+const isMissing = (thrown: unknown) => (thrown as NodeJS.ErrnoException).code === 'ENOENT';
+
 async function readAsResponse(url: string): Promise<Response> {
   try {
     return new Response(await read(new URL(url)));
   } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return new Response(null, { status: 404 });
+    if (isMissing(thrown)) return new Response(null, { status: 404 });
     throw thrown;
   }
 }
