@@ -1,6 +1,6 @@
 //! Models for `./build.sh bench runtime`: `runtime_world OUT`. Writes, for 10,000, 50,000, 200,000 and 1,000,000 items of 64
 //! elements, `OUT/<items>/retrieve` and `OUT/<items>/full`, bundles with the same encoder (two blocks, two heads, 256
-//! hidden, sessions of at most 50) and item table; `retrieve` hands 20 candidates to a linear ranker, `full` 200 to a
+//! hidden, sessions of at most 50) and item table (of 50,000 also `retrieve-int4`, with 4 bits an element); `retrieve` hands 20 candidates to a linear ranker, `full` 200 to a
 //! network; and `OUT/rankers`, the rankers alone. Beside them lie the same numbers before rounding, for peers: `OUT/<items>/items.f32` `[items, 64]`,
 //! `OUT/encoder.f32` with the places of its matrices in `OUT/encoder.json`. All weights are random, from a fixed seed.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "whoever runs it sees what is wrong")]
@@ -29,6 +29,8 @@ const MAX_LEN: usize = 50;
 const SIZES: [usize; 4] = [10_000, 50_000, 200_000, 1_000_000];
 /// Of more items no peer is asked.
 const MOST_OF_PEERS: usize = 200_000;
+/// Of so many there is a bundle with item vectors of 4 bits, too.
+const WITH_FOUR_BITS: usize = 50_000;
 
 /// Roughly normal numbers.
 struct Numbers(u64);
@@ -193,12 +195,17 @@ fn main() {
         }
         let spec = FeatureSpec::standard();
         let vocabulary = vocabulary(num_items, &mut numbers);
-        let bundles: &[_] =
-            if num_items <= MOST_OF_PEERS { &[("retrieve", 20), ("full", 200)] } else { &[("retrieve", 20)] };
-        for &(name, max_candidates) in bundles {
+        let mut bundles = vec![("retrieve", 20, ItemBits::Nine)];
+        if num_items <= MOST_OF_PEERS {
+            bundles.push(("full", 200, ItemBits::Nine));
+        }
+        if num_items == WITH_FOUR_BITS {
+            bundles.push(("retrieve-int4", 20, ItemBits::Four));
+        }
+        for (name, max_candidates, bits) in bundles {
             let contents = Contents {
                 encoder: Some(encoder.model.to_onnx()),
-                items: Some(ItemTable::quantise(&items, DIM, ItemBits::Nine).unwrap().encode()),
+                items: Some(ItemTable::quantise(&items, DIM, bits).unwrap().encode()),
                 neighbours: None,
                 content: None,
                 ranker: RankerFiles {
@@ -211,8 +218,9 @@ fn main() {
                 baseline: baseline(&spec),
                 card: "Random weights, for measuring time.\n".to_owned(),
             };
-            let (files, _) =
-                assemble(&contents, &facts(num_items, max_candidates, spec.features.len())).unwrap();
+            let mut facts = facts(num_items, max_candidates, spec.features.len());
+            facts.quantisation.item_bits = bits.count();
+            let (files, _) = assemble(&contents, &facts).unwrap();
             write(&files, &folder.join(name)).unwrap();
         }
     }

@@ -47,18 +47,20 @@ impl Segments {
         let out: Self = decode_json(bytes, Self::MAX_BYTES, "segments.json", Code::SegmentsInvalid)?;
         let all = &out.segments;
         let name = |at: usize| (&all[at].key, &all[at].value);
-        let repeats = first_repeat(all.len(), &|a, b| name(a).cmp(&name(b))).is_some();
+        let repeated = first_repeat(all.len(), &|a, b| name(a).cmp(&name(b)));
         let is_sound = |segment: &Segment| {
             let items = &segment.items;
             !items.is_empty()
                 && items.iter().all(|item| (*item as usize) < num_items)
                 && first_repeat(items.len(), &|a, b| items[a].cmp(&items[b])).is_none()
         };
-        if repeats || !all.iter().all(is_sound) {
-            let message = "segments.json repeats itself or lists what is not there";
-            return Err(Error::new(Code::SegmentsInvalid, message));
+        match repeated.or_else(|| all.iter().position(|segment| !is_sound(segment))) {
+            Some(at) => {
+                let message = "segments.json repeats itself or lists what is not there";
+                Err(Error::new(Code::SegmentsInvalid, message).found(format!("segments[{at}]")))
+            }
+            None => Ok(out),
         }
-        Ok(out)
     }
 
     /// Canonical bytes.
@@ -149,14 +151,16 @@ mod tests {
     #[test]
     fn segments_that_cannot_be_listed_are_refused() {
         let code = |bytes: &[u8]| Segments::decode(bytes, 5).unwrap_err().code();
-        for wrong in [
-            segments(&[("country", "se", &[])]),
-            segments(&[("country", "se", &[5])]),
-            segments(&[("country", "se", &[u32::MAX])]),
-            segments(&[("country", "se", &[1, 0, 1])]),
-            segments(&[("country", "se", &[1]), ("device", "se", &[1]), ("country", "se", &[2])]),
+        for (at, wrong) in [
+            (0, segments(&[("country", "se", &[])])),
+            (1, segments(&[("country", "no", &[1]), ("country", "se", &[5])])),
+            (0, segments(&[("country", "se", &[u32::MAX])])),
+            (1, segments(&[("country", "no", &[1]), ("country", "se", &[1, 0, 1])])),
+            (0, segments(&[("country", "se", &[1]), ("device", "se", &[1]), ("country", "se", &[2])])),
         ] {
-            assert_eq!(code(&wrong.encode()), Code::SegmentsInvalid, "{wrong:?}");
+            let error = Segments::decode(&wrong.encode(), 5).unwrap_err();
+            assert_eq!(error.code(), Code::SegmentsInvalid, "{wrong:?}");
+            assert_eq!(error.found_value(), Some(format!("segments[{at}]").as_str()), "{wrong:?}");
         }
         for wrong in [
             r#"{"format_version":1}"#,

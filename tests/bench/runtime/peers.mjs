@@ -10,6 +10,7 @@ export const CASES = {
   '50000 items': { items: 50_000 },
   '200000 items': { items: 200_000 },
   // No peer is asked.
+  '50000 items of 4 bits': { items: 50_000, bundle: 'retrieve-int4', alone: true },
   '1000000 items': { items: 1_000_000, alone: true },
   'network, 200 × 32': { ranker: 'mlp' },
   'trees, 200 × 32': { ranker: 'trees' },
@@ -61,12 +62,12 @@ async function ourEngine(env, folder) {
 
 /** Encoder and scan: rows in, rows out, as the peers have it. `grows` makes every session one item longer than the one before. */
 function ours({ grows = false } = {}) {
-  return (env) => async ({ items, ranker }) => {
+  return (env) => async ({ items, ranker, bundle = 'retrieve' }) => {
     if (ranker !== undefined) {
       const engine = await ourEngine(env, `rankers/${ranker}`);
       return (rows) => ({ scores: engine.rank(rows) });
     }
-    const engine = await ourEngine(env, `${items}/retrieve`);
+    const engine = await ourEngine(env, `${items}/${bundle}`);
     let [seen, at] = [undefined, 0];
     return (rows) => {
       const session = new Uint32Array(rows.buffer, rows.byteOffset, rows.length);
