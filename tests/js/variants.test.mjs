@@ -1,9 +1,12 @@
 // The builds of the slim runtime give the same results, and a page takes the best one that works on its machine.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 
 import { findBrowser } from '../../www/tools/browser.mjs';
 import { chooseVariant, multipliesFours, RELAXED_SIMD, SIMD128 } from '../../www/pkg/dist/variants.js';
+import { bundleOfWidth } from './lib/bundle.mjs';
 import { openPage } from './lib/chromium.mjs';
 import { openFixture } from './lib/fixture.mjs';
 
@@ -63,19 +66,25 @@ async function inPage(page, names) {
   }, { names, itemIds: fixture.itemIds.slice(0, 7) });
 }
 
-test('all builds give the same bits', { skip: noBrowser }, async () => {
-  const lists = {};
-  for (const name of BUILDS) {
-    const { page, close } = await openPage(fixture);
-    try {
-      Object.assign(lists, await inPage(page, [name]));
-    } finally {
-      await close();
+// Rows of these widths are multiplied by code of their own.
+for (const dim of [64, 32, 128]) {
+  test(`all builds give the same bits with vectors of ${dim}`, { skip: noBrowser }, async () => {
+    const bundle = dim === 64 ? fixture.bundle : await bundleOfWidth(dim);
+    const { shapes } = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'));
+    assert.ok(shapes.dim === dim && shapes.num_items > 300, JSON.stringify(shapes));
+    const lists = {};
+    for (const name of BUILDS) {
+      const { page, close } = await openPage({ ...fixture, bundle });
+      try {
+        Object.assign(lists, await inPage(page, [name]));
+      } finally {
+        await close();
+      }
     }
-  }
-  assert.equal(lists.wasm[0].recommendations.length, 20);
-  for (const name of BUILDS) assert.deepEqual(lists[name], [lists.wasm[0], lists.wasm[0]], name);
-});
+    assert.equal(lists.wasm[0].recommendations.length, 20);
+    for (const name of BUILDS) assert.deepEqual(lists[name], [lists.wasm[0], lists.wasm[0]], name);
+  });
+}
 
 /** The best build for this machine. */
 async function bestIn(page) {

@@ -9,19 +9,22 @@ use crate::scan::{Packing, Query, integer_dot};
 pub(crate) const IS_FASTER: bool = cfg!(any(test, all(target_feature = "simd128", feature = "relaxed")));
 /// Bytes that are multiplied at once.
 const LANES: usize = 16;
-/// Rows that share a bound of their lengths.
+/// Rows that share a bound of their lengths, as many as a word of a mask has bits.
 pub(crate) const BLOCK: usize = 64;
 /// A whole number of the query is about this many times that of its five bits; the largest becomes 15.
 const STEP: i32 = 529;
 /// Added to the numbers of five bits, which are multiplied without a sign then.
 const OFFSET: i32 = 15;
-/// As many sums of two products as 16 bits hold together: 2 · 30 · 127 · 4 < 2^15.
+/// As many sums of two products as 16 bits hold together: 2 · 30 · 128 · 4 < 2^15.
 #[cfg(all(target_feature = "simd128", feature = "relaxed", not(feature = "quads")))]
 const MOST_ADDED: usize = 4;
 /// Chunks of the rows that are bounded: a loop of a length that the compiler knows takes a sixth less.
 const WIDTHS: [usize; 3] = [2, 4, 8];
-/// What roundings of f32 may add to a score or take from a bound, as a share of the longest row's largest score; they are a hundredth of it.
+/// What roundings of f32 may add to a score or take from a bound, as a share of the longest row's largest score; they are less than a tenth of it.
 const ROUNDING: f32 = 1e-5;
+
+/// Of larger scales a score could overflow before its row's scale makes it smaller.
+const LARGEST_SCALE: f32 = 1e30;
 
 /// What bounds are made of, once for all queries.
 #[derive(Debug, Clone)]
@@ -33,7 +36,7 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Of rows of whole numbers of 8 bits, none of them -128, and the [`half`]s that they are scaled by. `None` for rows of 4 bits or of
+    /// Of rows of whole numbers of 8 bits, and the [`half`]s that they are scaled by. `None` for rows of 4 bits or of
     /// other than 32, 64 or 128 numbers, and in builds that multiply exactly as fast.
     #[must_use]
     pub fn new(rows: &[u8], scales: &[[u8; 2]], packing: Packing) -> Option<Self> {
@@ -85,7 +88,7 @@ impl CoarseQuery {
 
     /// Which rows of a block may have a score over `floor`: a bit each, the first in the lowest. By Cauchy and Schwarz what
     /// the digits leave of the query adds at most the product of its norm and the row's. `None` where that is no bound: without a floor,
-    /// and for a query that is all zeros or not finite.
+    /// and for a query that is all zeros, enormous or not finite.
     pub(crate) fn rows_above(
         &self,
         floor: f32,
@@ -97,7 +100,8 @@ impl CoarseQuery {
         let slack = (self.rest_norm + ROUNDING * self.norm) * outline.longest[block];
         // In units of digits times the scale of a row.
         let least = (floor / self.scale - slack) / STEP as f32;
-        let sums = outline.sums[block * BLOCK..].first_chunk().filter(|_| least.is_finite())?;
+        let is_bound = least.is_finite() && self.scale < LARGEST_SCALE;
+        let sums = outline.sums[block * BLOCK..].first_chunk().filter(|_| is_bound)?;
         Some(rows_above(self.digits.as_chunks().0, rows.as_chunks().0, sums, scales, least))
     }
 }
@@ -270,11 +274,14 @@ mod tests {
             let mut allowed: Vec<u64> = vec![u64::MAX; num_rows.div_ceil(64)];
             for _ in 0..4 {
                 let mut query: Vec<f32> = (0..dim).map(|_| numbers.next()).collect();
-                for kind in 0..4 {
+                for kind in 0..7 {
                     match kind {
                         1 => query.iter_mut().for_each(|x| *x = x.signum()),
-                        2 => query.fill(0.0),
-                        3 => query[0] = f32::NAN,
+                        2 => query.iter_mut().for_each(|x| *x *= 1e-38),
+                        3 => query.iter_mut().for_each(|x| *x *= 1e38),
+                        4 => query.fill(1e36),
+                        5 => query.fill(0.0),
+                        6 => query[0] = f32::NAN,
                         _ => {}
                     }
                     let query = Query::new(&query, Packing::Bytes);
@@ -290,6 +297,20 @@ mod tests {
                 }
                 allowed.iter_mut().for_each(|word| *word ^= 0x1248_0F0F_7777_0001);
             }
+        }
+    }
+
+    #[test]
+    fn a_score_that_overflows_is_found() {
+        let rows = [[1; 64 * 64], [127; 64 * 64]].concat();
+        let scales = [[1.0f32; 64], [1e-6; 64]].concat();
+        let scales: Vec<[u8; 2]> = scales.into_iter().map(crate::columns::half_not_under).collect();
+        let outline = Outline::new(&rows, &scales, Packing::Bytes);
+        let query = Query::new(&[1e36; 64], Packing::Bytes);
+        for outline in [outline.as_ref(), None] {
+            let mut top = crate::Top::new(1, 128);
+            query.scan(&rows, &scales, outline, &[u64::MAX; 2], &mut top);
+            assert_eq!(top.into_sorted(), [(64, f32::INFINITY)]);
         }
     }
 

@@ -8,6 +8,9 @@ use crate::{LARGEST, Top};
 /// Elements that are multiplied together.
 const LANES: usize = 16;
 
+/// Rows of a block that are multiplied one by one where no more than so many may be among the best.
+const MOST_ALONE: u32 = 24;
+
 /// How whole numbers of a row are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
@@ -128,7 +131,10 @@ impl Query {
         for (block, (rows, scales)) in blocks.enumerate() {
             let first = block * BLOCK;
             let above = coarse.as_ref().and_then(|(coarse, outline)| {
-                coarse.rows_above(top.floor(), outline, block, rows, scales.as_array()?)
+                let above = coarse.rows_above(top.floor(), outline, block, rows, scales.as_array()?)?;
+                let above = above & allowed.get(block).copied().unwrap_or(0);
+                // More are done sooner all at once.
+                (above.count_ones() < MOST_ALONE).then_some(above)
             });
             let Some(mut above) = above else {
                 let scores = &mut scores[..scales.len()];

@@ -4,6 +4,7 @@
 //! library versions are locked with everything else in `Cargo.lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -58,19 +59,30 @@ fn bindgen(input: &Path, name: &str, out_dir: &Path, keep_names: bool) -> Result
         .remove_producers_section(true)
         .generate_output()
         .with_context(|| format!("cannot make bindings of {}", input.display()))?;
-    // For linkers; to a page it is a third of a kilobyte, as are the hashes in the names of imports.
+    // For linkers; to a page it is a third of a kilobyte, as are the hashes in the names of imports. One for all of them stays, so that a
+    // script and an engine of two releases do not link.
     output.wasm_mut().customs.remove_raw("target_features");
     let imports = &mut output.wasm_mut().imports;
     let renamed = without_hashes(imports.iter().map(|import| import.name.clone()).collect());
+    let bindings_module = format!("wbg_{:016x}", hash_of(&renamed));
+    let mut replaced: BTreeMap<String, String> = renamed.clone();
     for import in imports.iter_mut() {
         import.name.clone_from(&renamed[&import.name]);
+        let module = std::mem::replace(&mut import.module, bindings_module.clone());
+        replaced.insert(format!("\"{module}\""), format!("\"{bindings_module}\""));
     }
     output.emit(out_dir).with_context(|| format!("cannot write to {}", out_dir.display()))?;
     let script = out_dir.join(format!("{name}.js"));
     let bindings =
         std::fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
-    let bindings = renamed.iter().fold(bindings, |text, (long, short)| text.replace(long, short));
+    let bindings = replaced.iter().fold(bindings, |text, (long, short)| text.replace(long, short));
     std::fs::write(&script, bindings).with_context(|| format!("cannot write {}", script.display()))
+}
+
+fn hash_of(names: &BTreeMap<String, String>) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    names.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Names without the sixteen hexadecimal digits behind them; with a number, where an earlier one of the sorted names has become the same.

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { access, cp, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { access, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -20,20 +20,27 @@ export async function readBundle(folder) {
  * a generated world, once for every build of the engine and of the program.
  */
 export async function testBundle() {
-  if (process.env.SANDERLING_BUNDLE) return process.env.SANDERLING_BUNDLE;
+  return process.env.SANDERLING_BUNDLE ?? trained('bundle', '');
+}
+
+/** The same with vectors of 32 or 128 elements, hardly trained. */
+export const bundleOfWidth = (dim) => trained(`bundle-of-${dim}`, `[model]\ndim = ${dim}\nlayers = 1\nmax_epochs = 1\n`);
+
+async function trained(name, recipe) {
   const maker = await hashOf([join(WWW, 'pkg/wasm/sanderling_wasm_bg.wasm'), PROGRAM]);
-  const folder = join(BUILD, 'js', `bundle-${maker}`);
-  if (!(await exists(join(folder, 'manifest.json')))) await train(folder);
+  const folder = join(BUILD, 'js', `${name}-${maker}`);
+  if (!(await exists(join(folder, 'manifest.json')))) await train(folder, recipe);
   return folder;
 }
 
-async function train(folder) {
+async function train(folder, recipe) {
   await mkdir(join(BUILD, 'js'), { recursive: true });
   const scratch = await mkdtemp(join(BUILD, 'js', 'train-'));
   try {
-    const [world, bundle] = [join(scratch, 'world'), join(scratch, 'bundle')];
+    const [world, bundle, settings] = ['world', 'bundle', 'recipe.toml'].map((name) => join(scratch, name));
+    await writeFile(settings, recipe);
     await run(PROGRAM, ['synth', '--users', '300', '--days', '20', '--out', world]);
-    await run(PROGRAM, ['train', world, '--name', 'shop', '--out', bundle], { maxBuffer: 64 * 1024 * 1024 });
+    await run(PROGRAM, ['train', world, '--recipe', settings, '--name', 'shop', '--out', bundle], { maxBuffer: 64 * 1024 * 1024 });
     await rename(bundle, folder).catch(async (error) => {
       // Another run was first.
       if (!(await exists(join(folder, 'manifest.json')))) throw error;

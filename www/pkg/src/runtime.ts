@@ -6,6 +6,7 @@ import { chooseVariant, type Variant } from './variants.js';
 /** The bindings that belong to a compiled engine. */
 export interface Bindings {
   initSync: (options: { module: WebAssembly.Module }) => unknown;
+  default: (options: { module_or_path: WebAssembly.Module }) => Promise<unknown>;
   /** Puts a new instance in the place of the one that all engines run in. Browsers do that for modules of at most 8 MiB. */
   __wbg_reset_state: () => void;
   WasmEngine: unknown;
@@ -122,7 +123,7 @@ async function compile(runtime: Runtime, fetch: Fetch, begin: () => void, wasm?:
   };
   try {
     const [bindings, module] = await Promise.all([runtime.bindings(), chosen()]);
-    bindings.initSync({ module });
+    await start(bindings, module);
     return new Instance(bindings);
   } catch (thrown) {
     // What could not be fetched has its code already.
@@ -133,14 +134,26 @@ async function compile(runtime: Runtime, fetch: Fetch, begin: () => void, wasm?:
   }
 }
 
-/** Compiles while it arrives, where the server says what it is. */
+/** At once, because Node loads all of its fetch where the other way names `Response`. Pages of some browsers may not do so with a large module. */
+async function start(bindings: Bindings, module: WebAssembly.Module): Promise<void> {
+  try {
+    bindings.initSync({ module });
+  } catch {
+    await bindings.default({ module_or_path: module });
+  }
+}
+
+/** Compiles while it arrives, where the server says what it is. What it was given is told apart by what it has: it may be of another realm. */
 async function toModule(source: Exclude<WasmSource, string | URL>): Promise<WebAssembly.Module> {
-  if (source instanceof WebAssembly.Module) return source;
-  // Asked first: Node loads all of its fetch where `Response` is named.
-  if (ArrayBuffer.isView(source) || source instanceof ArrayBuffer) return WebAssembly.compile(source);
+  if (Object.prototype.toString.call(source) === '[object WebAssembly.Module]') return source as WebAssembly.Module;
+  if (!isResponse(source)) return WebAssembly.compile(source as BufferSource);
   // A parameter behind the type makes streaming fail.
   const streams = typeof WebAssembly.compileStreaming === 'function' && source.headers.get('content-type')?.trim().toLowerCase() === 'application/wasm';
   return streams ? WebAssembly.compileStreaming(source) : WebAssembly.compile(await source.arrayBuffer());
+}
+
+function isResponse(source: unknown): source is Response {
+  return typeof (source as Partial<Response> | null | undefined)?.headers?.get === 'function';
 }
 
 async function request(fetch: Fetch, source: string | URL): Promise<Response> {

@@ -24,7 +24,7 @@ export const SIMD128 = Uint8Array.of(...header, v128, 3, 2, 1, 0, 10, 15, 1, 13,
 
 /**
  * Whether a machine multiplies four bytes at once. 255 has more than 7 bits, so the machine's own instruction shows: one that has
- * to multiply by twos (`vpmaddubsw`, x86 without VNNI) ends at 32,767 for each two. There it takes five instructions
+ * to multiply by twos (`vpmaddubsw`, x86 without AVX-VNNI) ends at 32,767 for each two. There it takes five instructions
  * in place of one, and an encoder that multiplies 16 bits is a quarter faster.
  */
 export function multipliesFours({ a }: WebAssembly.Exports): boolean {

@@ -45,7 +45,8 @@ async function readAtMost(url: URL, maxBytes: number, signal: AbortSignal | unde
     let length = 0;
     for (let read = -1; read !== 0 && length < bytes.length; length += read) {
       signal?.throwIfAborted();
-      ({ bytesRead: read } = await file.read(bytes, length));
+      // Without a length early releases of Node 20 read nothing.
+      ({ bytesRead: read } = await file.read(bytes, length, bytes.length - length, null));
     }
     return bytes.subarray(0, length);
   } finally {
