@@ -91,6 +91,7 @@ function watchMemory() {
     const original = WebAssembly[name];
     if (original) WebAssembly[name] = (...args) => original.apply(WebAssembly, args).then(note);
   }
+  WebAssembly.Instance = new Proxy(WebAssembly.Instance, { construct: (target, args) => note(new target(...args)) });
   const Memory = WebAssembly.Memory;
   WebAssembly.Memory = new Proxy(Memory, {
     construct(target, args) {
