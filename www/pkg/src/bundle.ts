@@ -23,8 +23,6 @@ export interface BundleSource {
   signal: AbortSignal | undefined;
   /** Whether caches are passed by, after a load that met a damaged or outdated copy. */
   reload: boolean;
-  /** What files are hashed after: hashing copies them, and a page's thread has more urgent things to do before. */
-  hashAfter: Promise<void>;
 }
 
 /** A bundle's files by name, and SHA-256 digests of those that the platform hashed. */
@@ -54,7 +52,6 @@ export async function fetchBundle(source: BundleSource): Promise<BundleFiles> {
   const together = { ...source, signal: anySignal(source.signal, stop.signal) };
   const jobs = named.map(async ({ path, bytes, sha256 }) => {
     files[path] = await fetchFile(together, path, bytes, source.platform.immutableRequest, sha256.slice(0, 16));
-    await source.hashAfter;
     const digest = await sha256Of(files[path]);
     if (digest !== undefined) digests[path] = digest;
   });

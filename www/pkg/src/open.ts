@@ -8,7 +8,7 @@ import { dropLastGood, keepLastGood, keepRollbackIndex, lastGood, mayFallBack, s
 import { LiveEngine } from './live-engine.js';
 import type { Platform } from './platform.js';
 import { rememberPopular } from './popular.js';
-import { type Compilation, compilationOf, type Instance, type Runtime } from './runtime.js';
+import { instanceOf, type Instance, type Runtime } from './runtime.js';
 import { reportsUrl, type Sender } from './sender.js';
 import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
 import type { BundleInfo, Consent, Fetch, LoadOptions, PublicKey } from './types.js';
@@ -107,7 +107,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
   const { signal: _, ...lasting } = options;
   const open = async (read: (options: LoadOptions) => Promise<BundleFiles>): Promise<LoadedEngine> => {
     // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
-    const [bundle, asked] = await Promise.all([read(options), trust(), runtimes.first.instance]);
+    const [bundle, asked] = await Promise.all([read(options), trust(), runtimes.first]);
     const { engine, instance } = await runtimes.open(bundle, asked);
     const live = new LiveEngine(engine, instance, async () => {
       return construct(instance, await read(lasting), await trust()).engine;
@@ -115,7 +115,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     rememberPopular(live, bundle.files, folder === undefined);
     return { engine: live, files: bundle, isLastGood: false };
   };
-  const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload, runtimes.first.begun));
+  const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload));
   if (folder === undefined) return fromSource(false);
   try {
     // A cache may hold a damaged or outdated copy; the second refusal is final.
@@ -154,25 +154,25 @@ interface Opened {
 
 /** Opens bundles with the first runtime of a platform, and with the full one where a bundle needs it. */
 function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: Platform, fetch: Fetch): {
-  first: Compilation;
+  first: Promise<Instance>;
   open(bundle: BundleFiles, trust: Trust): Promise<Opened>;
 } {
-  const compile = (runtime: Runtime): Compilation =>
-    compilationOf(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
+  const compile = (runtime: Runtime): Promise<Instance> =>
+    instanceOf(runtime, fetch, runtime === full ? (fullWasm ?? (slim === undefined ? wasm : undefined)) : wasm);
   const first = compile((slim ?? full)!);
-  first.instance.catch(() => {});
+  first.catch(() => {});
   return {
     first,
     async open(bundle, trust) {
       try {
-        return construct(await first.instance, bundle, trust);
+        return construct(await first, bundle, trust);
       } catch (thrown) {
         if (!(thrown instanceof RecommenderError) || thrown.code !== 'model_not_slim') throw thrown;
         if (full === undefined) {
           thrown.details.hint = "import from 'sanderling/full', which has the full runtime";
           throw thrown;
         }
-        return construct(await compile(full).instance, bundle, trust);
+        return construct(await compile(full), bundle, trust);
       }
     },
   };
@@ -188,9 +188,7 @@ function construct(instance: Instance, { files, digests }: BundleFiles, trust: T
   }
 }
 
-async function readFiles(
-  options: LoadOptions, platform: Platform, fetch: Fetch, reload: boolean, hashAfter: Promise<void>,
-): Promise<BundleFiles> {
+async function readFiles(options: LoadOptions, platform: Platform, fetch: Fetch, reload: boolean): Promise<BundleFiles> {
   // A caller may change its own files while they are hashed; those are hashed inside wasm.
   if (options.baseUrl === undefined) return { files: givenFiles(options.files) };
   return fetchBundle({
@@ -201,7 +199,6 @@ async function readFiles(
     maxBundleBytes: options.maxBundleBytes ?? DEFAULT_MAX_BUNDLE_BYTES,
     signal: options.signal,
     reload,
-    hashAfter,
   });
 }
 
@@ -253,9 +250,9 @@ async function persistentStorage(options: LoadOptions, platform: Platform): Prom
 
 /** Without consent nothing is kept, and what an earlier visit was allowed to keep is removed. */
 async function forgottenStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
-  if (platform.keepsBundles) await dropLastGood();
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
-  await (storage?.destroy?.() ?? storage?.clear())?.catch(() => {});
+  // Both at once: a page's thread hears of either only when it has nothing else to do.
+  await Promise.all([platform.keepsBundles && dropLastGood(), (storage?.destroy?.() ?? storage?.clear())?.catch(() => {})]);
   return new MemoryStorage();
 }
 

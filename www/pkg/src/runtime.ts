@@ -85,40 +85,24 @@ export class Instance {
   }
 }
 
-/** An engine on its way. */
-export interface Compilation {
-  instance: Promise<Instance>;
-  /** Resolves when the browser has begun to compile it, on threads of its own, or there is nothing to wait for. */
-  begun: Promise<void>;
-}
-
-const ready = new WeakMap<Runtime, Compilation>();
+const ready = new WeakMap<Runtime, Promise<Instance>>();
 
 /** Compiles an engine once for this module; a failed attempt may be repeated. */
-export function compilationOf(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Compilation {
+export function instanceOf(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
   const known = ready.get(runtime);
   if (known !== undefined) return known;
-  let begin = () => {};
-  const begun = new Promise<void>((resolve) => {
-    begin = resolve;
-  });
-  const instance = compile(runtime, fetch, begin, wasm).catch((thrown: unknown) => {
+  const instance = compile(runtime, fetch, wasm).catch((thrown: unknown) => {
     ready.delete(runtime);
     throw thrown;
-  }).finally(begin);
-  const compilation = { instance, begun };
-  ready.set(runtime, compilation);
-  return compilation;
+  });
+  ready.set(runtime, instance);
+  return instance;
 }
 
-async function compile(runtime: Runtime, fetch: Fetch, begin: () => void, wasm?: WasmSource): Promise<Instance> {
+async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
   const answered = async (source: WasmSource) => (typeof source === 'string' || source instanceof URL ? request(fetch, source) : source);
   const chosen = async () => {
-    const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], async (source) => {
-      const module = toModule(await answered(source));
-      begin();
-      return module;
-    }));
+    const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], async (source) => toModule(await answered(source))));
     return variant || toModule(await answered(wasm ?? (await runtime.wasm())));
   };
   try {
