@@ -56,47 +56,39 @@ impl Attribute {
     }
 
     pub(super) fn strings(name: &str, values: &[&str]) -> Self {
-        Self(Self::named(name).texts(9, values.iter().copied()).int(20, 8))
-    }
-}
-
-#[derive(Debug)]
-struct Node {
-    inputs: Vec<Value>,
-    output: Value,
-    name: String,
-    op_type: String,
-    attributes: Vec<Attribute>,
-    domain: String,
-}
-
-impl Node {
-    fn message(&self) -> Message {
-        Message::default()
-            .texts(1, self.inputs.iter().map(String::as_str))
-            .texts(2, [self.output.as_str()])
-            .text(3, &self.name)
-            .text(4, &self.op_type)
-            .messages(5, self.attributes.iter().map(|attribute| &attribute.0))
-            .text(7, &self.domain)
+        Self(Self::named(name).texts(9, values).int(20, 8))
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Builder {
     name: String,
-    nodes: Vec<Node>,
-    inputs: Vec<Message>,
-    constants: Vec<(Value, Message)>,
+    num_nodes: usize,
+    /// Of the nodes that are of another domain than ONNX itself.
+    domain: String,
+    /// The graph's fields of nodes, of constants and of inputs, so far.
+    nodes: Message,
+    constants: Message,
+    inputs: Message,
+    /// Names of constants.
+    known: Vec<Value>,
 }
 
 impl Builder {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), nodes: Vec::new(), inputs: Vec::new(), constants: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            num_nodes: 0,
+            domain: String::new(),
+            nodes: Message::default(),
+            constants: Message::default(),
+            inputs: Message::default(),
+            known: Vec::new(),
+        }
     }
 
     pub(super) fn input(&mut self, name: &str, dims: &[Dim<'_>]) -> Value {
-        self.inputs.push(value_info(name, dims));
+        self.inputs.put_message(11, &value_info(name, dims));
         name.to_owned()
     }
 
@@ -121,8 +113,8 @@ impl Builder {
             }
         };
         let scales = self.floats(&format!("{name}_scale"), &[1, matrix.cols], &matrix.scales);
-        let whole = self.node("Cast", &[&integers], vec![Attribute::int("to", FLOAT)]);
-        self.node("Mul", &[&whole, &scales], vec![])
+        let whole = self.node("Cast", &[&integers], &[Attribute::int("to", FLOAT)]);
+        self.node("Mul", &[&whole, &scales], &[])
     }
 
     /// A constant of a name that is there already is that one.
@@ -133,76 +125,94 @@ impl Builder {
         data_type: i64,
         raw: impl FnOnce() -> Vec<u8>,
     ) -> Value {
-        if !self.constants.iter().any(|(known, _)| known == name) {
+        if !self.known.iter().any(|known| known == name) {
             let dims = dims.iter().map(|&dim| dim as i64);
             let tensor = Message::default().ints(1, dims).int(2, data_type).text(8, name).bytes(9, &raw());
-            self.constants.push((name.to_owned(), tensor));
+            self.constants.put_message(5, &tensor);
+            self.known.push(name.to_owned());
         }
         name.to_owned()
     }
 
-    pub(super) fn node(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<Attribute>) -> Value {
-        self.node_in("", op_type, inputs, attributes)
+    pub(super) fn node(&mut self, op_type: &str, inputs: &[&str], attributes: &[Attribute]) -> Value {
+        let output = self.next_name(op_type);
+        self.put_node("", op_type, inputs, &output, attributes);
+        output
     }
 
-    /// A node of another domain than ONNX itself.
-    pub(super) fn node_in(
+    fn next_name(&self, op_type: &str) -> Value {
+        format!("{}_{}", op_type.to_ascii_lowercase(), self.num_nodes)
+    }
+
+    fn put_node(
         &mut self,
         domain: &str,
         op_type: &str,
         inputs: &[&str],
-        attributes: Vec<Attribute>,
-    ) -> Value {
-        let name = format!("{}_{}", op_type.to_ascii_lowercase(), self.nodes.len());
-        self.nodes.push(Node {
-            inputs: inputs.iter().map(|&input| input.to_owned()).collect(),
-            output: name.clone(),
-            name: name.clone(),
-            op_type: op_type.to_owned(),
-            attributes,
-            domain: domain.to_owned(),
-        });
-        name
+        output: &str,
+        attributes: &[Attribute],
+    ) {
+        let node = Message::default()
+            .texts(1, inputs)
+            .texts(2, &[output])
+            .text(3, &self.next_name(op_type))
+            .text(4, op_type)
+            .messages(5, attributes.iter().map(|attribute| &attribute.0))
+            .text(7, domain);
+        self.nodes.put_message(1, &node);
+        self.num_nodes += 1;
     }
 
-    /// Ends the graph: `value` becomes the output `name`. Returns the encoded model.
-    pub(super) fn finish(mut self, value: &str, name: &str, dims: &[Dim<'_>]) -> Vec<u8> {
-        for node in &mut self.nodes {
-            for end in std::iter::once(&mut node.output).chain(&mut node.inputs) {
-                if end == value {
-                    name.clone_into(end);
-                }
-            }
-        }
-        let nodes: Vec<Message> = self.nodes.iter().map(Node::message).collect();
-        let graph = Message::default()
-            .messages(1, &nodes)
+    /// Ends the graph: the last node, whose value is the output `name`. Returns the encoded model.
+    pub(super) fn finish(mut self, op_type: &str, inputs: &[&str], name: &str, dims: &[Dim<'_>]) -> Vec<u8> {
+        self.put_node("", op_type, inputs, name, &[]);
+        self.encode(name, dims)
+    }
+
+    /// [`Builder::finish`] with a node of another domain.
+    pub(super) fn finish_in(
+        mut self,
+        domain: &str,
+        op_type: &str,
+        inputs: &[&str],
+        attributes: &[Attribute],
+        name: &str,
+        dims: &[Dim<'_>],
+    ) -> Vec<u8> {
+        self.put_node(domain, op_type, inputs, name, attributes);
+        domain.clone_into(&mut self.domain);
+        self.encode(name, dims)
+    }
+
+    fn encode(self, output: &str, dims: &[Dim<'_>]) -> Vec<u8> {
+        let graph = self
+            .nodes
             .text(2, &self.name)
-            .messages(5, self.constants.iter().map(|(_, tensor)| tensor))
-            .messages(11, &self.inputs)
-            .message(12, &value_info(name, dims));
-        let mut opsets = vec![Message::default().int(2, OPSET)];
-        if let Some(node) = self.nodes.iter().find(|node| !node.domain.is_empty()) {
-            opsets.push(Message::default().text(1, &node.domain).int(2, ML_OPSET));
+            .then(&self.constants)
+            .then(&self.inputs)
+            .message(12, &value_info(output, dims));
+        let mut opsets = Message::default().message(8, &Message::default().int(2, OPSET));
+        if !self.domain.is_empty() {
+            opsets = opsets.message(8, &Message::default().text(1, &self.domain).int(2, ML_OPSET));
         }
         Message::default()
             .int(1, IR_VERSION)
             .text(2, "sanderling")
             .message(7, &graph)
-            .messages(8, &opsets)
+            .then(&opsets)
             .into_bytes()
     }
 }
 
 fn value_info(name: &str, dims: &[Dim<'_>]) -> Message {
-    let dims: Vec<Message> = dims
-        .iter()
-        .map(|dim| match dim {
+    let mut shape = Message::default();
+    for dim in dims {
+        let dim = match dim {
             Dim::Fixed(size) => Message::default().ints(1, [*size as i64]),
-            Dim::Symbol(symbol) => Message::default().texts(2, [*symbol]),
-        })
-        .collect();
-    let shape = Message::default().messages(1, &dims);
+            Dim::Symbol(symbol) => Message::default().texts(2, &[symbol]),
+        };
+        shape.put_message(1, &dim);
+    }
     let tensor_type = Message::default().int(1, FLOAT).message(2, &shape);
     Message::default().text(1, name).message(2, &Message::default().message(1, &tensor_type))
 }

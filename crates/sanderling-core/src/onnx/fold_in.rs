@@ -30,18 +30,17 @@ impl FoldIn {
         let dim = self.dim;
         let mut graph = Builder::new(NAME);
         let items = graph.input("item_vectors", &[Dim::Fixed(1), Dim::Symbol("len"), Dim::Fixed(dim)]);
-        let turned = graph.node("Transpose", &[&items], vec![Attribute::ints("perm", &[0, 2, 1])]);
+        let turned = graph.node("Transpose", &[&items], &[Attribute::ints("perm", &[0, 2, 1])]);
         let axis = graph.ints("one", &[1]);
-        let sum = graph.node("ReduceSum", &[&items, &axis], vec![Attribute::int("keepdims", 1)]);
+        let sum = graph.node("ReduceSum", &[&items, &axis], &[Attribute::int("keepdims", 1)]);
         let column = graph.ints("column_shape", &[1, dim as i64, 1]);
-        let right = graph.node("Reshape", &[&sum, &column], vec![]);
+        let right = graph.node("Reshape", &[&sum, &column], &[]);
         let length = length_of(&mut graph, &items);
         let mut solver = Solver { graph, items, turned, length, problem: self };
         let solution = solver.solve(right);
         let mut graph = solver.graph;
         let flat = graph.ints("query_shape", &[1, dim as i64]);
-        let query = graph.node("Reshape", &[&solution, &flat], vec![]);
-        graph.finish(&query, "query", &[Dim::Fixed(1), Dim::Fixed(dim)])
+        graph.finish("Reshape", &[&solution, &flat], "query", &[Dim::Fixed(1), Dim::Fixed(dim)])
     }
 
     /// A step has 20 nodes; the first and the last have less, by as much as is around them.
@@ -58,10 +57,10 @@ impl FoldIn {
 
 /// The number of items as a float `[1]`.
 fn length_of(graph: &mut Builder, items: &str) -> Value {
-    let shape = graph.node("Shape", &[items], vec![]);
+    let shape = graph.node("Shape", &[items], &[]);
     let one = graph.ints("one", &[1]);
-    let length = graph.node("Gather", &[&shape, &one], vec![Attribute::int("axis", 0)]);
-    graph.node("Cast", &[&length], vec![Attribute::int("to", FLOAT)])
+    let length = graph.node("Gather", &[&shape, &one], &[Attribute::int("axis", 0)]);
+    graph.node("Cast", &[&length], &[Attribute::int("to", FLOAT)])
 }
 
 struct Solver<'a> {
@@ -84,20 +83,20 @@ impl Solver<'_> {
             let image = self.image(&direction);
             let curvature = self.dot(&direction, &image);
             let length = self.quotient(&squared, &curvature);
-            let moved = self.graph.node("Mul", &[&direction, &length], vec![]);
+            let moved = self.graph.node("Mul", &[&direction, &length], &[]);
             solution = Some(match solution {
-                Some(solution) => self.graph.node("Add", &[&solution, &moved], vec![]),
+                Some(solution) => self.graph.node("Add", &[&solution, &moved], &[]),
                 None => moved,
             });
             if step + 1 == self.problem.steps {
                 break;
             }
-            let explained = self.graph.node("Mul", &[&image, &length], vec![]);
-            residual = self.graph.node("Sub", &[&residual, &explained], vec![]);
+            let explained = self.graph.node("Mul", &[&image, &length], &[]);
+            residual = self.graph.node("Sub", &[&residual, &explained], &[]);
             let next = self.dot(&residual, &residual);
             let share = self.quotient(&next, &squared);
-            let kept = self.graph.node("Mul", &[&direction, &share], vec![]);
-            direction = self.graph.node("Add", &[&residual, &kept], vec![]);
+            let kept = self.graph.node("Mul", &[&direction, &share], &[]);
+            direction = self.graph.node("Add", &[&residual, &kept], &[]);
             squared = next;
         }
         solution.unwrap_or(residual)
@@ -106,24 +105,24 @@ impl Solver<'_> {
     /// The matrix of the problem times `x`.
     fn image(&mut self, x: &str) -> Value {
         let dim = self.problem.dim;
-        let seen = self.graph.node("MatMul", &[&self.items.clone(), x], vec![]);
-        let seen = self.graph.node("MatMul", &[&self.turned.clone(), &seen], vec![]);
+        let seen = self.graph.node("MatMul", &[&self.items.clone(), x], &[]);
+        let seen = self.graph.node("MatMul", &[&self.turned.clone(), &seen], &[]);
         let shrink = self.graph.floats("shrink", &[dim, dim], &self.problem.shrink);
-        let shrunk = self.graph.node("MatMul", &[&shrink, x], vec![]);
-        let shrunk = self.graph.node("Mul", &[&shrunk, &self.length.clone()], vec![]);
-        let sum = self.graph.node("Add", &[x, &seen], vec![]);
-        self.graph.node("Add", &[&sum, &shrunk], vec![])
+        let shrunk = self.graph.node("MatMul", &[&shrink, x], &[]);
+        let shrunk = self.graph.node("Mul", &[&shrunk, &self.length.clone()], &[]);
+        let sum = self.graph.node("Add", &[x, &seen], &[]);
+        self.graph.node("Add", &[&sum, &shrunk], &[])
     }
 
     fn dot(&mut self, a: &str, b: &str) -> Value {
-        let products = self.graph.node("Mul", &[a, b], vec![]);
+        let products = self.graph.node("Mul", &[a, b], &[]);
         let axis = self.graph.ints("one", &[1]);
-        self.graph.node("ReduceSum", &[&products, &axis], vec![Attribute::int("keepdims", 1)])
+        self.graph.node("ReduceSum", &[&products, &axis], &[Attribute::int("keepdims", 1)])
     }
 
     fn quotient(&mut self, a: &str, b: &str) -> Value {
         let tiny = self.graph.floats("tiny", &[1], &[TINY]);
-        let b = self.graph.node("Add", &[b, &tiny], vec![]);
-        self.graph.node("Div", &[a, &b], vec![])
+        let b = self.graph.node("Add", &[b, &tiny], &[]);
+        self.graph.node("Div", &[a, &b], &[])
     }
 }

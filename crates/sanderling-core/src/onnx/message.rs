@@ -37,7 +37,17 @@ impl Message {
 
     /// Written even when it is empty.
     pub(super) fn message(mut self, field: u64, value: &Message) -> Self {
+        self.put_message(field, value);
+        self
+    }
+
+    pub(super) fn put_message(&mut self, field: u64, value: &Message) {
         self.put_bytes(field, &value.0);
+    }
+
+    /// The fields of another message behind those of this one.
+    pub(super) fn then(mut self, more: &Message) -> Self {
+        self.0.extend(&more.0);
         self
     }
 
@@ -45,8 +55,8 @@ impl Message {
         values.into_iter().fold(self, |message, value| message.message(field, value))
     }
 
-    pub(super) fn texts<'a>(mut self, field: u64, values: impl IntoIterator<Item = &'a str>) -> Self {
-        values.into_iter().for_each(|value| self.put_bytes(field, value.as_bytes()));
+    pub(super) fn texts(mut self, field: u64, values: &[&str]) -> Self {
+        values.iter().for_each(|value| self.put_bytes(field, value.as_bytes()));
         self
     }
 

@@ -37,9 +37,8 @@ fn ranker(name: &str, num_features: usize) -> (Builder, Value) {
     (graph, features)
 }
 
-fn finish(graph: Builder, scores: &str) -> Vec<u8> {
-    graph.finish(scores, "scores", &[Dim::Symbol("num_candidates"), Dim::Fixed(1)])
-}
+const SCORES: &str = "scores";
+const SCORES_DIMS: [Dim<'_>; 2] = [Dim::Symbol("num_candidates"), Dim::Fixed(1)];
 
 impl LinearRanker {
     /// The bytes of the file.
@@ -48,9 +47,8 @@ impl LinearRanker {
         let (mut graph, features) = ranker(LINEAR, self.weights.len());
         let weight = graph.floats("weight", &[self.weights.len(), 1], &self.weights);
         let bias = graph.floats("bias", &[1], &[self.bias]);
-        let product = graph.node("MatMul", &[&features, &weight], vec![]);
-        let scores = graph.node("Add", &[&product, &bias], vec![]);
-        finish(graph, &scores)
+        let product = graph.node("MatMul", &[&features, &weight], &[]);
+        graph.finish("Add", &[&product, &bias], SCORES, &SCORES_DIMS)
     }
 
     pub(super) fn from_constants(constants: &Constants<'_>) -> Option<Self> {
@@ -70,19 +68,18 @@ impl MlpRanker {
             let outputs = biases.len();
             let weight = graph.floats(&format!("weight_{layer}"), &[matrix.len() / outputs, outputs], matrix);
             let bias = graph.floats(&format!("bias_{layer}"), &[outputs], biases);
-            let product = graph.node("MatMul", &[&hidden, &weight], vec![]);
-            let sum = graph.node("Add", &[&product, &bias], vec![]);
-            let gate = graph.node("Sigmoid", &[&sum], vec![]);
-            hidden = graph.node("Mul", &[&sum, &gate], vec![]);
+            let product = graph.node("MatMul", &[&hidden, &weight], &[]);
+            let sum = graph.node("Add", &[&product, &bias], &[]);
+            let gate = graph.node("Sigmoid", &[&sum], &[]);
+            hidden = graph.node("Mul", &[&sum, &gate], &[]);
         }
         let last = graph.floats("weight_last", &[self.last.len(), 1], &self.last);
         let direct = graph.floats("weight_direct", &[num_features, 1], &self.direct);
         let bias = graph.floats("bias_last", &[1], &[self.bias]);
-        let deep = graph.node("MatMul", &[&hidden, &last], vec![]);
-        let wide = graph.node("MatMul", &[&features, &direct], vec![]);
-        let both = graph.node("Add", &[&deep, &wide], vec![]);
-        let scores = graph.node("Add", &[&both, &bias], vec![]);
-        finish(graph, &scores)
+        let deep = graph.node("MatMul", &[&hidden, &last], &[]);
+        let wide = graph.node("MatMul", &[&features, &direct], &[]);
+        let both = graph.node("Add", &[&deep, &wide], &[]);
+        graph.finish("Add", &[&both, &bias], SCORES, &SCORES_DIMS)
     }
 
     pub(super) fn from_constants(constants: &Constants<'_>) -> Option<Self> {
@@ -104,9 +101,9 @@ impl MlpRanker {
 /// The trees of `trees.bin` as one `TreeEnsembleRegressor`, for other tools.
 #[must_use]
 pub fn tree_ranker(trees: &TreeEnsemble) -> Vec<u8> {
-    let (mut graph, features) = ranker("sanderling_tree_ranker", trees.num_features());
-    let scores = graph.node_in(ML_DOMAIN, "TreeEnsembleRegressor", &[&features], tree_attributes(trees));
-    finish(graph, &scores)
+    let (graph, features) = ranker("sanderling_tree_ranker", trees.num_features());
+    let attributes = tree_attributes(trees);
+    graph.finish_in(ML_DOMAIN, "TreeEnsembleRegressor", &[&features], &attributes, SCORES, &SCORES_DIMS)
 }
 
 fn tree_attributes(trees: &TreeEnsemble) -> Vec<Attribute> {

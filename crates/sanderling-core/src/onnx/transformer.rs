@@ -116,7 +116,7 @@ impl Transformer {
         let x = writer.graph.input("item_vectors", &dims);
         let length = writer.length_of(&x);
         let scale = writer.graph.floats("embedding_scale", &[1], &[self.embedding_scale()]);
-        let mut x = writer.graph.node("Mul", &[&x, &scale], vec![]);
+        let mut x = writer.graph.node("Mul", &[&x, &scale], &[]);
         let places = (self.blocks.len() > 1).then(|| writer.places(&length));
         for (i, block) in self.blocks.iter().enumerate() {
             let name = format!("block{i}");
@@ -128,8 +128,7 @@ impl Transformer {
         }
         let query = writer.norm("norm", &x, &self.norm);
         let flat = writer.graph.ints("query_shape", &[1, self.dim as i64]);
-        let query = writer.graph.node("Reshape", &[&query, &flat], vec![]);
-        writer.graph.finish(&query, "query", &[Dim::Fixed(1), Dim::Fixed(self.dim)])
+        writer.graph.finish("Reshape", &[&query, &flat], "query", &[Dim::Fixed(1), Dim::Fixed(self.dim)])
     }
 
     /// What item vectors are multiplied by.
@@ -219,9 +218,9 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// `[len]` as a one-element integer vector.
     fn length_of(&mut self, x: &str) -> Value {
-        let shape = self.graph.node("Shape", &[x], vec![]);
+        let shape = self.graph.node("Shape", &[x], &[]);
         let one = self.graph.ints("one", &[1]);
-        self.graph.node("Gather", &[&shape, &one], vec![Attribute::int("axis", 0)])
+        self.graph.node("Gather", &[&shape, &one], &[Attribute::int("axis", 0)])
     }
 
     /// `[len, len]`: for a query in row `r` and a key in column `c` the place `c - r + max_len - 1` in
@@ -231,13 +230,13 @@ impl Writer<'_> {
         let counting: Vec<i64> = (0..max_len).collect();
         let counting = self.graph.ints("counting", &counting);
         let (start, axis) = (self.graph.ints("zero", &[0]), self.graph.ints("zero", &[0]));
-        let index = self.graph.node("Slice", &[&counting, &start, length, &axis], vec![]);
+        let index = self.graph.node("Slice", &[&counting, &start, length, &axis], &[]);
         let (row_axis, col_axis) = (self.graph.ints("zero", &[0]), self.graph.ints("one", &[1]));
-        let keys = self.graph.node("Unsqueeze", &[&index, &row_axis], vec![]);
-        let queries = self.graph.node("Unsqueeze", &[&index, &col_axis], vec![]);
-        let ahead = self.graph.node("Sub", &[&keys, &queries], vec![]);
+        let keys = self.graph.node("Unsqueeze", &[&index, &row_axis], &[]);
+        let queries = self.graph.node("Unsqueeze", &[&index, &col_axis], &[]);
+        let ahead = self.graph.node("Sub", &[&keys, &queries], &[]);
         let origin = self.graph.ints("origin", &[max_len - 1]);
-        self.graph.node("Add", &[&ahead, &origin], vec![])
+        self.graph.node("Add", &[&ahead, &origin], &[])
     }
 
     /// Biases of every query, hugely negative for keys after it: the causal mask.
@@ -249,32 +248,32 @@ impl Writer<'_> {
             .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(MASKED, max_len - 1)))
             .collect();
         let table = self.graph.floats(&format!("{name}_distance"), &[heads, 2 * max_len - 1], &table);
-        self.graph.node("Gather", &[&table, places], vec![Attribute::int("axis", 1)])
+        self.graph.node("Gather", &[&table, places], &[Attribute::int("axis", 1)])
     }
 
     /// Biases of the newest query, which has no key after it.
     fn bias_of_newest(&mut self, name: &str, length: &str, block: &Block) -> Value {
         let Transformer { heads, max_len, .. } = *self.model;
         let table = self.graph.floats(&format!("{name}_distance"), &[heads, max_len], &block.distance);
-        let start = self.graph.node("Neg", &[length], vec![]);
+        let start = self.graph.node("Neg", &[length], &[]);
         let (end, axis) = (self.graph.ints("to_end", &[TO_END]), self.graph.ints("one", &[1]));
-        let newest = self.graph.node("Slice", &[&table, &start, &end, &axis], vec![]);
-        self.graph.node("Unsqueeze", &[&newest, &axis], vec![])
+        let newest = self.graph.node("Slice", &[&table, &start, &end, &axis], &[]);
+        self.graph.node("Unsqueeze", &[&newest, &axis], &[])
     }
 
     fn norm(&mut self, name: &str, x: &str, norm: &Norm) -> Value {
         let dim = self.model.dim;
         let gain = self.graph.floats(&format!("{name}_gain"), &[dim], &norm.gain);
         let bias = self.graph.floats(&format!("{name}_bias"), &[dim], &norm.bias);
-        let attributes = vec![Attribute::int("axis", -1), Attribute::float("epsilon", NORM_EPSILON)];
-        self.graph.node("LayerNormalization", &[x, &gain, &bias], attributes)
+        let attributes = [Attribute::int("axis", -1), Attribute::float("epsilon", NORM_EPSILON)];
+        self.graph.node("LayerNormalization", &[x, &gain, &bias], &attributes)
     }
 
     fn linear(&mut self, name: &str, x: &str, linear: &QuantisedLinear) -> Value {
         let weight = self.graph.matrix(&format!("{name}_weight"), &linear.weight);
         let bias = self.graph.floats(&format!("{name}_bias"), &[linear.bias.len()], &linear.bias);
-        let product = self.graph.node("MatMul", &[x, &weight], vec![]);
-        self.graph.node("Add", &[&product, &bias], vec![])
+        let product = self.graph.node("MatMul", &[x, &weight], &[]);
+        self.graph.node("Add", &[&product, &bias], &[])
     }
 
     /// The newest position of `[1, len, dim]` as `[1, 1, dim]`.
@@ -282,7 +281,7 @@ impl Writer<'_> {
         let start = self.graph.ints("minus_one", &[-1]);
         let end = self.graph.ints("to_end", &[TO_END]);
         let axis = self.graph.ints("one", &[1]);
-        self.graph.node("Slice", &[x, &start, &end, &axis], vec![])
+        self.graph.node("Slice", &[x, &start, &end, &axis], &[])
     }
 
     fn block(&mut self, name: &str, x: &str, block: &Block, bias: &Bias) -> Value {
@@ -293,9 +292,9 @@ impl Writer<'_> {
         };
         let mixed = self.attention(name, &query_side, &normed, block, bias);
         let branch = self.linear(&format!("{name}_out"), &mixed, &block.out);
-        let x = self.graph.node("Add", &[&x, &branch], vec![]);
+        let x = self.graph.node("Add", &[&x, &branch], &[]);
         let branch = self.feed_forward(name, &x, block);
-        self.graph.node("Add", &[&x, &branch], vec![])
+        self.graph.node("Add", &[&x, &branch], &[])
     }
 
     fn attention(
@@ -309,17 +308,17 @@ impl Writer<'_> {
         let queries = self.projection(&format!("{name}_query"), query_side, &block.query);
         let keys = self.projection(&format!("{name}_key"), key_side, &block.key);
         let values = self.projection(&format!("{name}_value"), key_side, &block.value);
-        let turned = |axes: [i64; 4]| vec![Attribute::ints("perm", &axes)];
-        let queries = self.graph.node("Transpose", &[&queries], turned([0, 2, 1, 3]));
-        let keys = self.graph.node("Transpose", &[&keys], turned([0, 2, 3, 1]));
-        let values = self.graph.node("Transpose", &[&values], turned([0, 2, 1, 3]));
-        let scores = self.graph.node("MatMul", &[&queries, &keys], vec![]);
-        let scores = self.graph.node("Add", &[&scores, bias], vec![]);
-        let weights = self.graph.node("Softmax", &[&scores], vec![Attribute::int("axis", -1)]);
-        let mixed = self.graph.node("MatMul", &[&weights, &values], vec![]);
-        let mixed = self.graph.node("Transpose", &[&mixed], turned([0, 2, 1, 3]));
+        let turned = |axes: [i64; 4]| [Attribute::ints("perm", &axes)];
+        let queries = self.graph.node("Transpose", &[&queries], &turned([0, 2, 1, 3]));
+        let keys = self.graph.node("Transpose", &[&keys], &turned([0, 2, 3, 1]));
+        let values = self.graph.node("Transpose", &[&values], &turned([0, 2, 1, 3]));
+        let scores = self.graph.node("MatMul", &[&queries, &keys], &[]);
+        let scores = self.graph.node("Add", &[&scores, bias], &[]);
+        let weights = self.graph.node("Softmax", &[&scores], &[Attribute::int("axis", -1)]);
+        let mixed = self.graph.node("MatMul", &[&weights, &values], &[]);
+        let mixed = self.graph.node("Transpose", &[&mixed], &turned([0, 2, 1, 3]));
         let joined = self.graph.ints("joined_shape", &[1, -1, self.model.dim as i64]);
-        self.graph.node("Reshape", &[&mixed, &joined], vec![])
+        self.graph.node("Reshape", &[&mixed, &joined], &[])
     }
 
     /// `[1, len, heads, head_dim]`.
@@ -327,14 +326,14 @@ impl Writer<'_> {
         let Transformer { dim, heads, .. } = *self.model;
         let flat = self.linear(name, x, linear);
         let split = self.graph.ints("split_shape", &[1, -1, heads as i64, (dim / heads) as i64]);
-        self.graph.node("Reshape", &[&flat, &split], vec![])
+        self.graph.node("Reshape", &[&flat, &split], &[])
     }
 
     fn feed_forward(&mut self, name: &str, x: &str, block: &Block) -> Value {
         let normed = self.norm(&format!("{name}_norm2"), x, &block.norm2);
         let wide = self.linear(&format!("{name}_up"), &normed, &block.up);
-        let gate = self.graph.node("Sigmoid", &[&wide], vec![]);
-        let active = self.graph.node("Mul", &[&wide, &gate], vec![]);
+        let gate = self.graph.node("Sigmoid", &[&wide], &[]);
+        let active = self.graph.node("Mul", &[&wide, &gate], &[]);
         self.linear(&format!("{name}_down"), &active, &block.down)
     }
 }
