@@ -28,6 +28,8 @@ export interface OpenedRecommender {
   /** The consent that was given, before privacy signals. */
   consent: Consent;
   storage: DeviceStorage;
+  /** Removes what an earlier visit was allowed to keep and this one is not. */
+  forget: (() => Promise<void>) | undefined;
   /** Opens the storage that outlives the page, once consent allows it. */
   openStorage: () => Promise<DeviceStorage>;
   sender: Sender | undefined;
@@ -51,10 +53,12 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
   const loading = options.engine === undefined ? loadEngine(options, platform, fetch, keeps) : undefined;
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
+  const forget = stores ? undefined : () => forgetStored(options, platform);
   // While the engine is on its way.
-  const storage = stores ? openStorage() : forgottenStorage(options, platform);
+  const storage: Promise<DeviceStorage> = stores ? openStorage() : Promise.resolve(new MemoryStorage());
   storage.catch(() => {});
   const loaded = await loading?.catch((thrown: unknown) => {
+    void forget?.();
     // A caller's own storage serves its next attempt.
     if (options.storage === undefined) void storage.then((opened) => opened.close?.(), () => {});
     throw thrown;
@@ -68,6 +72,7 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
     bundle: { ...bundleInfoFromWire(manifest, engine.bundleHash()), isLastGood: loaded?.isLastGood ?? false },
     consent,
     storage: await storage,
+    forget,
     openStorage,
     sender,
     maxSessionLength,
@@ -249,11 +254,9 @@ async function persistentStorage(options: LoadOptions, platform: Platform): Prom
 }
 
 /** Without consent nothing is kept, and what an earlier visit was allowed to keep is removed. */
-async function forgottenStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
+async function forgetStored(options: LoadOptions, platform: Platform): Promise<void> {
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
-  // Both at once: a page's thread hears of either only when it has nothing else to do.
   await Promise.all([platform.keepsBundles && dropLastGood(), (storage?.destroy?.() ?? storage?.clear())?.catch(() => {})]);
-  return new MemoryStorage();
 }
 
 function senderOf(options: LoadOptions, platform: Platform, fetch: Fetch): Sender | undefined {
