@@ -133,7 +133,7 @@ impl Bundle {
         trust.map_or(Ok(()), |trust| trust.check_age(&manifest))?;
         check_files(&manifest, &files)?;
         let mut part = |role| part(&mut files, &manifest, role);
-        let vocabulary = PackedVocabulary::decode(&part(FileRole::Vocabulary)?)?;
+        let vocabulary = PackedVocabulary::decode(part(FileRole::Vocabulary)?)?;
         let has = |role| manifest.files.contains_key(&role);
         let bundle = Self {
             hash: Sha256Hash::of(&manifest_bytes),
@@ -304,8 +304,10 @@ impl Bundle {
     /// Names of an item's categories, in the vocabulary's order; none for a row out of range.
     #[must_use]
     pub fn category_names(&self, item: ItemIndex) -> Vec<&str> {
-        let categories = self.vocabulary.categories_of(item).iter();
-        categories.filter_map(|category| self.vocabulary.category(*category)).collect()
+        self.vocabulary
+            .categories_of(item)
+            .filter_map(|category| self.vocabulary.category(category))
+            .collect()
     }
 }
 

@@ -441,7 +441,7 @@ impl Engine {
 
     /// How alike two items without vectors are: 1 for a common first category.
     fn share_category(&self, a: ItemIndex, b: ItemIndex) -> f32 {
-        let first = |item: ItemIndex| self.bundle.vocabulary().categories_of(item).first();
+        let first = |item: ItemIndex| self.bundle.vocabulary().categories_of(item).next();
         if first(a).is_some() && first(a) == first(b) { 1.0 } else { 0.0 }
     }
 

@@ -106,7 +106,7 @@ impl FeatureEncoder {
                 ));
             }
         }
-        let most = vocabulary.popularities().iter().copied().max().unwrap_or(0);
+        let most = vocabulary.largest_popularity();
         Ok(Self {
             columns: spec.features.iter().map(|feature| (feature.kind, feature.decay)).collect(),
             ln_most_popular: ln_1p(f64::from(most)),
@@ -204,7 +204,7 @@ impl FeatureEncoder {
         }
     }
 
-    fn categories(&self, item: ItemIndex) -> &[u16] {
+    fn categories(&self, item: ItemIndex) -> impl ExactSizeIterator<Item = u16> {
         self.vocabulary.categories_of(item)
     }
 
@@ -230,7 +230,7 @@ impl FeatureEncoder {
         let (mut weight, mut total) = (1.0f32, 0.0f32);
         for known in session.items().iter().rev() {
             for category in self.categories(known.item) {
-                weights[usize::from(*category)] += weight;
+                weights[usize::from(category)] += weight;
             }
             total += weight;
             weight *= decay;
@@ -244,17 +244,25 @@ impl FeatureEncoder {
     /// Mean weight of the item's categories.
     fn category_affinity(&self, item: ItemIndex, weights: &[f32]) -> f32 {
         let categories = self.categories(item);
-        if categories.is_empty() {
+        let count = categories.len();
+        if count == 0 {
             return 0.0;
         }
-        let sum: f32 = categories.iter().map(|category| weights[usize::from(*category)]).sum();
-        sum / categories.len() as f32
+        let sum: f32 = categories.map(|category| weights[usize::from(category)]).sum();
+        sum / count as f32
     }
 
     fn category_overlap(&self, a: ItemIndex, b: ItemIndex) -> f32 {
         let (a, b) = (self.categories(a), self.categories(b));
-        let num_shared = a.iter().filter(|category| b.binary_search(category).is_ok()).count();
-        let num_either = a.len() + b.len() - num_shared;
+        let num_both = a.len() + b.len();
+        // Both ascend.
+        let mut b = b.peekable();
+        let is_shared = |category: &u16| {
+            while b.next_if(|other| other < category).is_some() {}
+            b.next_if_eq(category).is_some()
+        };
+        let num_shared = a.filter(is_shared).count();
+        let num_either = num_both - num_shared;
         if num_either == 0 { 0.0 } else { num_shared as f32 / num_either as f32 }
     }
 

@@ -126,8 +126,8 @@ pub(crate) fn observed_label(baseline: &Baseline, name: &str, label: &str) -> Op
 /// that has no bin of its own, counts as `other` where that is declared.
 fn observed_category(bundle: &Bundle, item: ItemIndex) -> Option<Observed> {
     let vocabulary = bundle.vocabulary();
-    let first = vocabulary.categories_of(item).first();
-    let label = first.and_then(|category| vocabulary.category(*category)).unwrap_or(LABEL_NONE);
+    let first = vocabulary.categories_of(item).next();
+    let label = first.and_then(|category| vocabulary.category(category)).unwrap_or(LABEL_NONE);
     observed_label(bundle.baseline(), FIELD_CATEGORY, label)
 }
 

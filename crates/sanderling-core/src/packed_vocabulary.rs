@@ -1,81 +1,27 @@
-//! The vocabulary as a device holds it: read once, looked up ever after.
+//! The vocabulary as a device holds it: checked once, looked up ever after.
 
-use sanderling_kernels::columns;
+use std::ops::Range;
+
+use sanderling_kernels::{RowIndex, columns};
 use sanderling_types::{
     Code, Error, ItemId, ItemIndex, Result, Vocabulary, VocabularyLayout as Layout, float_text, quoted,
 };
 
 use crate::ItemTable;
 
-/// Texts one behind the other.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Texts {
-    text: String,
-    /// Where each begins, and where the last one ends.
-    bounds: Vec<u32>,
-}
-
-impl Texts {
-    fn decode(lengths: &[[u8; 2]], text: &[u8]) -> Option<Self> {
-        let text = String::from_utf8(text.to_vec()).ok()?;
-        let bounds = columns::bounds(lengths);
-        columns::cuts_characters_whole(&text, &bounds).then_some(Self { text, bounds })
-    }
-
-    fn len(&self) -> usize {
-        self.bounds.len().saturating_sub(1)
-    }
-
-    fn get(&self, at: usize) -> Option<&str> {
-        let (start, end) = (*self.bounds.get(at)?, *self.bounds.get(at + 1)?);
-        self.text.get(start as usize..end as usize)
-    }
-
-    fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        // Slicing would bring the text of its panic, a kilobyte of a page's download.
-        self.bounds
-            .windows(2)
-            .map(|pair| self.text.get(pair[0] as usize..pair[1] as usize).unwrap_or_default())
-    }
-}
-
-/// Rows by the hash of their ids, in buckets of about four, see [`columns::rows_by_hash`]. Five bytes an item; looking an id up compares it
-/// with those of its bucket.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Rows {
-    rows: Vec<columns::TaggedRow>,
-    /// Where the rows of each bucket end.
-    ends: Vec<u32>,
-}
-
-impl Rows {
-    /// The rows; or one whose id an earlier row has.
-    fn new(ids: &Texts) -> std::result::Result<Self, usize> {
-        let (rows, ends) = columns::rows_by_hash(ids.text.as_bytes(), &ids.bounds)?;
-        Ok(Self { rows, ends })
-    }
-
-    fn find(&self, ids: &Texts, id: &str) -> Option<ItemIndex> {
-        if self.rows.is_empty() {
-            return None;
-        }
-        columns::row_of(id.as_bytes(), ids.text.as_bytes(), &ids.bounds, &self.rows, &self.ends)
-            .map(ItemIndex)
-    }
-}
-
-/// A vocabulary, checked and made for looking things up: a fifth of the memory of [`Vocabulary`].
+/// A vocabulary, checked and made for looking things up: its file, where things begin in it, and where ids are found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PackedVocabulary {
-    ids: Texts,
-    rows: Rows,
-    categories: Texts,
-    links: Vec<u16>,
-    /// Where the links of each item begin, and where those of the last one end.
+    /// `vocabulary.bin`.
+    file: Vec<u8>,
+    columns: Columns,
+    /// Where the id of each item begins among the ids, and where the last one ends.
+    id_bounds: Vec<u32>,
+    /// The same of names of categories.
+    name_bounds: Vec<u32>,
+    /// The same of links.
     link_bounds: Vec<u32>,
-    popularity: Vec<u32>,
-    prices: Vec<f32>,
-    published_at: Vec<i64>,
+    index: RowIndex,
 }
 
 impl PackedVocabulary {
@@ -88,40 +34,75 @@ impl PackedVocabulary {
     /// [`Code::LimitExceeded`] for more than [`Self::MAX_BYTES`], [`Code::UnsupportedFormatVersion`],
     /// [`Code::VocabularyInvalid`] when the length is not the one that the header declares, a text is not UTF-8, an id
     /// repeats, categories of an item are not ascending or out of range, or a price is not a finite number of at least 0.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        if bytes.len() > Self::MAX_BYTES {
+    pub fn decode(file: Vec<u8>) -> Result<Self> {
+        if file.len() > Self::MAX_BYTES {
             return Err(Error::new(Code::LimitExceeded, "vocabulary.bin is too large")
                 .expected(format!("at most {} bytes", Self::MAX_BYTES))
-                .found(bytes.len()));
+                .found(file.len()));
         }
-        let (header, body) = Header::read(bytes)?;
-        let packed = Columns { left: body }.read(&header);
-        let mut packed =
-            packed.ok_or_else(|| invalid("vocabulary.bin has texts that are not UTF-8 or not whole"))?;
-        packed.rows = Rows::new(&packed.ids).map_err(|row| {
-            let id = packed.ids.get(row).unwrap_or_default();
-            invalid(format!("vocabulary.bin names item {} twice", quoted(id)))
-        })?;
-        packed.check()?;
+        let header = Header::read(&file)?;
+        let columns = header.columns();
+        let bounds_of = |column: &Range<usize>| columns::bounds(chunks(&file, column));
+        let mut packed = Self {
+            id_bounds: bounds_of(&columns.id_lengths),
+            name_bounds: bounds_of(&columns.name_lengths),
+            link_bounds: bounds_of(&columns.link_lengths),
+            index: RowIndex::default(),
+            columns,
+            file,
+        };
+        packed.index = packed.check(&header)?;
         Ok(packed)
     }
 
-    fn check(&self) -> Result<()> {
-        if let Some(row) = columns::first_bad_list(&self.links, &self.link_bounds, self.categories.len()) {
+    /// The index of ids of a vocabulary without a fault.
+    fn check(&self, header: &Header) -> Result<RowIndex> {
+        let is_whole = |texts: &[u8], bounds: &[u32]| {
+            str::from_utf8(texts).is_ok_and(|texts| columns::cuts_characters_whole(texts, bounds))
+        };
+        let num_links = self.link_bounds.last().copied().unwrap_or(0) as usize;
+        if !is_whole(self.ids(), &self.id_bounds)
+            || !is_whole(self.names(), &self.name_bounds)
+            || num_links != header.num_links
+        {
+            return Err(invalid("vocabulary.bin has texts that are not UTF-8 or not whole"));
+        }
+        let index = RowIndex::new(self.ids(), &self.id_bounds).map_err(|row| {
+            let id = self.item_id(ItemIndex(row as u32)).unwrap_or_default();
+            invalid(format!("vocabulary.bin names item {} twice", quoted(id)))
+        })?;
+        if let Some(row) = columns::first_bad_list(self.links(), &self.link_bounds, self.num_categories()) {
             return Err(invalid(format!("vocabulary.bin row {row} has bad category indices")));
         }
-        match columns::first_bad_price(&self.prices, Layout::NO_PRICE) {
+        let prices = chunks(&self.file, &self.columns.prices);
+        match columns::first_bad_price(prices, Layout::NO_PRICE) {
             Some(row) => Err(invalid(format!("vocabulary.bin row {row} has a bad price"))
                 .expected("a finite number of at least 0")
-                .found(float_text(self.prices[row]))),
-            None => Ok(()),
+                .found(float_text(f32::from_le_bytes(prices[row])))),
+            None => Ok(index),
         }
+    }
+
+    fn ids(&self) -> &[u8] {
+        &self.file[self.columns.ids.clone()]
+    }
+
+    fn names(&self) -> &[u8] {
+        &self.file[self.columns.names.clone()]
+    }
+
+    fn links(&self) -> &[[u8; 2]] {
+        chunks(&self.file, &self.columns.links)
+    }
+
+    fn popularities(&self) -> &[[u8; 4]] {
+        chunks(&self.file, &self.columns.popularity)
     }
 
     /// Number of items.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.id_bounds.len().saturating_sub(1)
     }
 
     /// Whether there is no item.
@@ -132,85 +113,114 @@ impl PackedVocabulary {
 
     /// Outside ids, in the order of their rows.
     pub fn item_ids(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.ids.iter()
+        (0..self.len()).map(|row| text(self.ids(), &self.id_bounds, row).unwrap_or_default())
     }
 
     /// The outside id of a row.
     #[must_use]
     pub fn item_id(&self, item: ItemIndex) -> Option<&str> {
-        self.ids.get(item.row())
+        text(self.ids(), &self.id_bounds, item.row())
     }
 
     /// The row of an outside id.
     #[must_use]
     pub fn item_index(&self, id: &str) -> Option<ItemIndex> {
-        self.rows.find(&self.ids, id)
+        self.index.find(id.as_bytes(), self.ids(), &self.id_bounds).map(ItemIndex)
     }
 
     /// Names of all categories, in the order of their numbers.
     pub fn categories(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.categories.iter()
+        (0..self.num_categories()).map(|at| text(self.names(), &self.name_bounds, at).unwrap_or_default())
     }
 
     /// Number of categories.
     #[must_use]
     pub fn num_categories(&self) -> usize {
-        self.categories.len()
+        self.name_bounds.len().saturating_sub(1)
     }
 
     /// The name of a category.
     #[must_use]
     pub fn category(&self, category: u16) -> Option<&str> {
-        self.categories.get(usize::from(category))
+        text(self.names(), &self.name_bounds, usize::from(category))
     }
 
     /// Categories of an item, ascending, each less than [`Self::num_categories`]; none for a row out of range.
     #[must_use]
-    pub fn categories_of(&self, item: ItemIndex) -> &[u16] {
-        let bound = |at: usize| self.link_bounds.get(at).map(|bound| *bound as usize);
-        match (bound(item.row()), bound(item.row() + 1)) {
-            (Some(start), Some(end)) => &self.links[start..end],
-            _ => &[],
-        }
+    pub fn categories_of(&self, item: ItemIndex) -> impl ExactSizeIterator<Item = u16> {
+        let links = cut(self.links(), &self.link_bounds, item.row()).unwrap_or_default();
+        links.iter().map(|link| u16::from_le_bytes(*link))
     }
 
     /// Number of training interactions of an item; 0 for a row out of range.
     #[must_use]
     pub fn popularity(&self, item: ItemIndex) -> u32 {
-        self.popularity.get(item.row()).copied().unwrap_or(0)
+        self.popularities().get(item.row()).map_or(0, |count| u32::from_le_bytes(*count))
     }
 
-    /// Numbers of training interactions, in the order of rows.
+    /// The largest number of training interactions of an item; 0 where there is no item.
     #[must_use]
-    pub fn popularities(&self) -> &[u32] {
-        &self.popularity
+    pub fn largest_popularity(&self) -> u32 {
+        columns::largest(self.popularities())
     }
 
     /// The price of an item, if it is known.
     #[must_use]
     pub fn price(&self, item: ItemIndex) -> Option<f32> {
-        self.prices.get(item.row()).copied().filter(|price| *price != Layout::NO_PRICE)
+        let price = chunks(&self.file, &self.columns.prices).get(item.row())?;
+        Some(f32::from_le_bytes(*price)).filter(|price| *price != Layout::NO_PRICE)
     }
 
     /// When an item was published, in Unix seconds, if that is known.
     #[must_use]
     pub fn published_at(&self, item: ItemIndex) -> Option<i64> {
-        self.published_at.get(item.row()).copied().filter(|time| *time != Layout::NO_TIME)
+        let time = chunks(&self.file, &self.columns.published_at).get(item.row())?;
+        Some(i64::from_le_bytes(*time)).filter(|time| *time != Layout::NO_TIME)
     }
 
     /// The columns, to change them.
     #[must_use]
     pub fn unpack(&self) -> Vocabulary {
         let rows = || (0..self.len() as u32).map(ItemIndex);
+        let rows_of = |column: &Range<usize>| rows().take(if column.is_empty() { 0 } else { self.len() });
         Vocabulary {
             item_ids: self.item_ids().map(ItemId::from).collect(),
             categories: self.categories().map(str::to_owned).collect(),
-            item_categories: rows().map(|item| self.categories_of(item).to_vec()).collect(),
-            popularity: self.popularity.clone(),
-            prices: rows().take(self.prices.len()).map(|item| self.price(item)).collect(),
-            published_at: rows().take(self.published_at.len()).map(|item| self.published_at(item)).collect(),
+            item_categories: rows().map(|item| self.categories_of(item).collect()).collect(),
+            popularity: rows().map(|item| self.popularity(item)).collect(),
+            prices: rows_of(&self.columns.prices).map(|item| self.price(item)).collect(),
+            published_at: rows_of(&self.columns.published_at).map(|item| self.published_at(item)).collect(),
         }
     }
+}
+
+/// Where the columns are in the file, in their order.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Columns {
+    popularity: Range<usize>,
+    prices: Range<usize>,
+    published_at: Range<usize>,
+    id_lengths: Range<usize>,
+    link_lengths: Range<usize>,
+    name_lengths: Range<usize>,
+    links: Range<usize>,
+    ids: Range<usize>,
+    names: Range<usize>,
+}
+
+/// The numbers of a column.
+fn chunks<'a, const N: usize>(file: &'a [u8], column: &Range<usize>) -> &'a [[u8; N]] {
+    file[column.clone()].as_chunks().0
+}
+
+/// One of the parts that `bounds` cut out of `all`.
+fn cut<'a, T>(all: &'a [T], bounds: &[u32], at: usize) -> Option<&'a [T]> {
+    let (start, end) = (*bounds.get(at)?, *bounds.get(at + 1)?);
+    all.get(start as usize..end as usize)
+}
+
+fn text<'a>(texts: &'a [u8], bounds: &[u32], at: usize) -> Option<&'a str> {
+    str::from_utf8(cut(texts, bounds, at)?).ok()
 }
 
 /// What stands before the columns.
@@ -224,8 +234,8 @@ struct Header {
 }
 
 impl Header {
-    /// The header and what follows it, which is as long as the header says.
-    fn read(bytes: &[u8]) -> Result<(Self, &[u8])> {
+    /// The header of a file that is as long as it says.
+    fn read(bytes: &[u8]) -> Result<Self> {
         let wrong_length = |body_bytes: u64| {
             invalid("vocabulary.bin has the wrong length")
                 .expected(format!("{} bytes", Layout::HEADER_BYTES as u64 + body_bytes))
@@ -270,7 +280,7 @@ impl Header {
         if body.len() as u64 != header.body_bytes() {
             return Err(wrong_length(header.body_bytes()));
         }
-        Ok((header, body))
+        Ok(header)
     }
 
     fn has(&self, column: u16) -> bool {
@@ -287,74 +297,30 @@ impl Header {
             + self.id_bytes as u64
             + self.category_bytes as u64
     }
-}
 
-/// Takes columns from the front.
-struct Columns<'a> {
-    left: &'a [u8],
-}
-
-impl<'a> Columns<'a> {
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, left) = self.left.split_at_checked(count)?;
-        self.left = left;
-        Some(taken)
-    }
-
-    fn chunks<const N: usize>(&mut self, count: usize) -> Option<&'a [[u8; N]]> {
-        Some(self.bytes(count.checked_mul(N)?)?.as_chunks().0)
-    }
-
-    fn read(mut self, header: &Header) -> Option<PackedVocabulary> {
-        let len = header.num_items;
-        let of = |column: u16| if header.has(column) { len } else { 0 };
-        let popularity = columns::u32s(self.chunks(len)?);
-        let prices = columns::f32s(self.chunks(of(Layout::HAS_PRICES))?);
-        let published_at = columns::i64s(self.chunks(of(Layout::HAS_PUBLISHED_AT))?);
-        let id_lengths = self.chunks(len)?;
-        let link_bounds = columns::bounds(self.chunks(len)?);
-        let name_lengths = self.chunks(header.num_categories)?;
-        let links = columns::u16s(self.chunks(header.num_links)?);
-        let ids = Texts::decode(id_lengths, self.bytes(header.id_bytes)?)?;
-        let categories = Texts::decode(name_lengths, self.bytes(header.category_bytes)?)?;
-        (*link_bounds.last()? as usize == links.len()).then(|| PackedVocabulary {
-            rows: Rows::default(),
-            ids,
-            categories,
-            links,
-            link_bounds,
-            popularity,
-            prices,
-            published_at,
-        })
+    /// Of a file that is as long as the header says.
+    fn columns(&self) -> Columns {
+        let mut end = Layout::HEADER_BYTES;
+        let mut take = |bytes: usize| {
+            let start = end;
+            end += bytes;
+            start..end
+        };
+        let of = |column: u16| if self.has(column) { self.num_items } else { 0 };
+        Columns {
+            popularity: take(4 * self.num_items),
+            prices: take(4 * of(Layout::HAS_PRICES)),
+            published_at: take(8 * of(Layout::HAS_PUBLISHED_AT)),
+            id_lengths: take(2 * self.num_items),
+            link_lengths: take(2 * self.num_items),
+            name_lengths: take(2 * self.num_categories),
+            links: take(2 * self.num_links),
+            ids: take(self.id_bytes),
+            names: take(self.category_bytes),
+        }
     }
 }
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::VocabularyInvalid, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn texts(texts: &[&str]) -> Texts {
-        let lengths: Vec<[u8; 2]> = texts.iter().map(|text| (text.len() as u16).to_le_bytes()).collect();
-        Texts::decode(&lengths, texts.concat().as_bytes()).expect("they fit")
-    }
-
-    #[test]
-    fn ids_of_one_hash_are_told_apart_and_repeats_are_found() {
-        // Two pairs that FNV-1a hashes alike.
-        let names = ["costarring", "a", "liquid", "declinate", "macallums"];
-        let ids = texts(&names);
-        let rows = Rows::new(&ids).expect("no repeats");
-        for (row, id) in (0..).zip(names) {
-            assert_eq!(rows.find(&ids, id), Some(ItemIndex(row)));
-        }
-        assert_eq!(rows.find(&ids, "b"), None);
-        assert_eq!(Rows::default().find(&ids, "a"), None);
-        let repeated = texts(&["costarring", "a", "liquid", "declinate", "macallums", "liquid"]);
-        assert_eq!(Rows::new(&repeated), Err(5));
-    }
 }

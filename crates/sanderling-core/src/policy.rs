@@ -36,8 +36,8 @@ pub fn filter_mask(vocabulary: &PackedVocabulary, filter: &Filter) -> Mask {
     if !filter.categories.is_empty() {
         let wanted: Vec<bool> =
             vocabulary.categories().map(|name| filter.categories.iter().any(|want| want == name)).collect();
-        let is_wanted = |category: &u16| wanted.get(usize::from(*category)).copied().unwrap_or(false);
-        mask.retain(|item| vocabulary.categories_of(item).iter().any(is_wanted));
+        let is_wanted = |category: u16| wanted.get(usize::from(category)).copied().unwrap_or(false);
+        mask.retain(|item| vocabulary.categories_of(item).any(is_wanted));
     }
     if filter.min_price.is_some() || filter.max_price.is_some() {
         let in_range = |price: f32| {
@@ -86,7 +86,7 @@ impl<'a> CategoryCap<'a> {
     }
 
     fn category(&self, item: ItemIndex) -> Option<usize> {
-        self.vocabulary.categories_of(item).first().map(|category| usize::from(*category))
+        self.vocabulary.categories_of(item).next().map(usize::from)
     }
 }
 
@@ -123,9 +123,8 @@ pub fn boosts(bundle: &Bundle, boosts: &[Boost], items: &[ItemIndex]) -> Vec<f32
         let named = Mask::of(vocabulary.len(), ids.filter_map(|id| bundle.item_index(id)));
         let wanted: Vec<bool> =
             vocabulary.categories().map(|name| boost.categories.iter().any(|want| want == name)).collect();
-        let in_category = |item: &ItemIndex| {
-            vocabulary.categories_of(*item).iter().any(|category| wanted[usize::from(*category)])
-        };
+        let in_category =
+            |item: &ItemIndex| vocabulary.categories_of(*item).any(|category| wanted[usize::from(category)]);
         for (added, item) in added.iter_mut().zip(items) {
             if named.keeps(*item) || in_category(item) {
                 *added += boost.add;

@@ -64,9 +64,9 @@ impl<'a> Explainer<'a> {
     fn category(&self, item: ItemIndex) -> Option<Reason> {
         let mut best: Option<(f32, u16)> = None;
         for category in self.bundle.vocabulary().categories_of(item) {
-            let weight = self.category_weights.get(usize::from(*category)).copied().unwrap_or(0.0);
+            let weight = self.category_weights.get(usize::from(category)).copied().unwrap_or(0.0);
             if weight > best.map_or(0.0, |(best, _)| best) {
-                best = Some((weight, *category));
+                best = Some((weight, category));
             }
         }
         let (_, category) = best?;

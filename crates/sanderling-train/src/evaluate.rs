@@ -1,10 +1,11 @@
 //! Evaluation of a packed bundle by running it through the engine: what is measured is what ships.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use sanderling_core::Engine;
-use sanderling_types::{Context, Request, Rules, SessionInteraction, TimeKind};
+use sanderling_types::{Context, ItemIndex, Request, Rules, SessionInteraction, TimeKind};
 
 use crate::baselines::{self, Baseline};
 use crate::metrics::{self, CaseResult, LIST_LEN, Metrics};
@@ -38,7 +39,7 @@ pub fn alone(engine: &Engine, split: &Split) -> Evaluation {
     let popularity = to_catalogue(engine, split, &mut results);
     Evaluation {
         num_cases: results.len(),
-        metrics: metrics::metrics(&results, popularity, seed),
+        metrics: metrics::metrics(&results, &popularity, seed),
         slices: slices::slices(split, &split.test, &results, seed),
         baselines: BTreeMap::new(),
         results,
@@ -59,17 +60,17 @@ pub fn beside_baselines(engine: &Engine, split: &Split) -> Evaluation {
 /// Turns listed rows into rows of the split's catalogue and gives its popularity, so that items that a
 /// bundle was made without count as never listed. The catalogue of a bundle that knows other items than
 /// the split is its own.
-fn to_catalogue<'a>(engine: &'a Engine, split: &'a Split, results: &mut [CaseResult]) -> &'a [u32] {
+fn to_catalogue<'a>(engine: &Engine, split: &'a Split, results: &mut [CaseResult]) -> Cow<'a, [u32]> {
     let ids = split.vocabulary.item_ids.iter().zip(0u32..);
     let rows: BTreeMap<&str, u32> = ids.map(|(id, row)| (id.as_str(), row)).collect();
     let of = engine.bundle().vocabulary();
     let Some(rows) = of.item_ids().map(|id| rows.get(id).copied()).collect::<Option<Vec<u32>>>() else {
-        return of.popularities();
+        return (0..of.len() as u32).map(|row| of.popularity(ItemIndex(row))).collect();
     };
     for row in results.iter_mut().flat_map(|result| &mut result.list) {
         *row = rows[*row as usize];
     }
-    &split.vocabulary.popularity
+    Cow::Borrowed(&split.vocabulary.popularity)
 }
 
 /// The request that a device would make in `case`. Where it leaves out what was seen, an item that comes

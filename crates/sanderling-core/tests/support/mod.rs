@@ -45,7 +45,7 @@ pub fn neighbours() -> NeighbourTable {
 }
 
 pub fn packed_vocabulary() -> PackedVocabulary {
-    PackedVocabulary::decode(&vocabulary().encode().unwrap()).unwrap()
+    PackedVocabulary::decode(vocabulary().encode().unwrap()).unwrap()
 }
 
 pub fn vocabulary() -> Vocabulary {
