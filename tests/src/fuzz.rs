@@ -19,8 +19,8 @@ use sanderling_train::content::Content;
 use sanderling_train::data::{self, Dataset, ImportOptions};
 use sanderling_train::recipe::Recipe;
 use sanderling_types::{
-    Baseline, FeatureSpec, FileRole, Item, ItemId, ItemIndex, Manifest, Report, Request, Segments,
-    SessionInteraction, Sha256Hash, SharedSession, pack_files, unpack_files,
+    Baseline, FeatureSpec, FileRole, Item, ItemId, ItemIndex, Manifest, Report, Request, RuntimeKind,
+    Segments, SessionInteraction, Sha256Hash, SharedSession, pack_files, unpack_files,
 };
 
 /// A target: takes bytes, gives whether they were accepted, panics when a promise breaks.
@@ -302,7 +302,7 @@ pub fn encoder(bytes: &[u8]) -> bool {
     let Some((role, onnx)) = bytes.split_first() else { return false };
     let shapes = &GOLDEN_MANIFEST.shapes;
     let role = if role.is_multiple_of(2) { FileRole::Encoder } else { FileRole::Ranker };
-    let Ok(scorer) = FullRuntime.scorer(onnx, role, shapes) else { return false };
+    let Ok(scorer) = FullRuntime.scorer(onnx, role, shapes, RuntimeKind::Full) else { return false };
     for rows in [1, 2, MAX_ROWS] {
         let (shape, expected) = match role {
             FileRole::Encoder => (vec![1, rows, shapes.dim as usize], shapes.dim as usize),

@@ -166,23 +166,15 @@ impl Bundle {
 
     fn check_parts(&self) -> Result<()> {
         let shapes = &self.manifest.shapes;
-        let (num_items, dim) = (shapes.num_items as usize, shapes.dim as usize);
-        if self.encoder.is_some() && (self.items.len(), self.items.dim()) != (num_items, dim) {
-            return Err(Error::new(Code::ItemsInvalid, "items.bin disagrees with the manifest")
-                .expected(format!("{num_items} items of {dim}"))
-                .found(format!("{} items of {}", self.items.len(), self.items.dim())));
+        let (num_items, num_features) = (shapes.num_items as usize, shapes.num_features as usize);
+        if self.encoder.is_some() {
+            same(Code::ItemsInvalid, "items.bin", "items", num_items, self.items.len())?;
+            same(Code::ItemsInvalid, "items.bin", "numbers an item", shapes.dim as usize, self.items.dim())?;
         }
-        if let Some(found) = self.neighbours.as_ref().map(NeighbourTable::len).filter(|&len| len != num_items)
-        {
-            return Err(Error::new(Code::NeighboursInvalid, "neighbours.bin disagrees with the manifest")
-                .expected(format!("{num_items} items"))
-                .found(format!("{found} items")));
+        if let Some(neighbours) = &self.neighbours {
+            same(Code::NeighboursInvalid, "neighbours.bin", "items", num_items, neighbours.len())?;
         }
-        if self.vocabulary.len() != num_items {
-            return Err(Error::new(Code::VocabularyInvalid, "vocabulary.bin disagrees with the manifest")
-                .expected(format!("{num_items} items"))
-                .found(format!("{} items", self.vocabulary.len())));
-        }
+        same(Code::VocabularyInvalid, "vocabulary.bin", "items", num_items, self.vocabulary.len())?;
         // The bytes of the file, which have been checked, mostly are the canonical ones.
         let is_canonical = |file: &FileEntry| file.sha256 == self.manifest.feature_spec_sha256;
         let is_known = self.manifest.files.get(&FileRole::Features).is_some_and(is_canonical);
@@ -194,17 +186,10 @@ impl Bundle {
             .expected(self.manifest.feature_spec_sha256)
             .found(self.features.hash()));
         }
-        if self.features.features.len() != shapes.num_features as usize {
-            return Err(Error::new(Code::IncompatibleFeatures, "features.json disagrees with the manifest")
-                .expected(format!("{} features", shapes.num_features))
-                .found(format!("{} features", self.features.features.len())));
-        }
-        if let RankerModel::Trees(trees) = &self.ranker
-            && trees.num_features() != shapes.num_features as usize
-        {
-            return Err(Error::new(Code::ModelInvalid, "trees.bin disagrees with the manifest")
-                .expected(format!("{} features", shapes.num_features))
-                .found(format!("{} features", trees.num_features())));
+        let found = self.features.features.len();
+        same(Code::IncompatibleFeatures, "features.json", "features", num_features, found)?;
+        if let RankerModel::Trees(trees) = &self.ranker {
+            same(Code::ModelInvalid, "trees.bin", "features", num_features, trees.num_features())?;
         }
         let known = |name: &str| self.features.features.iter().any(|feature| feature.name == name);
         let undeclared = |name: &str| name.strip_prefix("feature.").is_some_and(|name| !known(name));
@@ -309,6 +294,16 @@ impl Bundle {
             .filter_map(|category| self.vocabulary.category(category))
             .collect()
     }
+}
+
+/// What a file has, and the manifest says that it has.
+fn same(code: Code, file: &str, unit: &str, expected: usize, found: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::new(code, format!("{file} disagrees with the manifest"))
+        .expected(format!("{expected} {unit}"))
+        .found(format!("{found} {unit}")))
 }
 
 /// The bytes of a role.

@@ -59,8 +59,8 @@ impl Engine {
     /// # Errors
     /// [`Code::ModelInvalid`], [`Code::LimitExceeded`] or [`Code::IncompatibleFeatures`].
     pub fn new(bundle: Bundle, runtime: &dyn Runtime) -> Result<Self> {
-        let shapes = &bundle.manifest().shapes;
-        let load = |onnx| runtime.scorer(onnx, FileRole::Encoder, shapes);
+        let Manifest { shapes, runtime: stated, .. } = bundle.manifest();
+        let load = |onnx| runtime.scorer(onnx, FileRole::Encoder, shapes, *stated);
         let encoder = bundle.encoder().map(load).transpose()?;
         if let Some(encoder) = &encoder {
             check_longest_session(encoder.as_ref(), bundle.manifest())?;
@@ -68,7 +68,7 @@ impl Engine {
         Ok(Self {
             encoder,
             ranker: match bundle.ranker() {
-                RankerModel::Onnx(onnx) => runtime.scorer(onnx, FileRole::Ranker, shapes)?,
+                RankerModel::Onnx(onnx) => runtime.scorer(onnx, FileRole::Ranker, shapes, *stated)?,
                 RankerModel::Trees(trees) => Box::new(trees.clone()),
             },
             features: FeatureEncoder::new(bundle.features(), bundle.shared_vocabulary())?,

@@ -1,6 +1,6 @@
 //! The trait between the engine and whatever runs its models.
 
-use sanderling_types::{FileRole, Result, Shapes};
+use sanderling_types::{FileRole, Result, RuntimeKind, Shapes};
 
 /// Anything that turns numbers into scores: an ONNX model, or a fake in tests.
 pub trait Scorer: Send + Sync {
@@ -49,13 +49,20 @@ pub(crate) struct BlockMemory {
 
 /// Turns the bytes of a model into a [`Scorer`]. The bytes are untrusted.
 pub trait Runtime {
-    /// Loads the model of `role`, which is `Encoder` or `Ranker`, once, ready to run.
+    /// Loads the model of `role`, which is `Encoder` or `Ranker`, once, ready to run. `stated` is the runtime that the manifest says
+    /// is enough for it.
     ///
     /// # Errors
     /// [`sanderling_types::Code::ModelInvalid`] when the model is malformed, uses what is not
     /// allowed or does not have `shapes`; [`sanderling_types::Code::LimitExceeded`] when it is too
     /// large.
-    fn scorer(&self, onnx: &[u8], role: FileRole, shapes: &Shapes) -> Result<Box<dyn Scorer>>;
+    fn scorer(
+        &self,
+        onnx: &[u8],
+        role: FileRole,
+        shapes: &Shapes,
+        stated: RuntimeKind,
+    ) -> Result<Box<dyn Scorer>>;
 }
 
 /// A shape as people read it, such as `[1, 50, 64]`.

@@ -8,8 +8,10 @@ use sanderling_core::onnx::{
     Block, FoldIn, LinearRanker, MlpRanker, Model, Norm, QuantisedLinear, Transformer, WeightBits,
 };
 use sanderling_core::{Bundle, Engine, Memory, Runtime, Scorer, SessionMemory, SlimRuntime};
-use sanderling_tract::TractRuntime;
-use sanderling_types::{Code, FileRole, ItemIndex, Manifest, Request, SessionInteraction, Shapes};
+use sanderling_tract::{FullRuntime, TractRuntime};
+use sanderling_types::{
+    Code, FileRole, ItemIndex, Manifest, Request, RuntimeKind, SessionInteraction, Shapes,
+};
 
 /// Numbers that look random, -1 to 1.
 struct Numbers(u32);
@@ -82,14 +84,15 @@ fn shapes(dim: usize, num_features: usize) -> Shapes {
 }
 
 fn slim(onnx: &[u8], role: FileRole, shapes: &Shapes) -> Box<dyn Scorer> {
-    SlimRuntime.scorer(onnx, role, shapes).expect("is slim")
+    SlimRuntime.scorer(onnx, role, shapes, RuntimeKind::Slim).expect("is slim")
 }
 
 /// Both runtimes on the same input; slim rounds activations to 14 bits.
 #[track_caller]
 fn check_parity(onnx: &[u8], role: FileRole, shapes: &Shapes, input: &[f32], shape: &[usize]) {
     let found = slim(onnx, role, shapes).run(input, shape).expect("slim runs");
-    let expected = TractRuntime.scorer(onnx, role, shapes).expect("tract loads it").run(input, shape);
+    let expected =
+        TractRuntime.scorer(onnx, role, shapes, RuntimeKind::Full).expect("tract loads it").run(input, shape);
     let expected = expected.expect("tract runs");
     let largest = expected.iter().fold(1.0f32, |largest, x| largest.max(x.abs()));
     assert_eq!(found.len(), expected.len());
@@ -187,12 +190,19 @@ fn a_changed_byte_is_refused_or_means_the_same_to_tract() {
         let mut changed = onnx.clone();
         changed[at] ^= 1 << (at % 8);
         assert!(Model::read(&changed[..at]).is_none(), "cut at {at}");
-        match SlimRuntime.scorer(&changed, FileRole::Encoder, &shapes) {
+        // On a device, where the manifest is believed, it is refused or runs.
+        match SlimRuntime.scorer(&changed, FileRole::Encoder, &shapes, RuntimeKind::Slim) {
             Err(error) => assert_eq!(error.code(), Code::ModelNotSlim, "byte {at}"),
+            Ok(found) => drop(found.run(&input, &[1, len, model.dim]).unwrap()),
+        }
+        match FullRuntime.scorer(&changed, FileRole::Encoder, &shapes, RuntimeKind::Slim) {
+            Err(error) => assert_eq!(error.code(), Code::ModelInvalid, "byte {at}"),
             Ok(found) => {
                 num_read += 1;
                 let found = found.run(&input, &[1, len, model.dim]).unwrap();
-                let tract = TractRuntime.scorer(&changed, FileRole::Encoder, &shapes).expect("is a model");
+                let tract = TractRuntime
+                    .scorer(&changed, FileRole::Encoder, &shapes, RuntimeKind::Full)
+                    .expect("is a model");
                 let expected = tract.run(&input, &[1, len, model.dim]).unwrap();
                 for (found, expected) in found.iter().zip(&expected) {
                     // A weight of 1e30 swamps whatever is rounded beside it, or overflows, which the engine tells.
@@ -206,21 +216,38 @@ fn a_changed_byte_is_refused_or_means_the_same_to_tract() {
 }
 
 #[test]
+fn what_the_manifest_states_decides_where_a_model_runs() {
+    let mut numbers = Numbers(11);
+    let ours = numbers.mlp(5, &[4]).to_onnx();
+    // A field that tools leave alone: the model is the same, the file is not.
+    let same = [ours.as_slice(), &[0x22, 1, b'x']].concat();
+    let code = |runtime: &dyn Runtime, onnx: &[u8], stated| {
+        runtime.scorer(onnx, FileRole::Ranker, &shapes(8, 5), stated).err().map(|error| error.code())
+    };
+    let (slim, full) = (RuntimeKind::Slim, RuntimeKind::Full);
+    assert_eq!([code(&SlimRuntime, &ours, slim), code(&SlimRuntime, &same, slim)], [None, None]);
+    assert_eq!(code(&SlimRuntime, &ours, full), Some(Code::ModelNotSlim));
+    assert_eq!([code(&FullRuntime, &ours, slim), code(&FullRuntime, &ours, full)], [None, None]);
+    assert_eq!(
+        [code(&FullRuntime, &same, slim), code(&FullRuntime, &same, full)],
+        [Some(Code::ModelInvalid), None]
+    );
+}
+
+#[test]
 fn models_of_other_shapes_or_roles_are_refused() {
     let mut numbers = Numbers(3);
     let encoder = numbers.transformer(2, 4, 8, 1).to_onnx();
     let ranker = numbers.mlp(5, &[4]).to_onnx();
-    let code = |onnx: &[u8], role, shapes| SlimRuntime.scorer(onnx, role, &shapes).err().map(|e| e.code());
+    let code = |onnx: &[u8], role, shapes| {
+        SlimRuntime.scorer(onnx, role, &shapes, RuntimeKind::Slim).err().map(|e| e.code())
+    };
     assert_eq!(code(&encoder, FileRole::Encoder, shapes(8, 1)), None);
     assert_eq!(code(&encoder, FileRole::Encoder, shapes(9, 1)), Some(Code::ModelNotSlim));
     assert_eq!(code(&encoder, FileRole::Ranker, shapes(8, 8)), Some(Code::ModelNotSlim));
     assert_eq!(code(&ranker, FileRole::Ranker, shapes(8, 5)), None);
     assert_eq!(code(&ranker, FileRole::Ranker, shapes(8, 6)), Some(Code::ModelNotSlim));
     assert_eq!(code(&ranker, FileRole::Encoder, shapes(5, 5)), Some(Code::ModelNotSlim));
-    assert_eq!(
-        code(&[ranker.as_slice(), &[0]].concat(), FileRole::Ranker, shapes(8, 5)),
-        Some(Code::ModelNotSlim)
-    );
     assert_eq!(code(b"", FileRole::Ranker, shapes(8, 5)), Some(Code::ModelNotSlim));
     let runs = slim(&encoder, FileRole::Encoder, &shapes(8, 1));
     for (input, shape) in

@@ -6,7 +6,7 @@ mod support;
 use prost::Message;
 use sanderling_core::{Bundle, Engine, Runtime, Scorer};
 use sanderling_tract::TractRuntime;
-use sanderling_types::{Code, FileRole, ItemIndex, Result, Shapes};
+use sanderling_types::{Code, FileRole, ItemIndex, Result, RuntimeKind, Shapes};
 use support::onnx::{
     first_column_ranker_model, floats, integers, last_row_encoder, last_row_encoder_model, model, node,
     value, with_int, with_ints,
@@ -17,7 +17,7 @@ use tract_onnx::pb::{ModelProto, NodeProto, StringStringEntryProto, TensorProto}
 const SHAPES: Shapes = Shapes { dim: 4, num_features: 3, num_items: 6 };
 
 fn load(model: &ModelProto, role: FileRole) -> Result<Box<dyn Scorer>> {
-    TractRuntime.scorer(&model.encode_to_vec(), role, &SHAPES)
+    TractRuntime.scorer(&model.encode_to_vec(), role, &SHAPES, RuntimeKind::Full)
 }
 
 fn encoder_code(change: impl Fn(&mut ModelProto)) -> Code {
@@ -71,13 +71,13 @@ fn the_engine_runs_the_models_of_a_bundle() {
 fn every_byte_flip_and_truncation_is_survived() {
     let good = last_row_encoder(4);
     for len in 0..good.len() {
-        let outcome = TractRuntime.scorer(&good[..len], FileRole::Encoder, &SHAPES);
+        let outcome = TractRuntime.scorer(&good[..len], FileRole::Encoder, &SHAPES, RuntimeKind::Full);
         assert!(outcome.is_err(), "cut to {len}");
     }
     for at in 0..good.len() {
         let mut changed = good.clone();
         changed[at] ^= 1 << (at % 8);
-        if let Ok(scorer) = TractRuntime.scorer(&changed, FileRole::Encoder, &SHAPES) {
+        if let Ok(scorer) = TractRuntime.scorer(&changed, FileRole::Encoder, &SHAPES, RuntimeKind::Full) {
             let _ = scorer.run(&[0.0; 8], &[1, 2, 4]);
         }
     }
@@ -232,7 +232,9 @@ fn indices_and_axes_stay_in_their_tensors() {
 
 #[test]
 fn files_that_are_costly_to_decode_are_refused() {
-    let code = |bytes: &[u8]| TractRuntime.scorer(bytes, FileRole::Encoder, &SHAPES).err().unwrap().code();
+    let code = |bytes: &[u8]| {
+        TractRuntime.scorer(bytes, FileRole::Encoder, &SHAPES, RuntimeKind::Full).err().unwrap().code()
+    };
     assert_eq!(code(&vec![0; (32 << 20) + 1]), Code::LimitExceeded);
     // A graph of a million empty nodes, two bytes each.
     let nodes = [0x0a, 0x00].repeat(1_000_000);

@@ -1,4 +1,4 @@
-use sanderling_types::{Code, Error, FileRole, Limits, Result, Shapes};
+use sanderling_types::{Code, Error, FileRole, Limits, Result, RuntimeKind, Shapes};
 use tract_onnx::prelude::*;
 
 use sanderling_core::{Runtime, Scorer};
@@ -17,7 +17,13 @@ const MAX_LEN: usize = Limits::MAX_SESSION_LEN as usize;
 pub struct TractRuntime;
 
 impl Runtime for TractRuntime {
-    fn scorer(&self, onnx: &[u8], role: FileRole, shapes: &Shapes) -> Result<Box<dyn Scorer>> {
+    fn scorer(
+        &self,
+        onnx: &[u8],
+        role: FileRole,
+        shapes: &Shapes,
+        _stated: RuntimeKind,
+    ) -> Result<Box<dyn Scorer>> {
         let contract = Contract::of(role, shapes)?;
         // A defect of the parser must not take the host down with it.
         let loaded = std::panic::catch_unwind(|| load(onnx, &contract))

@@ -10,6 +10,8 @@ const OPSET: i64 = 17;
 /// Version of the operators of classical machine learning, the only other domain in use.
 const ML_OPSET: i64 = 3;
 const IR_VERSION: i64 = 8;
+/// Who wrote a model.
+pub(super) const PRODUCER: &str = "sanderling";
 /// Tensor types of the ONNX schema.
 pub(super) const FLOAT: i64 = 1;
 pub(super) const INT8: i64 = 3;
@@ -195,12 +197,7 @@ impl Builder {
         if !self.domain.is_empty() {
             opsets = opsets.message(8, &Message::default().text(1, &self.domain).int(2, ML_OPSET));
         }
-        Message::default()
-            .int(1, IR_VERSION)
-            .text(2, "sanderling")
-            .message(7, &graph)
-            .then(&opsets)
-            .into_bytes()
+        Message::default().int(1, IR_VERSION).text(2, PRODUCER).message(7, &graph).then(&opsets).into_bytes()
     }
 }
 

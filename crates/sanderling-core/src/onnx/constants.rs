@@ -3,7 +3,7 @@
 use sanderling_kernels::{WeightBits, columns};
 use sanderling_types::sorted_positions;
 
-use super::builder::{FLOAT, INT8, INT16, INT64};
+use super::builder::{FLOAT, INT8, INT16, INT64, PRODUCER};
 use super::message::{Fields, Value};
 use super::{MAX_SIDE, QuantisedMatrix};
 
@@ -29,10 +29,15 @@ pub(super) struct Constants<'a> {
 
 impl<'a> Constants<'a> {
     pub(super) fn read(onnx: &'a [u8]) -> Option<Self> {
-        let graph = Fields(onnx).find_map(|field| match field {
-            (7, Value::Bytes(graph)) => Some(graph),
-            _ => None,
-        })?;
+        let (mut producer, mut graph) = (None, None);
+        for field in Fields(onnx) {
+            match field {
+                (2, Value::Bytes(name)) => producer = Some(name),
+                (7, Value::Bytes(bytes)) => graph = Some(bytes),
+                _ => {}
+            }
+        }
+        let graph = graph.filter(|_| producer == Some(PRODUCER.as_bytes()))?;
         let mut out = Self { graph_name: "", num_nodes: 0, tensors: Vec::new(), by_name: Vec::new() };
         for field in Fields(graph) {
             match field {

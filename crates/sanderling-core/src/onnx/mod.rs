@@ -2,7 +2,7 @@
 //!
 //! Each kind of model has exactly one graph, so a file is read by its constants: the model that they make is
 //! written again, and when the bytes agree the file says nothing else. Nobody then has to interpret the graph.
-//! All matrices are row-major.
+//! Whoever changes a graph changes its name, by which earlier engines know what they can run. All matrices are row-major.
 
 mod builder;
 mod constants;
@@ -82,15 +82,21 @@ impl Model {
     /// Allocates a few times the file's length at most.
     #[must_use]
     pub fn read(onnx: &[u8]) -> Option<Self> {
+        Self::of_constants(onnx).filter(|model| model.to_onnx() == onnx)
+    }
+
+    /// The model that the name of the graph and the constants of a file make, whatever its nodes are: that of a file of which somebody
+    /// else found out that [`Model::read`] reads it.
+    #[must_use]
+    pub fn of_constants(onnx: &[u8]) -> Option<Self> {
         let constants = Constants::read(onnx)?;
-        let model = match constants.graph_name() {
+        Some(match constants.graph_name() {
             transformer::NAME => Self::Transformer(Transformer::from_constants(&constants)?),
             fold_in::NAME => Self::FoldIn(FoldIn::from_constants(&constants)?),
             ranker::LINEAR => Self::Linear(LinearRanker::from_constants(&constants)?),
             ranker::MLP => Self::Mlp(MlpRanker::from_constants(&constants)?),
             _ => return None,
-        };
-        (model.to_onnx() == onnx).then_some(model)
+        })
     }
 
     /// The bytes of the file.

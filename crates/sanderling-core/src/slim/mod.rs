@@ -7,22 +7,40 @@ mod fold_in;
 mod network;
 mod transformer;
 
-use sanderling_types::{Code, Error, FileRole, Limits, Result, Shapes};
+use sanderling_types::{Code, Error, FileRole, Limits, Result, RuntimeKind, Shapes};
 
 use crate::onnx::Model;
 use crate::scorer::shape_text;
 use crate::{Runtime, Scorer};
 
-/// Runs the models that the trainer writes.
+/// Runs the models that the trainer writes. That a bundle has such is what its manifest states; whoever makes or promotes a bundle runs
+/// it with a runtime that finds out.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SlimRuntime;
 
 impl Runtime for SlimRuntime {
     /// # Errors
-    /// [`Code::ModelNotSlim`] for a file that the trainer did not write, or that is of other shapes.
-    fn scorer(&self, onnx: &[u8], role: FileRole, shapes: &Shapes) -> Result<Box<dyn Scorer>> {
+    /// [`Code::ModelNotSlim`] where the manifest asks for another runtime, and for a file that is no model of the trainer, or one of other shapes.
+    fn scorer(
+        &self,
+        onnx: &[u8],
+        role: FileRole,
+        shapes: &Shapes,
+        stated: RuntimeKind,
+    ) -> Result<Box<dyn Scorer>> {
+        let model = if stated == RuntimeKind::Slim { Model::of_constants(onnx) } else { None };
+        Self::scorer_of(model, role, shapes)
+    }
+}
+
+impl SlimRuntime {
+    /// Runs a model that was read.
+    ///
+    /// # Errors
+    /// [`Code::ModelNotSlim`] for none, and for one of another role or other shapes.
+    pub fn scorer_of(model: Option<Model>, role: FileRole, shapes: &Shapes) -> Result<Box<dyn Scorer>> {
         let (dim, num_features) = (shapes.dim as usize, shapes.num_features as usize);
-        let scorer: Option<Box<dyn Scorer>> = match (role, Model::read(onnx)) {
+        let scorer: Option<Box<dyn Scorer>> = match (role, model) {
             (FileRole::Encoder, Some(Model::Transformer(model))) if model.dim == dim => {
                 Some(Box::new(transformer::Encoder::new(&model)))
             }

@@ -260,7 +260,13 @@ pub struct FakeRuntime {
 struct FakeScorer(FileRole, Behaviour);
 
 impl Runtime for FakeRuntime {
-    fn scorer(&self, _onnx: &[u8], role: FileRole, _shapes: &Shapes) -> Result<Box<dyn Scorer>> {
+    fn scorer(
+        &self,
+        _onnx: &[u8],
+        role: FileRole,
+        _shapes: &Shapes,
+        _stated: RuntimeKind,
+    ) -> Result<Box<dyn Scorer>> {
         let behaviour = if role == FileRole::Encoder { self.encoder } else { self.ranker };
         Ok(Box::new(FakeScorer(role, behaviour)))
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use sanderling_core::{ItemTable, Runtime, Scorer};
 use sanderling_tract::FullRuntime;
-use sanderling_types::{Code, Error, FeatureSpec, FileRole, ItemId, Result, Shapes};
+use sanderling_types::{Code, Error, FeatureSpec, FileRole, ItemId, Result, RuntimeKind, Shapes};
 use serde::Serialize;
 
 use crate::data::Dataset;
@@ -227,9 +227,9 @@ fn checked(model: &ExternalModel) -> Result<Box<dyn Scorer>> {
         num_items: model.vectors.rows as u32,
     };
     if let Some(ranker) = &model.ranker {
-        FullRuntime.scorer(ranker, FileRole::Ranker, &shapes)?;
+        FullRuntime.scorer(ranker, FileRole::Ranker, &shapes, RuntimeKind::Full)?;
     }
-    FullRuntime.scorer(&model.encoder, FileRole::Encoder, &shapes)
+    FullRuntime.scorer(&model.encoder, FileRole::Encoder, &shapes, RuntimeKind::Full)
 }
 
 /// Validation NDCG@10 of the f32 vectors in retrieval order. A case without a known item is a miss.

@@ -217,7 +217,7 @@ fn transposed(matrix: &[f32], rows: usize, cols: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use sanderling_core::{Runtime, SlimRuntime};
-    use sanderling_types::{FileRole, Shapes, TimeKind};
+    use sanderling_types::{FileRole, RuntimeKind, Shapes, TimeKind};
 
     use super::*;
     use crate::baselines::tests::split_of;
@@ -324,7 +324,8 @@ mod tests {
         let fitted = Ials::fit(&baskets(), OPTIONS, 100);
         let onnx = FoldIn { dim: 8, shrink: fitted.shrink.clone(), steps: STEPS }.to_onnx();
         let shapes = Shapes { dim: 8, num_features: 1, num_items: 20 };
-        let encoder = SlimRuntime.scorer(&onnx, FileRole::Encoder, &shapes).expect("is admitted");
+        let encoder =
+            SlimRuntime.scorer(&onnx, FileRole::Encoder, &shapes, RuntimeKind::Slim).expect("is admitted");
         for history in [vec![3], vec![1, 2, 5], (0..20).collect(), vec![7; 60]] {
             let rows = gathered(&fitted.items, &history, 8);
             let query = encoder.run(&rows, &[1, history.len(), 8]).expect("runs");
