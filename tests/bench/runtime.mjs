@@ -68,8 +68,16 @@ async function prepare() {
 
 const inNode = async (node, ...args) => JSON.parse((await run(node, ['--expose-gc', here('runtime/in-node.mjs'), out, ...args], { maxBuffer: 1 << 26 })).stdout);
 
-/** Serves the bench, the models and the package with the headers of an isolated page, which has the finest clock. */
+/**
+ * Serves the bench, the models and the package with the headers of an isolated page, which has the finest clock. From memory after the
+ * first time: the disk is nobody's start.
+ */
 async function serveBench() {
+  const bodies = new Map();
+  const bodyOf = async (file) => {
+    if (!bodies.has(file)) bodies.set(file, await readFile(file));
+    return bodies.get(file);
+  };
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost');
     const list = /^\/list\/(\d+)$/.exec(pathname);
@@ -77,7 +85,7 @@ async function serveBench() {
     const file = resolve(root, decodeURIComponent(path));
     try {
       if (!file.startsWith(resolve(root) + sep)) throw new Error('outside');
-      const body = list ? JSON.stringify(await filesOf(out, list[1])) : await readFile(file);
+      const body = list ? JSON.stringify(await filesOf(out, list[1])) : await bodyOf(file);
       response.writeHead(200, {
         'content-type': TYPES[extname(file)] ?? 'application/octet-stream', 'cross-origin-opener-policy': 'same-origin',
         'cross-origin-embedder-policy': 'require-corp', 'cross-origin-resource-policy': 'same-origin', 'cache-control': 'no-store',

@@ -129,7 +129,7 @@ impl Bundle {
         if let Some(trust) = trust {
             trust.check_signature(&manifest_bytes, files.get(Manifest::SIGNATURE_FILE_NAME))?;
         }
-        let manifest = Manifest::decode(&manifest_bytes)?;
+        let manifest = Manifest::read(&manifest_bytes)?;
         trust.map_or(Ok(()), |trust| trust.check_age(&manifest))?;
         check_files(&manifest, &files)?;
         let mut part = |role| part(&mut files, &manifest, role);

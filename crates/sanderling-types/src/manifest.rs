@@ -358,19 +358,28 @@ impl Manifest {
     /// Largest accepted file of a bundle.
     pub const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
 
-    /// Decodes and checks `manifest.json`.
+    /// Decodes and checks `manifest.json`, and that it is canonical.
     ///
     /// # Errors
-    /// [`Code::UnsupportedFormatVersion`], [`Code::ManifestInvalid`], or [`Code::LimitExceeded`]
-    /// for sizes beyond what this engine accepts.
+    /// Those of [`Manifest::read`], and [`Code::ManifestInvalid`] for other bytes than [`Manifest::encode`] gives.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let manifest: Self = decode_json(bytes, Self::MAX_BYTES, Self::FILE_NAME, Code::ManifestInvalid)?;
-        manifest.check()?;
+        let manifest = Self::read(bytes)?;
         if manifest.encode() != bytes {
             return Err(Error::new(Code::ManifestInvalid, "manifest.json is not in canonical form")
                 .expected("ascending keys, no white space, shortest numbers"));
         }
         Ok(manifest)
+    }
+
+    /// Decodes and checks `manifest.json` of any form. For devices, to which its bytes are what they are: they are hashed, signed and never
+    /// written again.
+    ///
+    /// # Errors
+    /// [`Code::UnsupportedFormatVersion`], [`Code::ManifestInvalid`], or [`Code::LimitExceeded`]
+    /// for sizes beyond what this engine accepts.
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        let manifest: Self = decode_json(bytes, Self::MAX_BYTES, Self::FILE_NAME, Code::ManifestInvalid)?;
+        manifest.check().map(|()| manifest)
     }
 
     /// Canonical bytes.

@@ -49,11 +49,12 @@ impl WasmEngine {
         #[wasm_bindgen(js_name = digests)] known: &JsValue,
     ) -> Result<WasmEngine, JsValue> {
         let files = files(bundle_files, known)?;
-        let manifest =
-            String::from_utf8_lossy(files.get(Manifest::FILE_NAME).unwrap_or_default()).into_owned();
+        let manifest = files.get(Manifest::FILE_NAME).unwrap_or_default().to_vec();
         let bundle = Bundle::open(files, trust(asked)?.as_ref()).map_err(|error| thrown(&error))?;
         let telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
         let engine = Engine::new(bundle, &RUNTIME).map_err(|error| thrown(&error))?;
+        // It was JSON.
+        let manifest = String::from_utf8(manifest).unwrap_or_default();
         Ok(Self { engine, manifest, memory: SessionMemory::default(), telemetry, shown: Outcome::default() })
     }
 

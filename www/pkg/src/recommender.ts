@@ -68,6 +68,7 @@ export abstract class RecommenderBase {
     this.telemetry = new Telemetry({
       replaced: () => this.#changed(),
       engine: opened.engine,
+      engineIsNew: opened.ownsEngine,
       bundle: opened.bundle,
       keeper: this.#keeper,
       sender: opened.sender,

@@ -12,6 +12,8 @@ import type { BundleInfo, Consent, FlushOptions, FlushResult, NotReportable, Que
 /** What telemetry needs to know about its recommender. */
 export interface TelemetrySettings {
   engine: Engine;
+  /** Whether nobody else has used the engine, which has counted nothing then. */
+  engineIsNew: boolean;
   bundle: BundleInfo;
   keeper: Keeper;
   /** `undefined` without a collector. */
@@ -62,7 +64,7 @@ export class Telemetry {
     this.#settings = settings;
     this.#outbox = new Outbox(settings.keeper);
     this.#key = `${KEY_PREFIX}${settings.bundle.hash}`;
-    settings.engine.clearTelemetry();
+    if (!settings.engineIsNew) settings.engine.clearTelemetry();
     if (settings.consent() !== 'none') this.#savedState = emptyStateOf(settings.engine);
     if (settings.engine instanceof LiveEngine) {
       // What was counted since the last exchange with storage is lost with the engine that failed.
