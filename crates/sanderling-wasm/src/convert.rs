@@ -68,32 +68,38 @@ pub(crate) fn integer(what: &str, value: &JsValue) -> Result<i64, JsValue> {
 /// Files of a bundle by name, and SHA-256 digests of them by name; none for `undefined`.
 pub(crate) fn files(files: &JsValue, digests: &JsValue) -> Result<BundleFiles, JsValue> {
     let mut out = BundleFiles::new();
-    for (name, bytes) in byte_arrays("files", files)? {
-        out.insert(name, bytes.to_vec());
-    }
+    each_bytes("files", files, &mut |name, bytes| {
+        out.insert(name, bytes);
+        Ok(())
+    })?;
     if !digests.is_undefined() {
-        for (name, digest) in byte_arrays("digests", digests)? {
-            out.set_digest(&name, Sha256Hash::from_digest(fixed("a digest", &digest.to_vec())?));
-        }
+        each_bytes("digests", digests, &mut |name, digest| {
+            out.set_digest(&name, Sha256Hash::from_digest(fixed("a digest", &digest)?));
+            Ok(())
+        })?;
     }
     Ok(out)
 }
 
-/// `Record<string, Uint8Array>`.
-fn byte_arrays(what: &str, value: &JsValue) -> Result<Vec<(String, Uint8Array)>, JsValue> {
+/// What takes a name and its bytes.
+type TakeBytes<'a> = dyn FnMut(String, Vec<u8>) -> Result<(), JsValue> + 'a;
+
+/// Gives each of a `Record<string, Uint8Array>` to `take`.
+fn each_bytes(what: &str, value: &JsValue, take: &mut TakeBytes<'_>) -> Result<(), JsValue> {
     let Some(object) = value.dyn_ref::<Object>() else {
         return Err(thrown(&wrong_argument(what, "a value that is not an object")));
     };
     let entries = Object::entries(object);
-    let entry = |entry: JsValue| {
-        let entry: Array = entry.unchecked_into();
+    for at in 0..entries.length() {
+        let entry: Array = entries.get(at).unchecked_into();
         let name = entry.get(0).as_string().unwrap_or_default();
-        let bytes = entry.get(1).dyn_into::<Uint8Array>();
-        bytes.map(|bytes| (name.clone(), bytes)).map_err(|_| {
-            thrown(&wrong_argument(&format!("{what}[{}]", quoted(&name)), "a value that is not a Uint8Array"))
-        })
-    };
-    entries.iter().map(entry).collect()
+        let Ok(bytes) = entry.get(1).dyn_into::<Uint8Array>() else {
+            let place = format!("{what}[{}]", quoted(&name));
+            return Err(thrown(&wrong_argument(&place, "a value that is not a Uint8Array")));
+        };
+        take(name, bytes.to_vec())?;
+    }
+    Ok(())
 }
 
 /// What a bundle must be; `None` for `undefined`.
@@ -103,13 +109,14 @@ pub(crate) fn trust(value: &JsValue) -> Result<Option<Trust>, JsValue> {
     }
     let get = |name: &str| Reflect::get(value, &JsValue::from_str(name)).unwrap_or_default();
     let number = |name: &str| integer(name, &get(name));
-    let key = |key: JsValue| {
-        let bytes = key.dyn_into::<Uint8Array>().map(|bytes| bytes.to_vec()).unwrap_or_default();
-        fixed("a public key", &bytes).map(PublicKey)
+    let Ok(list) = get("keys").dyn_into::<Array>() else {
+        return Err(thrown(&wrong_argument("keys", "a value that is not a list")));
     };
-    let not_a_list = |_| thrown(&wrong_argument("keys", "a value that is not a list"));
-    let keys = get("keys").dyn_into::<Array>().map_err(not_a_list)?;
-    let keys = keys.iter().map(key).collect::<Result<_, _>>()?;
+    let mut keys = Vec::new();
+    for at in 0..list.length() {
+        let bytes = list.get(at).dyn_into::<Uint8Array>().map(|bytes| bytes.to_vec()).unwrap_or_default();
+        keys.push(PublicKey(fixed("a public key", &bytes)?));
+    }
     // Numbers below 0 are as little as 0.
     let least_rollback_index = u64::try_from(number("leastRollbackIndex")?).unwrap_or(0);
     Ok(Some(Trust { keys, now: Some(number("now")?), least_rollback_index }))
