@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sanderling_types::{
-    Baseline, Code, Error, FeatureSpec, FileEntry, FileRole, ItemId, ItemIndex, Manifest, Report, Result,
-    Segments, Sha256Hash,
+    Baseline, Code, Error, FeatureSpec, FileEntry, FileRole, ItemId, ItemIndex, Manifest, Result, Segments,
+    Sha256Hash,
 };
 
 use crate::{ItemTable, NeighbourTable, PackedVocabulary, TreeEnsemble, Trust};
@@ -52,9 +52,10 @@ impl BundleFiles {
         self.files.binary_search_by(|file| file.name.as_str().cmp(name))
     }
 
-    fn digest(&self, name: &str, bytes: &[u8]) -> Sha256Hash {
-        let known = self.find(name).ok().and_then(|at| self.files[at].digest);
-        known.unwrap_or_else(|| Sha256Hash::of(bytes))
+    /// The SHA-256 of a file.
+    fn hash_of(&self, name: &str) -> Option<Sha256Hash> {
+        let File { bytes, digest, .. } = &self.files[self.find(name).ok()?];
+        Some(digest.unwrap_or_else(|| Sha256Hash::of(bytes)))
     }
 
     /// Takes a file out, if it is there.
@@ -125,6 +126,7 @@ impl Bundle {
     /// [`Code::NeighboursInvalid`], [`Code::VocabularyInvalid`], [`Code::SegmentsInvalid`],
     /// [`Code::IncompatibleFeatures`], [`Code::BaselineInvalid`], [`Code::ModelInvalid`].
     pub fn open(mut files: BundleFiles, trust: Option<&Trust>) -> Result<Self> {
+        let hash = files.hash_of(Manifest::FILE_NAME).ok_or_else(|| missing(Manifest::FILE_NAME))?;
         let manifest_bytes = files.take(Manifest::FILE_NAME)?;
         if let Some(trust) = trust {
             trust.check_signature(&manifest_bytes, files.get(Manifest::SIGNATURE_FILE_NAME))?;
@@ -136,7 +138,7 @@ impl Bundle {
         let vocabulary = PackedVocabulary::decode(part(FileRole::Vocabulary)?)?;
         let has = |role| manifest.files.contains_key(&role);
         let bundle = Self {
-            hash: Sha256Hash::of(&manifest_bytes),
+            hash,
             vocabulary: Arc::new(vocabulary),
             features: FeatureSpec::decode(&part(FileRole::Features)?)?,
             baseline: Baseline::decode(&part(FileRole::Baseline)?)?,
@@ -160,7 +162,6 @@ impl Bundle {
             manifest,
         };
         bundle.check_parts()?;
-        Report::check_longest(&bundle.baseline, &bundle.manifest.telemetry)?;
         Ok(bundle)
     }
 
@@ -326,8 +327,7 @@ fn check_files(manifest: &Manifest, files: &BundleFiles) -> Result<()> {
                 .found(format!("{} bytes", bytes.len()))
                 .hint("fetch the file again"));
         }
-        let found = files.digest(&entry.path, bytes);
-        if found != entry.sha256 {
+        if let Some(found) = files.hash_of(&entry.path).filter(|found| *found != entry.sha256) {
             return Err(Error::new(Code::HashMismatch, format!("{} has the wrong SHA-256", entry.path))
                 .expected(entry.sha256)
                 .found(found)

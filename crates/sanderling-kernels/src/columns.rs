@@ -89,7 +89,7 @@ pub fn first_bad_list(values: &[[u8; 2]], bounds: &[u32], limit: usize) -> Optio
 pub fn first_bad_price(prices: &[[u8; 4]], unknown: f32) -> Option<usize> {
     let is_bad = |bytes: &[u8; 4]| {
         let price = f32::from_le_bytes(*bytes);
-        !((price == unknown) | ((price >= 0.0) & (price < f32::INFINITY)))
+        !((price == unknown) | (0.0..f32::INFINITY).contains(&price))
     };
     let any_is_bad = prices.iter().fold(false, |any, price| any | is_bad(price));
     if any_is_bad { prices.iter().position(is_bad) } else { None }

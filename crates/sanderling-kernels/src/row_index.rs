@@ -81,7 +81,7 @@ enum Walk {
 #[inline(always)]
 fn walk(slots: &[u32], hash: u32, is_it: impl Fn(u32) -> bool) -> Walk {
     // The upper bits are the best of a product.
-    let mut slot = (u64::from(hash) * slots.len() as u64 >> 32) as usize;
+    let mut slot = ((u64::from(hash) * slots.len() as u64) >> 32) as usize;
     for _ in 0..MOST_STEPS {
         let Some(&held) = slots.get(slot) else { break };
         if held == 0 {

@@ -9,8 +9,8 @@ use sanderling_core::BundleFiles;
 use sanderling_core::onnx::Model;
 use sanderling_types::{
     Baseline, Code, Error, FORMAT_VERSION, FeatureSpec, FileEntry, FileRole, Limits, Manifest, Metric,
-    PolicyDefaults, Quantisation, Result, RuntimeKind, Segments, Sha256Hash, Shapes, TelemetryConstants,
-    TrainingWindow, Vocabulary,
+    PolicyDefaults, Quantisation, Report, Result, RuntimeKind, Segments, Sha256Hash, Shapes,
+    TelemetryConstants, TrainingWindow, Vocabulary,
 };
 
 use crate::folder::{write_file, write_folder};
@@ -82,8 +82,9 @@ impl Contents {
 /// Names, hashes and lists the contents; the manifest is among the files.
 ///
 /// # Errors
-/// As [`Vocabulary::encode`].
+/// As [`Vocabulary::encode`]; [`Code::ReportTooLarge`] when the longest report of a device does not fit.
 pub fn assemble(contents: &Contents, facts: &Facts) -> Result<(BundleFiles, Manifest)> {
+    Report::check_longest(&contents.baseline, &facts.telemetry)?;
     let mut files = BundleFiles::new();
     let mut entries = BTreeMap::new();
     let segments = !contents.segments.segments.is_empty();

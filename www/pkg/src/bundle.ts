@@ -50,11 +50,15 @@ export async function fetchBundle(source: BundleSource): Promise<BundleFiles> {
   }
   const stop = new AbortController();
   const together = { ...source, signal: anySignal(source.signal, stop.signal) };
+  const addDigest = async (name: string): Promise<void> => {
+    const digest = await sha256Of(files[name]!);
+    if (digest !== undefined) digests[name] = digest;
+  };
   const jobs = named.map(async ({ path, bytes, sha256 }) => {
     files[path] = await fetchFile(together, path, bytes, source.platform.immutableRequest, sha256.slice(0, 16));
-    const digest = await sha256Of(files[path]);
-    if (digest !== undefined) digests[path] = digest;
+    await addDigest(path);
   });
+  jobs.push(addDigest(MANIFEST));
   if (source.signed) jobs.push(fetchSignature(together, files));
   try {
     await Promise.all(jobs);

@@ -4,6 +4,7 @@ use sanderling_core::Combination;
 use sanderling_types::{Interaction, TimeKind};
 
 use super::*;
+use crate::bundle::assemble;
 use crate::catalogue::Catalogue;
 use crate::data::Dataset;
 use crate::recipe::ModelRecipe;
@@ -211,6 +212,14 @@ fn only_what_rounding_loses_is_a_defect() {
     check(&packer, &split).expect("a budget may cost anything");
     packer.facts.quantisation.steps[1].ndcg10 = 0.5;
     assert_eq!(check(&packer, &split).expect_err("is refused").code(), Code::TrainingFailed);
+}
+
+#[test]
+fn a_bundle_whose_reports_would_not_fit_is_not_made() {
+    let (_, _, mut packer) = world();
+    assert!(assemble(&packer.contents, &packer.facts).is_ok());
+    packer.facts.telemetry.fields_per_report = 15;
+    assert_eq!(assemble(&packer.contents, &packer.facts).expect_err("too long").code(), Code::ReportTooLarge);
 }
 
 #[test]
