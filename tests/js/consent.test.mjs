@@ -54,6 +54,36 @@ test('the default keeps on the device and sends nothing', async () => {
   assert.equal(collector.received.length, 0);
 });
 
+test('what was kept goes when a load without consent begins, whatever becomes of it', async () => {
+  const { Recommender } = fixture.sanderling;
+  const kept = () => watchedStorage({ session: [{ item_id: 'a', kind: 'view', timestamp: 1 }] }).storage;
+  const failed = kept();
+  await assert.rejects(Recommender.load({ files: {}, storage: failed, consent: 'none' }));
+  assert.deepEqual(await failed.entries(), {});
+  const waiting = kept();
+  void Recommender.load({ baseUrl: 'https://bundle.invalid/', fetch: () => new Promise(() => {}), storage: waiting, consent: 'none' });
+  await new Promise((done) => setImmediate(done));
+  assert.deepEqual(await waiting.entries(), {});
+  // A caller's storage that throws is nobody's failure.
+  const broken = Object.assign(kept(), { clear: () => { throw new Error('broken'); } });
+  (await fixture.load({ storage: broken, consent: 'none' })).free();
+});
+
+test('what is stored once consent is given comes behind what was to be forgotten', async () => {
+  const { storage } = watchedStorage({ session: [] });
+  const clear = storage.clear.bind(storage);
+  storage.clear = async () => {
+    await new Promise((done) => setTimeout(done, 50));
+    await clear();
+  };
+  const recommender = await fixture.load({ storage, consent: 'none' });
+  await recommender.setConsent('device');
+  recommender.observe({ itemId: fixture.itemIds[0], kind: 'view' });
+  await recommender.settled();
+  assert.equal((await storage.get('session')).length, 1);
+  recommender.free();
+});
+
 test('without consent nothing is written, and recommending works', async () => {
   const { storage, calls } = watchedStorage();
   const recommender = await fixture.load({ storage, consent: 'none', collectorUrl: collector.url, autoSend: true });

@@ -239,6 +239,19 @@ fn parts_that_disagree_are_refused() {
 }
 
 #[test]
+fn a_device_takes_a_manifest_as_it_is_and_the_program_only_a_canonical_one() {
+    let mut files = Fixture::new().files();
+    let mut text = files.get(Manifest::FILE_NAME).unwrap().to_vec();
+    text.push(b'\n');
+    files.insert(Manifest::FILE_NAME, text.clone());
+    assert_eq!(Bundle::open(files.clone(), None).unwrap().hash(), Sha256Hash::of(&text));
+    assert_eq!(Manifest::decode(&text).unwrap_err().code(), Code::ManifestInvalid);
+    // What the host hashed is not hashed again.
+    files.set_digest(Manifest::FILE_NAME, Sha256Hash::of(b"other"));
+    assert_eq!(Bundle::open(files, None).unwrap().hash(), Sha256Hash::of(b"other"));
+}
+
+#[test]
 fn a_digest_of_the_host_is_believed_and_still_has_to_be_the_manifests() {
     let files = Fixture::new().files();
     let manifest = Manifest::decode(files.get(Manifest::FILE_NAME).unwrap()).unwrap();

@@ -10,7 +10,7 @@ use sanderling_core::onnx::{
 use sanderling_core::{Bundle, Engine, Memory, Runtime, Scorer, SessionMemory, SlimRuntime};
 use sanderling_tract::{FullRuntime, TractRuntime};
 use sanderling_types::{
-    Code, FileRole, ItemIndex, Manifest, Request, RuntimeKind, SessionInteraction, Shapes,
+    Code, FileRole, ItemIndex, Manifest, Request, RuntimeKind, SessionInteraction, Sha256Hash, Shapes,
 };
 
 /// Numbers that look random, -1 to 1.
@@ -213,6 +213,24 @@ fn a_changed_byte_is_refused_or_means_the_same_to_tract() {
         }
     }
     assert!(num_read > 50, "most bytes are weights: {num_read}");
+}
+
+/// Engines of earlier releases go by the name of a graph, so whoever changes what is written changes the name, and then the hash here.
+#[test]
+fn graphs_are_those_of_their_names() {
+    let mut numbers = Numbers(13);
+    let written = [
+        numbers.transformer(2, 2, 3, 1).to_onnx(),
+        numbers.transformer(2, 2, 3, 2).to_onnx(),
+        numbers.fold_in(3, 2).to_onnx(),
+        LinearRanker { weights: numbers.vector(3, 1.0), bias: 0.5 }.to_onnx(),
+        numbers.mlp(3, &[4, 2]).to_onnx(),
+    ];
+    let hashes = written.map(|onnx| Sha256Hash::of(&onnx).to_string()[..16].to_owned());
+    assert_eq!(
+        hashes,
+        ["86f66e032ce350dc", "408c2636d7ffa48f", "36afbab2a5cfc62b", "969f9d62f1e9b991", "64c085bbf21fdb5a"]
+    );
 }
 
 #[test]

@@ -28,8 +28,8 @@ export interface OpenedRecommender {
   /** The consent that was given, before privacy signals. */
   consent: Consent;
   storage: DeviceStorage;
-  /** Removes what an earlier visit was allowed to keep and this one is not. */
-  forget: (() => Promise<void>) | undefined;
+  /** Resolves when what an earlier visit was allowed to keep and this one is not is gone. */
+  forgotten: Promise<void> | undefined;
   /** Opens the storage that outlives the page, once consent allows it. */
   openStorage: () => Promise<DeviceStorage>;
   sender: Sender | undefined;
@@ -53,12 +53,12 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
   const loading = options.engine === undefined ? loadEngine(options, platform, fetch, keeps) : undefined;
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
-  const forget = stores ? undefined : () => forgetStored(options, platform);
+  // At once, as the user may leave before the engine is there; nothing waits for it but what is stored next.
+  const forgotten = stores ? undefined : forgetStored(options, platform).catch(() => {});
   // While the engine is on its way.
   const storage: Promise<DeviceStorage> = stores ? openStorage() : Promise.resolve(new MemoryStorage());
   storage.catch(() => {});
   const loaded = await loading?.catch((thrown: unknown) => {
-    void forget?.();
     // A caller's own storage serves its next attempt.
     if (options.storage === undefined) void storage.then((opened) => opened.close?.(), () => {});
     throw thrown;
@@ -72,7 +72,7 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
     bundle: { ...bundleInfoFromWire(manifest, engine.bundleHash()), isLastGood: loaded?.isLastGood ?? false },
     consent,
     storage: await storage,
-    forget,
+    forgotten,
     openStorage,
     sender,
     maxSessionLength,

@@ -61,8 +61,8 @@ export abstract class RecommenderBase {
     this.#consent = opened.consent;
     this.bundle = opened.bundle;
     this.#keeper = new Keeper(opened.storage);
-    // Behind the caller's back, whose first list does not wait for it.
-    if (opened.forget !== undefined) void this.#keeper.enqueue(opened.forget);
+    const { forgotten } = opened;
+    if (forgotten !== undefined) void this.#keeper.enqueue(() => forgotten);
     this.#session = new Session(this.#keeper, opened.maxSessionLength, () => this.#changed());
     this.#correction = new UserCorrection(this.#keeper, opened.manifest, () => this.#changed());
     this.telemetry = new Telemetry({

@@ -27,13 +27,16 @@ use std::path::Path;
 
 use sanderling_core::{Bundle, Engine, PublicKey, Trust, operations};
 use sanderling_tract::FullRuntime;
-use sanderling_types::{Code, Error, Result};
+use sanderling_types::{Code, Error, Report, Result};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-/// Opens a bundle folder and loads its models.
+/// Opens a bundle folder and loads its models. What devices leave to whoever lets a bundle through is checked, too: that the manifest is
+/// canonical, that reports fit, and that the models are what the manifest says.
 pub(crate) fn load_engine(dir: &Path, trust: Option<&Trust>) -> Result<Engine> {
-    Engine::new(Bundle::open(sanderling_train::bundle::read(dir)?, trust)?, &FullRuntime)
+    let bundle = Bundle::open(sanderling_train::bundle::read(dir)?, trust)?;
+    Report::check_longest(bundle.baseline(), &bundle.manifest().telemetry)?;
+    Engine::new(bundle, &FullRuntime)
 }
 
 /// What the public keys of some files ask of a bundle now.

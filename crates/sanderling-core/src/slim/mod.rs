@@ -28,8 +28,11 @@ impl Runtime for SlimRuntime {
         shapes: &Shapes,
         stated: RuntimeKind,
     ) -> Result<Box<dyn Scorer>> {
-        let model = if stated == RuntimeKind::Slim { Model::of_constants(onnx) } else { None };
-        Self::scorer_of(model, role, shapes)
+        if stated == RuntimeKind::Full {
+            return Err(Error::new(Code::ModelNotSlim, "the bundle needs the full runtime, by its manifest")
+                .hint("use the full runtime"));
+        }
+        Self::scorer_of(Model::of_constants(onnx), role, shapes)
     }
 }
 
