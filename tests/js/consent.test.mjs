@@ -80,6 +80,7 @@ test('what is stored once consent is given comes behind what was to be forgotten
   await recommender.setConsent('device');
   recommender.observe({ itemId: fixture.itemIds[0], kind: 'view' });
   await recommender.settled();
+  await new Promise((done) => setTimeout(done, 100));
   assert.equal((await storage.get('session')).length, 1);
   recommender.free();
 });
