@@ -101,19 +101,17 @@ fn softmax(x: &mut [f32], exp: Exp) {
 /// `[dim]`.
 #[must_use]
 pub fn normalise(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
+    let mut out = Vec::with_capacity(x.len());
     let dim = gain.len();
     widest(
         #[inline(always)]
         || {
-            for (row, out) in x.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+            for row in x.chunks_exact(dim) {
                 let mean = sum_of(row, |x| x) / dim as f32;
                 let variance = sum_of(row, |x| (x - mean) * (x - mean)) / dim as f32;
                 let inverse = 1.0 / (variance + epsilon).sqrt();
                 let parts = row.iter().zip(gain.iter().zip(bias));
-                for (out, (x, (gain, bias))) in out.iter_mut().zip(parts) {
-                    *out = (x - mean) * inverse * gain + bias;
-                }
+                out.extend(parts.map(|(x, (gain, bias))| (x - mean) * inverse * gain + bias));
             }
         },
     );

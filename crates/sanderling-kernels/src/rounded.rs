@@ -1,5 +1,7 @@
 //! Products with a constant matrix of few bits, in whole numbers.
 
+use core::mem::MaybeUninit;
+
 use crate::LARGEST;
 use crate::math::{largest_magnitude, round_to_integers};
 use crate::simd::widest;
@@ -223,16 +225,27 @@ impl RoundedLinear {
     /// The same of rows that [`RoundedLinear::round`] made for a matrix of as many inputs and bits.
     #[must_use]
     pub fn run_rounded(&self, x: &RoundedRows) -> Vec<f32> {
-        let mut out = vec![0.0; x.num_rows() * self.outputs];
-        widest(
-            #[inline(always)]
-            || self.tiles(x, &mut out),
-        );
+        let mut out = Vec::new();
+        self.extend(&mut out, x);
         out
     }
 
+    /// Puts the rows behind those of `out`.
+    pub fn extend(&self, out: &mut Vec<f32>, x: &RoundedRows) {
+        let len = x.num_rows() * self.outputs;
+        out.reserve(len);
+        // Not zeroed before: that is a hundredth of an encoder's time.
+        let rows = &mut out.spare_capacity_mut()[..len];
+        widest(
+            #[inline(always)]
+            || self.tiles(x, rows),
+        );
+        // SAFETY: each tile has filled every column of its rows, and the tiles are all rows.
+        unsafe { out.set_len(out.len() + len) };
+    }
+
     #[inline(always)]
-    fn tiles(&self, x: &RoundedRows, out: &mut [f32]) {
+    fn tiles(&self, x: &RoundedRows, out: &mut [MaybeUninit<f32>]) {
         for first in (0..x.num_tiled()).step_by(TILE) {
             self.tile::<TILE>(x, first, out);
         }
@@ -241,9 +254,9 @@ impl RoundedLinear {
         }
     }
 
-    /// `ROWS` rows from `first` on.
+    /// Fills `ROWS` rows from `first` on.
     #[inline(always)]
-    fn tile<const ROWS: usize>(&self, x: &RoundedRows, first: usize, out: &mut [f32]) {
+    fn tile<const ROWS: usize>(&self, x: &RoundedRows, first: usize, out: &mut [MaybeUninit<f32>]) {
         let parts = self.inputs.div_ceil(self.weights.depth());
         let words = x.words(first, ROWS);
         let scales: [f32; ROWS] = std::array::from_fn(|row| x.scales[first + row]);
@@ -259,12 +272,12 @@ impl RoundedLinear {
             // Apart, so that whole panels stay in registers.
             if from + PANEL <= self.outputs {
                 for row in 0..ROWS {
-                    rows[row * self.outputs + from..][..PANEL].copy_from_slice(&values(row));
+                    rows[row * self.outputs + from..][..PANEL].write_copy_of_slice(&values(row));
                 }
             } else {
                 for row in 0..ROWS {
                     let out = &mut rows[row * self.outputs..][..self.outputs][from..];
-                    out.copy_from_slice(&values(row)[..out.len()]);
+                    out.write_copy_of_slice(&values(row)[..out.len()]);
                 }
             }
         }
@@ -466,6 +479,9 @@ mod tests {
                 let x: Vec<f32> = (0..rows * inputs).map(|i| (i % 13) as f32 / 7.0 - 0.8).collect();
                 let found = linear.run(&x);
                 assert_eq!(found.len(), rows * outputs);
+                let mut behind = vec![7.0];
+                linear.extend(&mut behind, &linear.round(&x));
+                assert_eq!(behind, [&[7.0], &*found].concat());
                 for (row, found) in x.chunks_exact(inputs).zip(found.chunks_exact(outputs)) {
                     assert_eq!(linear.run(row), found, "a row alone");
                     for (output, found) in found.iter().enumerate() {

@@ -65,8 +65,8 @@ impl Encoder {
             let normed = normalise(&x, &block.norm1);
             // The three matrices have as many bits, see `Transformer::from_constants`.
             let rounded = block.key.round(&normed);
-            seen.keys.extend(block.key.run_rounded(&rounded));
-            seen.values.extend(block.value.run_rounded(&rounded));
+            block.key.extend(&mut seen.keys, &rounded);
+            block.value.extend(&mut seen.values, &rounded);
             let queries = if i + 1 == self.blocks.len() {
                 // Only the newest position is asked for.
                 x.drain(..x.len() - self.dim);
