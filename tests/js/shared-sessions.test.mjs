@@ -424,6 +424,7 @@ for (const level of ['device', 'none']) {
     const end = view(recommender);
     assert.equal((await sharing.preview({ now: later(end) })).waiting.length, 1);
     await recommender.setConsent(level);
+    assert.deepEqual(await storage.entries(), {}, 'at once');
     assert.equal(sharing.consent, 'none');
     const { notShared } = await sharing.flush({ now: later(end) });
     assert.deepEqual([notShared, received.length, await storage.entries()], ['recommender_consent', 0, {}]);
@@ -544,7 +545,21 @@ test('it works by itself: a session that ends while the page is open is sent, an
   assert.deepEqual(received.map(({ session }) => session.interactions.length), [3]);
 });
 
-test('it works by itself: a consent of the recommender that is lowered is noticed within half a minute', async (t) => {
+test('what the recommender erases, sharing erases, until it is stopped', async () => {
+  const { fetch, received } = collector();
+  const recommender = await share();
+  const sharing = await start(recommender, { fetch });
+  const end = view(recommender);
+  assert.equal((await sharing.preview({ now: later(end) })).waiting.length, 1);
+  await recommender.erase();
+  assert.deepEqual((await storage.get('sessions')).waiting, []);
+  assert.equal((await sharing.flush({ now: later(end) + DAY })).queued, 0);
+  assert.equal(received.length, 0);
+  sharing.stop();
+  await recommender.erase();
+});
+
+test('it works by itself: a privacy signal that is switched on is noticed within half a minute', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: now * 1000 });
   // The longest delay: one in fifty that are drawn is over before the consent is lowered.
   t.mock.method(crypto, 'getRandomValues', (array) => {
@@ -556,7 +571,7 @@ test('it works by itself: a consent of the recommender that is lowered is notice
   view(recommender, 3, now);
   await live(t.mock.timers, 2 * IDLE);
   assert.equal((await sharing.preview()).waiting.length, 1);
-  await recommender.setConsent('device');
+  Object.defineProperty(globalThis, 'navigator', { value: { globalPrivacyControl: true }, configurable: true });
   await live(t.mock.timers, 30);
   assert.deepEqual(await storage.entries(), {});
 });

@@ -9,6 +9,7 @@ use sanderling_types::{
 
 use crate::card::note_of_additions;
 use crate::content::Content;
+use crate::split::too_many_categories;
 
 /// A bundle with more items.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct Added {
 ///
 /// # Errors
 /// What [`Bundle::open`] says; [`Code::InvalidArgument`] when the bundle was trained without attributes;
-/// [`Code::ContentInvalid`].
+/// [`Code::ContentInvalid`]; [`Code::LimitExceeded`] for more than [`Vocabulary::MAX_CATEGORIES`] categories.
 pub fn add_items(files: &BundleFiles, items: &[Item]) -> Result<Added> {
     let bundle = Bundle::open(files.clone(), None)?;
     let old = bundle.manifest();
@@ -50,7 +51,7 @@ pub fn add_items(files: &BundleFiles, items: &[Item]) -> Result<Added> {
         match content.vector(item) {
             Some(vector) => {
                 vectors.extend(vector);
-                push(&mut vocabulary, item);
+                push(&mut vocabulary, item)?;
                 ids.insert(id.clone());
                 added.push(id);
             }
@@ -108,25 +109,28 @@ fn replace(files: &mut BundleFiles, manifest: &mut Manifest, role: FileRole, byt
 }
 
 /// Puts an item without interactions behind the others.
-fn push(vocabulary: &mut Vocabulary, item: &Item) {
+fn push(vocabulary: &mut Vocabulary, item: &Item) -> Result<()> {
     let before = vocabulary.len();
     vocabulary.item_ids.push(item.item_id.clone());
     vocabulary.popularity.push(0);
-    let indices: BTreeSet<u16> =
-        item.categories.iter().filter_map(|name| category(&mut vocabulary.categories, name)).collect();
+    let categories = item.categories.iter().map(|name| category(&mut vocabulary.categories, name));
+    let indices = categories.collect::<Result<BTreeSet<u16>>>()?;
     vocabulary.item_categories.push(indices.into_iter().collect());
     push_fact(&mut vocabulary.prices, before, item.price);
     push_fact(&mut vocabulary.published_at, before, item.published_at);
+    Ok(())
 }
 
-/// The index of a category; a new one goes behind the others. `None` when there are too many.
-fn category(categories: &mut Vec<String>, name: &str) -> Option<u16> {
+/// The index of a category; a new one goes behind the others.
+fn category(categories: &mut Vec<String>, name: &str) -> Result<u16> {
     let at = categories.iter().position(|known| known == name).unwrap_or(categories.len());
-    let index = u16::try_from(at).ok().filter(|index| *index < u16::MAX)?;
+    if at == Vocabulary::MAX_CATEGORIES {
+        return Err(too_many_categories(at + 1));
+    }
     if at == categories.len() {
         categories.push(name.to_owned());
     }
-    Some(index)
+    Ok(at as u16)
 }
 
 /// Facts are columns that may be absent altogether.

@@ -433,7 +433,7 @@ fn repeats_are_rare(logs: &[UserLog]) -> bool {
 
 /// Names that are the first category of some item before names that never are, so that the lowest
 /// index of an item is its main category.
-fn ordered_categories<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<&'a str> {
+fn ordered_categories<'a>(items: impl Iterator<Item = &'a Item>) -> Result<Vec<&'a str>> {
     let mut first_place: BTreeMap<&str, usize> = BTreeMap::new();
     for item in items {
         for (place, name) in item.categories.iter().enumerate() {
@@ -441,10 +441,19 @@ fn ordered_categories<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<&'a str>
             *least = place.min(*least);
         }
     }
+    if first_place.len() > Vocabulary::MAX_CATEGORIES {
+        return Err(too_many_categories(first_place.len()));
+    }
     let mut names: Vec<(usize, &str)> = first_place.into_iter().map(|(name, place)| (place, name)).collect();
     names.sort_unstable();
-    names.truncate(usize::from(u16::MAX));
-    names.into_iter().map(|(_, name)| name).collect()
+    Ok(names.into_iter().map(|(_, name)| name).collect())
+}
+
+pub(crate) fn too_many_categories(found: usize) -> Error {
+    Error::new(Code::LimitExceeded, "there are too many categories")
+        .expected(format!("at most {} of all items together", Vocabulary::MAX_CATEGORIES))
+        .found(found)
+        .hint("leave out those of few items, or write them into the title: models learn from its words, too")
 }
 
 fn build_vocabulary(logs: &[UserLog], dataset: &Dataset) -> Result<Vocabulary> {
@@ -452,7 +461,7 @@ fn build_vocabulary(logs: &[UserLog], dataset: &Dataset) -> Result<Vocabulary> {
     let facts: HashMap<&str, &Item> =
         dataset.items.iter().map(|item| (item.item_id.as_str(), item)).collect();
     let facts: Vec<Option<&Item>> = ranked.iter().map(|(id, _)| facts.get(id).copied()).collect();
-    let names = ordered_categories(facts.iter().copied().flatten());
+    let names = ordered_categories(facts.iter().copied().flatten())?;
     let categories: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let category_of: BTreeMap<&str, u16> =
         names.iter().enumerate().map(|(i, &name)| (name, i as u16)).collect();

@@ -45,6 +45,9 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// Most categories: what indices of 16 bits tell apart, less one.
+    pub const MAX_CATEGORIES: usize = u16::MAX as usize;
+
     /// Number of items.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -29,6 +29,14 @@ function report(thrown: unknown): void {
   });
 }
 
+/** What keeps more of the user than a recommender does. Neither call may reject. */
+export interface Companion {
+  /** The recommender's consent has changed. */
+  consentChanged(): Promise<void>;
+  /** Forgets what is kept, as the recommender does. */
+  erase(): Promise<void>;
+}
+
 interface PageGlobals {
   document?: Pick<EventTarget, 'addEventListener' | 'removeEventListener'>;
 }
@@ -52,6 +60,7 @@ export abstract class RecommenderBase {
   #freed = false;
   #revision = 0;
   readonly #listeners = new Set<() => void>();
+  readonly #companions = new Set<Companion>();
   /** A page that is hidden may never be shown again. */
   readonly #save = (): void => this.telemetry.saveNow();
 
@@ -114,6 +123,12 @@ export abstract class RecommenderBase {
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Tells `companion` of every change of consent and every erasure, and waits for it, until the returned function is called. */
+  attach(companion: Companion): () => void {
+    this.#companions.add(companion);
+    return () => this.#companions.delete(companion);
   }
 
   /** The low-level engine, in the wasm boundary's own terms. */
@@ -211,7 +226,7 @@ export abstract class RecommenderBase {
 
   /**
    * Changes what the user allows. `none` erases everything that is stored; anything less than
-   * `share` discards reports that wait.
+   * `share` discards reports and sessions that wait.
    */
   async setConsent(consent: Consent): Promise<void> {
     this.#checkAlive();
@@ -219,16 +234,19 @@ export abstract class RecommenderBase {
     this.#consent = checkConsent(consent);
     const after = this.consent;
     if (after === before) return;
+    const followed = Promise.all([...this.#companions].map((companion) => companion.consentChanged()));
     if (after === 'none') await this.#stopStoring();
     else if (before === 'none') await this.#startStoring();
     if (after === 'device') await this.telemetry.discardReports();
     this.telemetry.sendSoon();
+    await followed;
   }
 
-  /** Forgets the session, what was learned of the user, the histograms and every waiting report, in memory and in storage. */
+  /** Forgets the session, what was learned of the user, the histograms and every report and session that waits, in memory and in storage. */
   async erase(): Promise<void> {
     this.#checkAlive();
-    await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase()]);
+    const others = [...this.#companions].map((companion) => companion.erase());
+    await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase(), ...others]);
   }
 
   /** Everything that is stored, in the form in which it is stored; without consent that is nothing. */
@@ -259,6 +277,7 @@ export abstract class RecommenderBase {
     this.#freed = true;
     (globalThis as PageGlobals).document?.removeEventListener('visibilitychange', this.#save);
     this.#listeners.clear();
+    this.#companions.clear();
     this.telemetry.stop();
     const { engine, ownsEngine } = this.#opened;
     // Writes that are under way still read the engine's counts.

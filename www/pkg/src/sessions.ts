@@ -27,7 +27,7 @@ const MAX_CLOCK_ERROR_SECONDS = 86_400;
 const MIN_INTERACTIONS = 2;
 /** How long changes of the session are gathered before they are looked at. */
 const GATHER_MILLIS = 500;
-/** The recommender does not tell of its consent, so it is asked this often. */
+/** Nobody tells of a privacy signal that is switched on, so it is looked at this often. */
 const CHECK_MILLIS = 30_000;
 
 /**
@@ -38,7 +38,7 @@ const CHECK_MILLIS = 30_000;
 export type SharingConsent = 'none' | 'sessions';
 
 /** The part of a recommender that is used: that of every entry but `Recommender.inWorker`. */
-export type SharingRecommender = Pick<RecommenderBase, 'session' | 'onChange' | 'consent' | 'privacySignal' | 'hasItem' | 'bundle'>;
+export type SharingRecommender = Pick<RecommenderBase, 'session' | 'onChange' | 'attach' | 'consent' | 'privacySignal' | 'hasItem' | 'bundle'>;
 
 export interface SharingOptions {
   /** Base URL of a collector that takes sessions. */
@@ -140,7 +140,11 @@ export class SharedSessions {
     this.#recommender = recommender;
     this.#settings = settings;
     this.#given = given;
-    this.#forget = recommender.onChange(() => this.#sessionChanged());
+    const leave = [
+      recommender.onChange(() => this.#sessionChanged()),
+      recommender.attach({ consentChanged: () => this.#follow(), erase: () => this.erase() }),
+    ];
+    this.#forget = () => leave.forEach((from) => from());
   }
 
   /**
@@ -419,8 +423,8 @@ function checkConsent(value: unknown): SharingConsent {
 }
 
 function checkRecommender(value: SharingRecommender): SharingRecommender {
-  const { onChange, hasItem, session } = record(value, 'recommender');
-  if (typeof onChange === 'function' && typeof hasItem === 'function' && Array.isArray(session)) return value;
+  const { onChange, attach, hasItem, session } = record(value, 'recommender');
+  if (typeof onChange === 'function' && typeof attach === 'function' && typeof hasItem === 'function' && Array.isArray(session)) return value;
   throw wrongType('recommender', 'a recommender of this thread', value);
 }
 

@@ -38,6 +38,31 @@ fn a_declared_split_that_goes_back_in_time_is_refused() {
 }
 
 #[test]
+fn more_categories_than_indices_are_refused() {
+    let rows = [("u", "a", 1, None), ("u", "b", 2, None), ("u", "c", 3, None), ("u", "d", 4, None)];
+    let mut data = dataset(&rows, TimeKind::Order);
+    for count in [Vocabulary::MAX_CATEGORIES, Vocabulary::MAX_CATEGORIES + 1] {
+        data.items = vec![Item {
+            item_id: "a".into(),
+            title: String::new(),
+            categories: (0..count).map(|i| format!("c{i}")).collect(),
+            price: None,
+            published_at: None,
+            attributes: BTreeMap::new(),
+        }];
+        match split(&data, SplitKind::LeaveOneOut) {
+            Ok(split) => {
+                assert_eq!((split.vocabulary.categories.len(), count), (count, Vocabulary::MAX_CATEGORIES))
+            }
+            Err(error) => {
+                assert_eq!((error.code(), count), (Code::LimitExceeded, Vocabulary::MAX_CATEGORIES + 1));
+                assert!(error.to_string().contains("found 65536"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn held_out_items_keep_no_interaction_and_are_asked_for() {
     let names: Vec<String> = (0..60).map(|i| format!("i{i}")).collect();
     let rows: Vec<(String, &str, i64)> = (0..90)

@@ -81,6 +81,21 @@ fn the_catalogue_is_checked_alone_and_against_the_log() {
 }
 
 #[test]
+fn more_categories_than_a_bundle_can_name_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    for count in [65_535, 65_537] {
+        let names: Vec<String> = (0..count).map(|i| format!("c{i}")).collect();
+        let (first, rest) = names.split_at(65_000);
+        let items = format!("item_id,categories\na,{}\nb,{}\nc,c0\n", first.join("|"), rest.join("|"));
+        put(dir.path(), "items.csv", items.as_bytes());
+        let found = check(dir.path(), SOUND);
+        let anomaly =
+            found.anomaly(Kind::TooManyCategories).map(|anomaly| (anomaly.count, anomaly.lines.clone()));
+        assert_eq!(anomaly, (count == 65_537).then(|| (2, vec![3, 3])));
+    }
+}
+
+#[test]
 fn robots_stand_out_and_busy_people_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let people: String = (0..40)

@@ -1,11 +1,11 @@
 //! Checks of the catalogue, alone and against the log.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     path::{Path, PathBuf},
 };
 
-use sanderling_types::Result;
+use sanderling_types::{Result, Vocabulary};
 
 use super::{AnomalyCode, findings::Findings, interactions::Log, open_anomaly};
 use crate::data::{
@@ -36,10 +36,20 @@ pub(super) fn check(
         }
     };
     let mut lines = HashMap::new();
+    let mut categories = HashSet::new();
     loop {
         let (line, id) = match reader.next() {
             Ok(None) => return Ok(Some(Catalogue { lines, path: path.to_owned() })),
-            Ok(Some((line, item))) => (line, item.item_id.0),
+            Ok(Some((line, item))) => {
+                for name in item.categories {
+                    if categories.insert(name) && categories.len() > Vocabulary::MAX_CATEGORIES {
+                        findings.note(AnomalyCode::TooManyCategories, path, Some(line), || {
+                            format!("line {line} has the 65,536th category")
+                        });
+                    }
+                }
+                (line, item.item_id.0)
+            }
             Err(RowError::Fatal(error)) => return Err(error),
             Err(RowError::Row(problem)) => {
                 findings.note_problem(path, &problem);

@@ -78,6 +78,7 @@ anomalies! {
     InvalidSplit = Error, "A split part is unknown.", "write train, validation or test, or leave the field empty";
     BadPrice = Error, "A price is negative or not a finite number.", "write a finite number that is not negative, or leave the field empty";
     DuplicateItem = Error, "The catalogue has an item id twice.", "keep one row for each item";
+    TooManyCategories = Error, "The catalogue has more than 65,535 categories.", "leave out those of few items, or write them into the title";
     SingleItem = Error, "Every interaction is with the same item.", "check the item column; a model needs several items";
     DuplicateInteraction = Warning, "A row repeats an earlier one (user, item, kind and time).", "remove the repeated rows";
     UnknownItem = Warning, "An interaction's item is not in the catalogue.", "add the item to the catalogue, or remove the row if the item is gone for good";
