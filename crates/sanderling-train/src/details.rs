@@ -23,10 +23,10 @@ pub struct Details {
 /// Measures the details of `engine`; the bootstrap has its seed.
 ///
 /// # Errors
-/// As [`feature_weights`].
+/// As [`lists::candidate_lists`] and [`feature_weights`].
 pub fn details(engine: &Engine, split: &Split) -> Result<Details> {
     let seed = engine.bundle().manifest().training.seed;
-    let lists = lists::candidate_lists(engine, split, &lists::ranker_cases(engine, split));
+    let lists = lists::candidate_lists(engine, split, &lists::ranker_cases(engine, split))?;
     Ok(Details {
         calibration: calibration(engine, split, seed),
         feature_weights: feature_weights(engine, &lists)?,

@@ -322,7 +322,7 @@ impl Packer {
         let before = self.contents.ranker.clone();
         let mut out = Vec::new();
         for (half, other) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
-            let lists = lists::candidate_lists(&engine, split, other);
+            let lists = lists::candidate_lists(&engine, split, other)?;
             self.contents.ranker = self.linear_ranker(&lists, recipe).files();
             out.extend(answers(&self.engine()?, half));
         }
@@ -338,7 +338,7 @@ impl Packer {
 
     pub(crate) fn fit_ranker(&mut self, split: &Split, recipe: &Recipe) -> Result<RankerReport> {
         let engine = self.engine()?;
-        let lists = lists::candidate_lists(&engine, split, &lists::ranker_cases(&engine, split));
+        let lists = lists::candidate_lists(&engine, split, &lists::ranker_cases(&engine, split))?;
         leaks::check_lists(&lists, &self.contents.features)?;
         // The estimate has the ranker as it is, which this one replaces.
         let others = self.estimated_bytes()?.saturating_sub(self.contents.ranker.device_bytes());

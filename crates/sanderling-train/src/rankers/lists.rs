@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use sanderling_core::{Engine, SessionMemory, SessionView, policy};
+use sanderling_types::Result;
 
 use crate::evaluate;
 use crate::metrics::CaseResult;
@@ -47,9 +48,14 @@ impl CandidateList {
 
 /// Candidate lists of `cases` as the engine makes them; none of a case without a known history, or of a
 /// bundle that retrieves nothing.
-#[must_use]
-pub fn candidate_lists(engine: &Engine, split: &Split, cases: &[Case]) -> Vec<CandidateList> {
-    cases.par_iter().filter_map(|&case| candidate_list(engine, split, case)).collect()
+///
+/// # Errors
+/// As [`Engine::candidates`].
+pub fn candidate_lists(engine: &Engine, split: &Split, cases: &[Case]) -> Result<Vec<CandidateList>> {
+    if !engine.bundle().retrieves() {
+        return Ok(Vec::new());
+    }
+    cases.par_iter().filter_map(|&case| candidate_list(engine, split, case).transpose()).collect()
 }
 
 /// The evenly spaced validation cases that rankers are fitted and chosen on.
@@ -58,19 +64,19 @@ pub(crate) fn ranker_cases(engine: &Engine, split: &Split) -> Vec<Case> {
     split.validation_cases(MAX_LISTS.min(MAX_CANDIDATES / max_candidates))
 }
 
-fn candidate_list(engine: &Engine, split: &Split, case: Case) -> Option<CandidateList> {
+fn candidate_list(engine: &Engine, split: &Split, case: Case) -> Result<Option<CandidateList>> {
     let request = evaluate::request(split, case, 1, split.exclude_seen);
     let (session, _) = SessionView::resolve(&request.session, engine.bundle());
     let mask = policy::mask(engine.bundle(), &session, &request.rules);
     if session.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let candidates = engine.candidates(&session, &mask, &mut SessionMemory::default()).ok()?;
+    let candidates = engine.candidates(&session, &mask, &mut SessionMemory::default())?;
     let items = engine.bundle().items();
     let features = engine.feature_encoder().encode(&session, &candidates, items, request.now);
     let target = engine.bundle().item_index(split.item_id(split.target(case)));
     let relevant = target.and_then(|target| candidates.iter().position(|candidate| candidate.item == target));
-    Some(CandidateList { user: case.user, features, relevant })
+    Ok(Some(CandidateList { user: case.user, features, relevant }))
 }
 
 /// Numbers the users of cases from 0 on, whichever users those are, so that parts of equal size can be made

@@ -52,7 +52,7 @@ fn more_categories_than_indices_are_refused() {
         }];
         match split(&data, SplitKind::LeaveOneOut) {
             Ok(split) => {
-                assert_eq!((split.vocabulary.categories.len(), count), (count, Vocabulary::MAX_CATEGORIES))
+                assert_eq!((split.vocabulary.categories.len(), count), (count, Vocabulary::MAX_CATEGORIES));
             }
             Err(error) => {
                 assert_eq!((error.code(), count), (Code::LimitExceeded, Vocabulary::MAX_CATEGORIES + 1));
