@@ -433,6 +433,11 @@ step_test() {
   node_packages tests/js/bundlers
   local runtimes=native,wasmtime,node,deno,bun,chromium,workerd
   if find_firefox; then runtimes+=,firefox; else note "SKIPPED: Firefox is not installed"; fi
+  # A server is put on nobody's machine unasked; tests without these say that they are skipped.
+  if [[ -n ${CI:-} ]]; then
+    have strace || apt_install strace || true
+    have_postgres || apt_install postgresql || true
+  fi
   step_lint
   say "cargo test"
   # The default members: with the whole workspace, features differ from `demo` and dependencies build twice.
@@ -442,6 +447,8 @@ step_test() {
   say "node --test"
   (cd www && npm run --silent check && npm test --silent)
 }
+
+have_postgres() { have initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 
 # The exported models must mean the same to an independent runtime.
 PYTHON_TOOLS=$CACHE/python
