@@ -41,13 +41,12 @@ impl Attention {
             let seen = len - new + at + 1;
             for (head, distances) in self.distance.chunks_exact(self.max_len).enumerate() {
                 let columns = head * head_dim..(head + 1) * head_dim;
-                // Whole lanes: what is behind the keys that are seen is not looked at.
+                // Whole lanes, in which keys that are not seen weigh nothing.
                 let whole = &mut weights[..seen.next_multiple_of(LANES)];
                 weighted_sum(&query[columns.clone()], &keys[columns.start * stride..], stride, 0, whole);
-                let weights = &mut weights[..seen];
-                add_scaled_of(weights, &distances[self.max_len - seen..], 1.0);
-                softmax(weights, exp);
-                weighted_sum(weights, values, dim, columns.start, &mut out[columns]);
+                add_scaled_of(&mut whole[..seen], &distances[self.max_len - seen..], 1.0);
+                softmax(whole, seen, exp);
+                weighted_sum(&whole[..seen], values, dim, columns.start, &mut out[columns]);
             }
         }
     }
@@ -60,9 +59,22 @@ const LANES: usize = 16;
 #[inline(always)]
 fn turned(x: &[f32], dim: usize, stride: usize) -> Vec<f32> {
     let mut out = vec![0.0; dim * stride];
+    let rows = x.len() / dim;
+    let (rows_in_fours, columns_in_fours) = (rows / 4 * 4, dim / 4 * 4);
+    for first in (0..rows_in_fours).step_by(4) {
+        let four: [_; 4] = std::array::from_fn(|row| x[(first + row) * dim..][..dim].as_chunks::<4>().0);
+        for part in 0..dim / 4 {
+            let square = four.map(|row| row[part]);
+            for column in 0..4 {
+                let out = &mut out[(4 * part + column) * stride + first..][..4];
+                out.copy_from_slice(&square.map(|row| row[column]));
+            }
+        }
+    }
     for (row, x) in x.chunks_exact(dim).enumerate() {
-        for (out, x) in out[row..].iter_mut().step_by(stride).zip(x) {
-            *out = *x;
+        let done = if row < rows_in_fours { columns_in_fours } else { 0 };
+        for column in done..dim {
+            out[column * stride + row] = x[column];
         }
     }
     out
@@ -83,16 +95,22 @@ fn weighted_sum(weights: &[f32], values: &[f32], dim: usize, first: usize, out: 
         }
         *out = sums;
     }
+    if rest.is_empty() {
+        return;
+    }
     let from = first + chunks.len() * LANES;
     for (weight, row) in weights.iter().zip(values.chunks_exact(dim)) {
         add_scaled_of(rest, &row[from..], *weight);
     }
 }
 
+/// Of the first `seen` elements; the others become 0.
 #[inline(always)]
-fn softmax(x: &mut [f32], exp: Exp) {
+fn softmax(x: &mut [f32], seen: usize, exp: Exp) {
+    x[seen..].fill(f32::NEG_INFINITY);
     let most = largest(x);
     x.iter_mut().for_each(|x| *x = exp.of(*x - most));
+    x[seen..].fill(0.0);
     let inverse = 1.0 / sum_of(x, |x| x);
     x.iter_mut().for_each(|x| *x *= inverse);
 }
@@ -116,4 +134,67 @@ pub fn normalise(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) -> Vec<f32
         },
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The equations as they stand in the paper, in f64.
+    fn expected(attention: &Attention, queries: &[f32], keys: &[f32], values: &[f32]) -> Vec<f64> {
+        let (dim, head_dim) = (attention.dim, attention.dim / attention.heads);
+        let (new, len) = (queries.len() / dim, keys.len() / dim);
+        let mut out = vec![0.0; queries.len()];
+        for (at, head) in (0..new).flat_map(|at| (0..attention.heads).map(move |head| (at, head))) {
+            let seen = len - new + at + 1;
+            let columns = head * head_dim..(head + 1) * head_dim;
+            let product = |key: usize| -> f64 {
+                let parts = columns
+                    .clone()
+                    .map(|c| f64::from(queries[at * dim + c]) * f64::from(keys[key * dim + c]));
+                let distance = attention.distance[(head + 1) * attention.max_len - seen + key];
+                (parts.sum::<f64>() + f64::from(distance)).exp()
+            };
+            let weights: Vec<f64> = (0..seen).map(product).collect();
+            let sum: f64 = weights.iter().sum();
+            for c in columns.clone() {
+                let mixed =
+                    weights.iter().enumerate().map(|(key, weight)| weight * f64::from(values[key * dim + c]));
+                out[at * dim + c] = mixed.sum::<f64>() / sum;
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn queries_see_what_comes_before_them_whatever_the_sizes() {
+        let mut state = 3u32;
+        let mut draw = |len: usize| -> Vec<f32> {
+            let next = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 8_388_608.0 - 1.0
+            };
+            (0..len).map(next).collect()
+        };
+        for (dim, heads) in [(1, 1), (6, 2), (20, 4), (64, 2), (35, 1)] {
+            for (len, new) in [(1, 1), (3, 3), (4, 2), (17, 17), (33, 5), (50, 1)] {
+                let attention = Attention { dim, heads, max_len: 50, distance: draw(50 * heads) };
+                let (queries, keys, values) = (draw(new * dim), draw(len * dim), draw(len * dim));
+                let found = attention.run(&queries, &keys, &values);
+                let expected = expected(&attention, &queries, &keys, &values);
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(expected) {
+                    let error = (f64::from(*found) - expected).abs();
+                    assert!(error < 1e-5, "{dim} in {heads} heads, {new} of {len}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_passed_on() {
+        let attention = Attention { dim: 2, heads: 1, max_len: 4, distance: vec![0.0; 4] };
+        let found = attention.run(&[f32::NAN, 1.0], &[1.0; 6], &[1.0; 6]);
+        assert!(found.iter().all(|value| value.is_nan()), "{found:?}");
+    }
 }

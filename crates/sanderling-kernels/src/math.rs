@@ -82,7 +82,10 @@ pub(super) fn largest(x: &[f32]) -> f32 {
             most[lane] = larger(most[lane], chunk[lane]);
         }
     }
-    most.iter().chain(rest).fold(f32::NEG_INFINITY, |most, x| larger(most, *x))
+    for (most, x) in most.iter_mut().zip(rest) {
+        *most = larger(*most, *x);
+    }
+    tree(most, larger)
 }
 
 /// The largest magnitude; not a number where an element is not finite.
@@ -132,15 +135,15 @@ fn round_eights<'a, 'b>(
 }
 
 #[inline(always)]
-fn tree(mut sums: [f32; LANES]) -> f32 {
+fn tree(mut lanes: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            sums[lane] += sums[lane + width];
+            lanes[lane] = of(lanes[lane], lanes[lane + width]);
         }
         width /= 2;
     }
-    sums[0]
+    lanes[0]
 }
 
 /// Dot product of two vectors of one length.
@@ -182,7 +185,7 @@ pub(super) fn dot_of(a: &[f32], b: &[f32]) -> f32 {
     for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
         sums[lane] += a * b;
     }
-    tree(sums)
+    tree(sums, |a, b| a + b)
 }
 
 /// Sum of `f` of every element.
@@ -198,7 +201,7 @@ pub(super) fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     for (lane, x) in rest.iter().enumerate() {
         sums[lane] += f(*x);
     }
-    tree(sums)
+    tree(sums, |a, b| a + b)
 }
 
 #[inline(always)]
