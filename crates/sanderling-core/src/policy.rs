@@ -267,19 +267,23 @@ pub fn diversify(
     let mut free: Vec<Unplaced> = ordered.iter().map(unplaced).collect();
     let mut placed: Vec<usize> = Vec::with_capacity(limit.min(ordered.len()));
     while placed.len() < limit && !free.is_empty() {
-        let mut best = 0;
-        for candidate in 1..free.len() {
-            if free[candidate].worth > free[best].worth {
-                best = candidate;
+        let mut best = (0, free[0].worth);
+        for (at, one) in free.iter().enumerate() {
+            if one.worth > best.1 {
+                best = (at, one.worth);
             }
         }
-        let chosen = free.remove(best).at;
+        let chosen = free.remove(best.0).at;
         if !admits(chosen) {
             continue;
         }
         let similarities = similarities(chosen);
         for one in &mut free {
-            one.nearest = one.nearest.max(similarities[one.at]);
+            // Not by `max`, which wasm calls a function for.
+            let similarity = similarities[one.at];
+            if similarity > one.nearest {
+                one.nearest = similarity;
+            }
             one.worth = one.relevance - diversity * one.nearest;
         }
         placed.push(chosen);

@@ -41,13 +41,14 @@ impl Ranking {
                 .then(score_descending(candidates[a].score, candidates[b].score))
                 .then(candidates[a].item.cmp(&candidates[b].item))
         });
-        let rows = order.iter().map(|at| &features[at * num_features..(at + 1) * num_features]);
+        let mut rows = Vec::with_capacity(features.len());
+        order.iter().for_each(|at| rows.extend_from_slice(&features[at * num_features..][..num_features]));
         Self {
             candidates: order.iter().map(|at| candidates[*at]).collect(),
             scores: order.iter().map(|at| scores[*at]).collect(),
             corrected: order.iter().map(|at| corrected[*at]).collect(),
             score_deviation,
-            features: rows.flatten().copied().collect(),
+            features: rows,
             fault: None,
         }
     }
