@@ -433,7 +433,7 @@ step_test() {
   node_packages tests/js/bundlers
   local runtimes=native,wasmtime,node,deno,bun,chromium,workerd
   if find_firefox; then runtimes+=,firefox; else note "SKIPPED: Firefox is not installed"; fi
-  # A server is put on nobody's machine unasked; tests without these say that they are skipped.
+  # Only in CI, as one of them is a server; without them their tests say that they are skipped.
   if [[ -n ${CI:-} ]]; then
     have strace || apt_install strace || true
     have_postgres || apt_install postgresql || true

@@ -559,6 +559,45 @@ test('what the recommender erases, sharing erases, until it is stopped', async (
   await recommender.erase();
 });
 
+test('what goes on from a session that the recommender erased is not shared, whatever the clock says', async () => {
+  const { fetch, received } = collector();
+  const recommender = await share();
+  const sharing = await start(recommender, { fetch });
+  const end = view(recommender, 3, now + 600);
+  await recommender.erase();
+  const next = view(recommender, 2, end + 5);
+  assert.equal((await sharing.flush({ now: later(next) + DAY })).queued, 0);
+  assert.equal(received.length, 0);
+});
+
+test('a consent that is lowered behind a privacy signal deletes what waits', async () => {
+  const recommender = await share();
+  const sharing = await start(recommender);
+  const end = view(recommender);
+  assert.equal((await sharing.preview({ now: later(end) })).waiting.length, 1);
+  Object.defineProperty(globalThis, 'navigator', { value: { globalPrivacyControl: true }, configurable: true });
+  await recommender.setConsent('device');
+  assert.deepEqual(await storage.entries(), {});
+});
+
+test('a companion that fails stops neither the recommender nor the others', async (t) => {
+  const failures = [];
+  globalThis.reportError = (error) => failures.push(error.message);
+  t.after(() => delete globalThis.reportError);
+  const recommender = await share();
+  const called = [];
+  recommender.attach({ consentChanged: () => { throw new Error('at once'); }, erase: () => Promise.reject(new Error('later')) });
+  const leave = recommender.attach({ consentChanged: async () => called.push('consent'), erase: async () => called.push('erase') });
+  view(recommender);
+  await recommender.erase();
+  assert.deepEqual(recommender.session, []);
+  await recommender.setConsent('none');
+  assert.deepEqual([called, failures], [['erase', 'consent'], ['later', 'at once']]);
+  leave();
+  await recommender.setConsent('share');
+  assert.equal(called.length, 2);
+});
+
 test('it works by itself: a privacy signal that is switched on is noticed within half a minute', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: now * 1000 });
   // The longest delay: one in fifty that are drawn is over before the consent is lowered.

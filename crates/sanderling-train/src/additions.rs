@@ -124,7 +124,7 @@ fn push(vocabulary: &mut Vocabulary, item: &Item) -> Result<()> {
 /// The index of a category; a new one goes behind the others.
 fn category(categories: &mut Vec<String>, name: &str) -> Result<u16> {
     let at = categories.iter().position(|known| known == name).unwrap_or(categories.len());
-    if at == Vocabulary::MAX_CATEGORIES {
+    if at >= Vocabulary::MAX_CATEGORIES {
         return Err(too_many_categories(at + 1));
     }
     if at == categories.len() {
@@ -140,5 +140,22 @@ fn push_fact<T: Copy>(column: &mut Vec<Option<T>>, before: usize, fact: Option<T
     }
     if fact.is_some() || before > 0 && !column.is_empty() {
         column.push(fact);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_category_more_than_indices_is_refused_and_known_ones_are_found() {
+        let most = Vocabulary::MAX_CATEGORIES;
+        let mut names: Vec<String> = (0..most - 1).map(|i| format!("c{i}")).collect();
+        assert_eq!(category(&mut names, "new").unwrap(), 65_534);
+        assert_eq!(category(&mut names, "c9").unwrap(), 9);
+        assert_eq!(category(&mut names, "more").unwrap_err().code(), Code::LimitExceeded);
+        // Of another writer.
+        names.extend((0..1000).map(|i| format!("d{i}")));
+        assert_eq!(category(&mut names, "d900").unwrap_err().code(), Code::LimitExceeded);
     }
 }

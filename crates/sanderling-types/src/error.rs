@@ -125,6 +125,8 @@ struct Inner {
 
 impl Error {
     /// Makes an error from its code and a message that names the thing that is wrong.
+    // Cold, so that what makes errors is kept small and out of the way where callers are optimised for speed.
+    #[cold]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             code,
@@ -138,6 +140,7 @@ impl Error {
 
     /// States what was expected.
     #[must_use]
+    #[cold]
     pub fn expected(mut self, expected: impl fmt::Display) -> Self {
         self.0.expected = Some(expected.to_string());
         self
@@ -145,6 +148,7 @@ impl Error {
 
     /// States what was found instead.
     #[must_use]
+    #[cold]
     pub fn found(mut self, found: impl fmt::Display) -> Self {
         self.0.found = Some(found.to_string());
         self
@@ -152,6 +156,7 @@ impl Error {
 
     /// Says what to do about it.
     #[must_use]
+    #[cold]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self

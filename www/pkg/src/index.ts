@@ -4,7 +4,7 @@ export { MemoryStorage, type DeviceStorage } from './storage.js';
 export { IndexedDbStorage } from './indexed-db.js';
 export { decodeRequest, encodeResponse } from './wire.js';
 export type { Engine, Json } from './engine.js';
-export type { RecommenderBase } from './recommender.js';
+export type { Companion, RecommenderBase } from './recommender.js';
 export type { WorkerLoadOptions, WorkerRecommender } from './worker-client.js';
 export type { Telemetry } from './telemetry.js';
 export type { TelemetryFieldName } from './telemetry-fields.js';

@@ -29,7 +29,7 @@ function report(thrown: unknown): void {
   });
 }
 
-/** What keeps more of the user than a recommender does. Neither call may reject. */
+/** What keeps more of the user than a recommender does. */
 export interface Companion {
   /** The recommender's consent has changed. */
   consentChanged(): Promise<void>;
@@ -57,6 +57,8 @@ export abstract class RecommenderBase {
   /** Whether the newest list is one of this user, who can be learned from it. */
   #isOwnList = false;
   #consent: Consent;
+  /** The consent in force when it was last given: a privacy signal may have come since. */
+  #applied: Consent;
   #freed = false;
   #revision = 0;
   readonly #listeners = new Set<() => void>();
@@ -68,6 +70,7 @@ export abstract class RecommenderBase {
   protected constructor(opened: OpenedRecommender) {
     this.#opened = opened;
     this.#consent = opened.consent;
+    this.#applied = this.consent;
     this.bundle = opened.bundle;
     this.#keeper = new Keeper(opened.storage);
     const { forgotten } = opened;
@@ -226,15 +229,15 @@ export abstract class RecommenderBase {
 
   /**
    * Changes what the user allows. `none` erases everything that is stored; anything less than
-   * `share` discards reports and sessions that wait.
+   * `share` discards reports that wait, and sessions that wait in a `SharedSessions` of this page.
    */
   async setConsent(consent: Consent): Promise<void> {
     this.#checkAlive();
-    const before = this.consent;
+    const before = this.#applied;
     this.#consent = checkConsent(consent);
-    const after = this.consent;
+    const after = (this.#applied = this.consent);
     if (after === before) return;
-    const followed = Promise.all([...this.#companions].map((companion) => companion.consentChanged()));
+    const followed = this.#tell((companion) => companion.consentChanged());
     if (after === 'none') await this.#stopStoring();
     else if (before === 'none') await this.#startStoring();
     if (after === 'device') await this.telemetry.discardReports();
@@ -242,11 +245,11 @@ export abstract class RecommenderBase {
     await followed;
   }
 
-  /** Forgets the session, what was learned of the user, the histograms and every report and session that waits, in memory and in storage. */
+  /** Forgets the session, what was learned of the user, the histograms and every report that waits, in memory and in storage; and the sessions that wait in a `SharedSessions` of this page. */
   async erase(): Promise<void> {
     this.#checkAlive();
-    const others = [...this.#companions].map((companion) => companion.erase());
-    await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase(), ...others]);
+    const others = this.#tell((companion) => companion.erase());
+    await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase(), others]);
   }
 
   /** Everything that is stored, in the form in which it is stored; without consent that is nothing. */
@@ -338,6 +341,17 @@ export abstract class RecommenderBase {
         report(thrown);
       }
     }
+  }
+
+  /** What a companion throws is nobody's, as with listeners. */
+  async #tell(what: (companion: Companion) => Promise<void>): Promise<void> {
+    await Promise.all([...this.#companions].map(async (companion) => {
+      try {
+        await what(companion);
+      } catch (thrown) {
+        report(thrown);
+      }
+    }));
   }
 
   #checkAlive(): void {

@@ -196,8 +196,9 @@ export class SharedSessions {
   /** Deletes what waits. What was done until now is not shared any more. */
   async erase(): Promise<void> {
     this.#checkAlive();
-    await this.#follow();
+    // Before anything is waited for: the recommender may be forgetting its session, too.
     const barrier = this.#barrierNow();
+    await this.#follow();
     await this.#outbox?.change(({ requests, ...sharing }) => ({ ...begun(Math.max(sharing.barrier, barrier)), requests }));
   }
 
