@@ -19,6 +19,7 @@ const follow = (channel, options = {}) => followChannel(URL_OF_CHANNEL, { fetch:
 test('the share of devices that the channel names loads the canary', async () => {
   const canary = await follow(CHANNEL, { draw: 0.2499 });
   assert.deepEqual(canary, {
+    channelUrl: URL_OF_CHANNEL,
     baseUrl: 'https://shop.example/models/2-shop/', bundleHash: CHANNEL.canary.release.bundle_sha256, version: 2, isCanary: true,
     championUrl: 'https://shop.example/models/1-shop/',
   });

@@ -118,6 +118,38 @@ test('taking consent back erases storage and keeps the page working', async () =
   assert.equal((await recommender.telemetry.flush()).notReportable, 'consent');
 });
 
+test('consent that is taken back while storage opens stores nothing', async () => {
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'none' });
+  const entries = storage.entries.bind(storage);
+  let open;
+  const opened = new Promise((done) => {
+    open = done;
+  });
+  storage.entries = () => opened.then(entries);
+  const given = recommender.setConsent('device');
+  await new Promise(setImmediate);
+  const taken = recommender.setConsent('none');
+  open();
+  await Promise.all([given, taken]);
+  browse(recommender, fixture.itemIds);
+  await recommender.settled();
+  assert.deepEqual([recommender.consent, await entries()], ['none', {}]);
+  await recommender.setConsent('device');
+  assert.equal((await recommender.export()).records.session.length, 3);
+});
+
+test('what a page has in memory stays when consent goes', async () => {
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'device' });
+  browse(recommender, fixture.itemIds);
+  await recommender.setConsent('none');
+  recommender.observe({ itemId: fixture.itemIds[0], kind: 'view' });
+  await recommender.settled();
+  assert.equal(recommender.session.length, 4);
+  assert.deepEqual(await storage.entries(), {});
+});
+
 test('giving consent stores from then on', async () => {
   const { storage } = watchedStorage();
   const recommender = await fixture.load({ storage, consent: 'none' });

@@ -107,15 +107,52 @@ test('the element lists, follows the session, tells of clicks, and frees', { ski
   });
 });
 
+test('the element takes what was set before it was defined, follows its consent, and leaves what is clicked where it is', { skip: noBrowser }, async () => {
+  const [left] = fixture.itemIds;
+  const markup = `
+    <sanderling-recommendations base-url="./bundle/" limit="3" consent="device"></sanderling-recommendations>
+    <script>
+      const element = document.querySelector('sanderling-recommendations');
+      element.options = { rules: { only: ${JSON.stringify([left])} } };
+      document.addEventListener('click', ({ target }) => (window.inside = element.contains(target)));
+    </script>`;
+  await inPage(markup, "import 'sanderling/element';", async (page) => {
+    const shown = page.locator('sanderling-recommendations [data-item-id]');
+    await shown.first().waitFor();
+    assert.deepEqual(await shown.allInnerTexts(), [left]);
+    await page.evaluate(() => (window.first = document.querySelector('[data-item-id]')));
+    await shown.first().click();
+    assert.equal(await page.evaluate(() => window.inside), true);
+    const consents = await page.evaluate(async () => {
+      const { recommender } = element;
+      const found = [recommender.consent];
+      element.setAttribute('consent', 'none');
+      found.push(recommender.consent);
+      element.removeAttribute('consent');
+      found.push(recommender.consent);
+      await recommender.settled();
+      // While it loads, it is begun anew.
+      element.setAttribute('base-url', './bundle/?again');
+      element.setAttribute('consent', 'none');
+      const ready = new Promise((done) => element.addEventListener('sanderling:ready', done, { once: true }));
+      await ready;
+      return [...found, element.recommender.consent];
+    });
+    assert.deepEqual(consents, ['device', 'none', 'device', 'none']);
+  });
+});
+
 test('React renders the list anew when the session changes, under StrictMode too', { skip: noBrowser }, async () => {
   const script = `
-    import { StrictMode } from 'react';
+    import { StrictMode, useEffect } from 'react';
     import { createRoot } from 'react-dom/client';
     import { useRecommendations, useRecommender } from 'sanderling/react';
     function ForYou() {
       const { recommender, error } = useRecommender({ baseUrl: './bundle/', consent: 'none' });
       const { recommendations } = useRecommendations(recommender, { limit: 3 });
       window.recommender = recommender;
+      // Cleaned up behind the hook, and may use the recommender still.
+      useEffect(() => () => recommender?.recordOutcome(), [recommender]);
       return <ul data-error={error?.code}>{recommendations.map(({ itemId, source }) => <li key={itemId} data-source={source}>{itemId}</li>)}</ul>;
     }
     const root = createRoot(document.getElementById('root'));
@@ -127,9 +164,10 @@ test('React renders the list anew when the session changes, under StrictMode too
     assert.equal(await page.locator('li[data-source=fallback]').count(), 3);
     await page.evaluate((itemId) => window.recommender.observe({ itemId, kind: 'view' }), fixture.itemIds[3]);
     await page.locator('li[data-source=retrieval]').nth(2).waitFor();
-    const code = await page.evaluate(() => {
+    const code = await page.evaluate(async () => {
       const { recommender } = window;
       window.leave();
+      await undefined;
       try {
         return recommender.recommend();
       } catch (error) {
@@ -245,6 +283,27 @@ test('a page opens the last good bundle where its folder is away or damaged', { 
     assert.equal((await visit({ publicKey: '0'.repeat(64) })).code !== undefined, true);
     await page.unroute(/\/bundle\//);
     assert.equal((await visit()).isLastGood, false);
+    // Each folder keeps its own, up to four; those of a channel are one.
+    await visit({ channelUrl: './channel.json' });
+    await page.waitForFunction(async () => (await (await caches.open('sanderling-bundles')).keys()).length === 2);
+    await answerWith((route) => route.abort());
+    assert.deepEqual(await visit({ channelUrl: './channel.json' }), { ...good, isLastGood: true, kept: 2 });
+    await page.unroute(/\/bundle\//);
+    await page.evaluate(async () => {
+      const cache = await caches.open('sanderling-bundles');
+      for (const release of '1234') await cache.put(new URL(`releases/${release}/`, location.href).href, new Response(''));
+    });
+    assert.equal((await visit()).kept, 6, 'what is there already is not kept again');
+    await page.evaluate(() => caches.delete('sanderling-bundles'));
+    await page.evaluate(async () => {
+      const cache = await caches.open('sanderling-bundles');
+      for (const release of '1234') await cache.put(new URL(`releases/${release}/`, location.href).href, new Response(''));
+    });
+    await visit();
+    await page.waitForFunction(async () => {
+      const kept = (await (await caches.open('sanderling-bundles')).keys()).map(({ url }) => url.split('/').slice(-3, -1).join('/'));
+      return kept.length === 4 && !kept.includes('releases/1') && kept.at(-1).endsWith('bundle');
+    });
     assert.deepEqual((await visit({ consent: 'none' })).kept, 0, 'nothing stays without consent');
     await answerWith((route) => route.abort());
     assert.deepEqual(await visit({ consent: 'none' }), { code: 'io', kept: 0 });

@@ -329,6 +329,53 @@ test('where a claim cannot be written, nothing is sent', async () => {
   assert.equal((await recommender.telemetry.flush({ now: nextAttemptAt })).accepted, 1);
 });
 
+test('what was freed sends nothing any more', async (t) => {
+  collector.steps.push((response) => refuse(response, 503, 'overloaded'));
+  const first = await share({ autoSend: false });
+  browse(first, fixture.itemIds);
+  await first.telemetry.flush();
+  first.free();
+  await storage.update('reports', (reports) => ({ ...reports, outbox: reports.outbox.map((report) => ({ ...report, notBefore: 0 })) }));
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const answers = [];
+  const second = await share({ autoSend: true, fetch: () => new Promise((answer) => answers.push(answer)) });
+  for (let turn = 0; turn < 100 && answers.length === 0; turn += 1) await new Promise(setImmediate);
+  second.free();
+  answers[0](new Response('', { status: 503 }));
+  for (let hour = 0; hour < 48; hour += 1) {
+    for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
+    t.mock.timers.tick(HOUR * 1000);
+  }
+  assert.equal(answers.length, 1);
+});
+
+test('a clock that was ahead and is put right does not end reports until then', async (t) => {
+  const now = Date.now.bind(Date);
+  let aheadSeconds = 400 * 24 * HOUR;
+  t.mock.method(Date, 'now', () => now() + aheadSeconds * 1000);
+  const first = await share();
+  browse(first, fixture.itemIds);
+  await first.telemetry.flush();
+  browse(first, fixture.itemIds);
+  await first.settled();
+  first.free();
+  aheadSeconds = 0;
+  const second = await share();
+  browse(second, fixture.itemIds);
+  assert.equal((await second.telemetry.flush()).notReportable, 'already_reported', 'which windows were is not known');
+  assert.ok((await second.telemetry.preview()).windowStart <= now() / 1000);
+  aheadSeconds = fixture.windowSeconds;
+  browse(second, fixture.itemIds);
+  const { closed, accepted } = await second.telemetry.flush();
+  assert.deepEqual([closed, accepted], [true, 1]);
+  // Without a new visit, too.
+  aheadSeconds = 400 * 24 * HOUR;
+  browse(second, fixture.itemIds);
+  aheadSeconds = 3 * fixture.windowSeconds;
+  browse(second, fixture.itemIds);
+  assert.ok((await second.telemetry.preview()).windowStart <= now() / 1000 + aheadSeconds);
+});
+
 test('without a collector nothing is queued', async () => {
   const recommender = await fixture.load({ storage, consent: 'share' });
   browse(recommender, fixture.itemIds);

@@ -126,6 +126,33 @@ test('a session length is a whole number, and 0 remembers nothing', async () => 
   assert.deepEqual((await recommender.export()).records.session, []);
 });
 
+test('an interaction that could not be written is written with the next one', async () => {
+  const storage = memory();
+  const update = storage.update.bind(storage);
+  let isFull = false;
+  storage.update = (key, change) => (isFull && key === 'session' ? Promise.reject(new Error('full')) : update(key, change));
+  const recommender = await fixture.load({ storage, consent: 'device' });
+  for (const [step, itemId] of fixture.itemIds.slice(0, 3).entries()) {
+    isFull = step === 1;
+    recommender.observe({ itemId, kind: 'view', timestamp: 10 + step });
+    await recommender.settled();
+  }
+  assert.deepEqual(recommender.session.map(({ itemId }) => itemId), fixture.itemIds.slice(0, 3));
+  assert.deepEqual((await storage.get('session')).map(({ item_id: itemId }) => itemId), fixture.itemIds.slice(0, 3));
+});
+
+test('an outcome is written at once, as the click may lead to another page', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const storage = memory();
+  const recommender = await fixture.load({ storage, consent: 'device' });
+  recommender.recommend({ limit: 5 });
+  recommender.recordOutcome({ position: 1 });
+  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate);
+  const [, window] = Object.entries(await storage.entries()).find(([key]) => key.startsWith('telemetry/'));
+  const { counts } = window.state.current.fields.find(({ name }) => name === 'outcome.position');
+  assert.equal(counts.reduce((sum, count) => sum + count), 1);
+});
+
 test('counts go on after a reload', async () => {
   const storage = memory();
   const first = await fixture.load({ storage });

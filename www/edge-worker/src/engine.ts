@@ -1,4 +1,4 @@
-import { Recommender, type LoadOptions } from 'sanderling';
+import { Recommender, RecommenderError, type LoadOptions } from 'sanderling';
 
 /** What the worker is configured with; see `wrangler.jsonc`. */
 export interface Env {
@@ -20,22 +20,44 @@ export interface Env {
   COLLECTOR_URL?: string;
 }
 
-let loading: Promise<Recommender> | undefined;
+/** How long a load is waited for. Hosts drop what a request began some 30 seconds after its end, and a dropped load never ends. */
+const LOAD_MILLIS = 25_000;
+
+interface Load {
+  recommender: Promise<Recommender>;
+  startedAt: number;
+  isOver: boolean;
+}
+
+let load: Load | undefined;
 
 /**
  * The isolate's one engine, loaded by the first request that needs it. A load outlives the request
- * that started it, so a visitor who leaves cannot strand the others; a failed load is tried again
+ * that started it, so a visitor who leaves cannot strand the others; a load that failed, or takes too long, is begun again
  * by the next request.
  */
-export function engine(env: Env, waitUntil: (work: Promise<unknown>) => void): Promise<Recommender> {
-  if (loading === undefined) {
-    loading = Recommender.load(loadOptions(env));
-    loading.catch(() => {
-      loading = undefined;
-    });
-    waitUntil(loading.catch(() => {}));
-  }
-  return loading;
+export async function engine(env: Env, waitUntil: (work: Promise<unknown>) => void): Promise<Recommender> {
+  if (load !== undefined && !load.isOver && Date.now() - load.startedAt > LOAD_MILLIS) load = undefined;
+  const { recommender } = (load ??= begin(env, waitUntil));
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new RecommenderError('io', 'the bundle takes too long to load')), LOAD_MILLIS);
+  });
+  return Promise.race([recommender, late]).finally(() => clearTimeout(timer));
+}
+
+function begin(env: Env, waitUntil: (work: Promise<unknown>) => void): Load {
+  const begun: Load = { recommender: Recommender.load(loadOptions(env)), startedAt: Date.now(), isOver: false };
+  const over = begun.recommender.then(
+    () => {
+      begun.isOver = true;
+    },
+    () => {
+      if (load === begun) load = undefined;
+    },
+  );
+  waitUntil(over);
+  return begun;
 }
 
 function loadOptions(env: Env): LoadOptions {

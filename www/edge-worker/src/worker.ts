@@ -35,7 +35,7 @@ async function route(request: Request, env: Env, context: ExecutionContext): Pro
       if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: { allow: 'POST, DELETE, OPTIONS' } });
       allow(request, ['POST', 'DELETE', 'OPTIONS']);
       fromOwnPages(request, env);
-      return request.method === 'DELETE' ? withCookie(forgottenCookie()) : remember(request, env);
+      return request.method === 'DELETE' ? withCookie(forgottenCookie(env)) : remember(request, env);
     case '/v1/reports':
       allow(request, ['POST']);
       return forwardReport(request, await readBody(request), env);
@@ -53,7 +53,10 @@ async function recommend(request: Request, env: Env, context: ExecutionContext):
   const options = decodeRequest(body);
   if ((body as { session?: unknown }).session == null) options.session = await sessionOf(request, env);
   const recommender = await load(env, context);
-  return json(encodeResponse(recommender.recommend(options)));
+  const response = recommender.recommend(options);
+  // An engine that failed is being opened again, which this request's end must not stop.
+  if (response.faults.some(({ code }) => code === 'engine_failed')) context.waitUntil(recommender.settled());
+  return json(encodeResponse(response));
 }
 
 /**
@@ -64,7 +67,7 @@ async function remember(request: Request, env: Env): Promise<Response> {
   const { consent, interactions, ...others } = recordOf(parse(await readBody(request)));
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) throw new RecommenderError('invalid_argument', `the body has the unknown key ${JSON.stringify(unknown)}`);
-  if (consent !== 'device' && consent !== 'share') return withCookie(forgottenCookie());
+  if (consent !== 'device' && consent !== 'share') return withCookie(forgottenCookie(env));
   const more: readonly SessionInteraction[] = decodeRequest({ session: interactions ?? [] }).session ?? [];
   return withCookie(await cookieFor([...(await sessionOf(request, env)), ...more], env));
 }
@@ -86,7 +89,14 @@ function withCookie(cookie: string): Response {
 }
 
 async function health(env: Env, context: ExecutionContext): Promise<Response> {
-  const { hash, name, version } = (await load(env, context)).bundle;
+  const recommender = await load(env, context);
+  try {
+    recommender.hasItem('any');
+  } catch (thrown) {
+    context.waitUntil(recommender.settled());
+    throw new Problem(503, thrown instanceof RecommenderError ? thrown : unexpected(thrown), { 'retry-after': String(RETRY_AFTER_SECONDS) });
+  }
+  const { hash, name, version } = recommender.bundle;
   return json({ status: 'ok', bundle: { sha256: hash, name, version } });
 }
 
@@ -164,5 +174,7 @@ function withCors(response: Response, request: Request, env: Env): Response {
   response.headers.set('access-control-allow-methods', 'POST, GET, DELETE');
   response.headers.set('access-control-allow-credentials', 'true');
   response.headers.set('access-control-allow-headers', 'content-type');
+  // Devices come back after it.
+  response.headers.set('access-control-expose-headers', 'retry-after');
   return response;
 }

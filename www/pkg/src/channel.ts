@@ -22,8 +22,10 @@ export interface ChannelOptions {
   signal?: AbortSignal;
 }
 
-/** The bundle to load: `Recommender.load({ baseUrl: choice.baseUrl })`. */
+/** The bundle to load: `const { baseUrl, channelUrl } = choice; Recommender.load({ baseUrl, channelUrl })`. */
 export interface ChannelChoice {
+  /** The channel, absolute: what its bundles have in common. */
+  channelUrl: string;
   /** The bundle's folder. */
   baseUrl: string;
   /** SHA-256 of its manifest: `recommender.bundle.hash` once it is loaded. */
@@ -56,7 +58,7 @@ export async function followChannel(url: string | URL, options: ChannelOptions =
   const isCanary = canary !== null && (draw ?? drawOf(at, canary.release.bundle_sha256, options)) < canary.share;
   const chosen = isCanary ? canary.release : champion;
   const folder = (release: Release) => new URL(release.path, at).href;
-  return { baseUrl: folder(chosen), bundleHash: chosen.bundle_sha256, version: chosen.version, isCanary, championUrl: folder(champion) };
+  return { channelUrl: at.href, baseUrl: folder(chosen), bundleHash: chosen.bundle_sha256, version: chosen.version, isCanary, championUrl: folder(champion) };
 }
 
 async function read(url: URL, options: ChannelOptions): Promise<string> {

@@ -14,6 +14,7 @@
  * apply. The page fills in what it knows of an item in a `sanderling:item` listener.
  */
 import { Recommender } from './browser.js';
+import { defaultConsent } from './consent.js';
 import { toRecommenderError } from './errors.js';
 import type { Consent, LoadOptions, Reason, Recommendation, RecommendOptions, RecommendResponse } from './types.js';
 
@@ -39,7 +40,7 @@ const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
  * response), `sanderling:item`, `sanderling:choose`, `sanderling:error` (`detail`: the error).
  */
 export class SanderlingRecommendations extends Base {
-  static readonly observedAttributes = ['base-url', 'limit'];
+  static readonly observedAttributes = ['base-url', 'consent', 'limit'];
 
   /** The loaded recommender, between `sanderling:ready` and removal. */
   recommender: Recommender | undefined;
@@ -60,6 +61,12 @@ export class SanderlingRecommendations extends Base {
   }
 
   connectedCallback(): void {
+    if (Object.hasOwn(this, 'options')) {
+      // Set before the element was defined, it would hide the accessor.
+      const { options } = this;
+      delete (this as { options?: RecommendOptions }).options;
+      this.options = options;
+    }
     void this.#load();
   }
 
@@ -70,6 +77,7 @@ export class SanderlingRecommendations extends Base {
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (before === after || !this.isConnected) return;
     if (name === 'limit') return this.#showSoon();
+    if (name === 'consent' && this.recommender !== undefined) return this.#setConsent(this.recommender, after as Consent | null);
     this.#unload();
     void this.#load();
   }
@@ -97,6 +105,12 @@ export class SanderlingRecommendations extends Base {
     }
   }
 
+  #setConsent(recommender: Recommender, consent: Consent | null): void {
+    recommender.setConsent(consent ?? defaultConsent()).catch((thrown: unknown) => {
+      this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the consent cannot be changed'));
+    });
+  }
+
   #unload(): void {
     this.#controller?.abort();
     this.#controller = undefined;
@@ -110,7 +124,8 @@ export class SanderlingRecommendations extends Base {
   #showSoon(): void {
     if (this.#isScheduled || this.recommender === undefined) return;
     this.#isScheduled = true;
-    queueMicrotask(() => {
+    // Not before the event that led here has been everywhere: what was clicked stays in the page so long.
+    setTimeout(() => {
       this.#isScheduled = false;
       this.#show();
     });

@@ -1,11 +1,14 @@
 /**
- * The last bundle of a folder that could be opened, in the browser's Cache Storage: what a page falls back on when the
- * folder cannot be fetched, or holds a bundle that is refused.
+ * The last bundle of a folder, or of a channel, that could be opened, in the browser's Cache Storage: what a page falls back on when
+ * the folder cannot be fetched, or holds a bundle that is refused.
  */
 import { SIGNATURE, type BundleFiles } from './bundle.js';
 import { RecommenderError } from './errors.js';
 
 const CACHE = 'sanderling-bundles';
+/** Most bundles that are kept; those that were kept first give way. */
+const MAX_KEPT = 4;
+const INDEX_QUERY = '?rollback_index';
 /** Header of a kept bundle that names it and its signature. */
 const NAME_HEADER = 'x-sanderling-bundle';
 /** Refusals that say something of the folder, and not of the caller's arguments or this device. */
@@ -26,7 +29,9 @@ export async function keepLastGood(folder: URL, hash: string, { files }: BundleF
     const cache = await caches.open(CACHE);
     const kept = await cache.match(folder.href);
     // Keys may change while the bundle stays: what was kept without a signature, or with another one, is no good for them.
-    const name = `${hash} ${btoa(String.fromCharCode(...(files[SIGNATURE] ?? [])))}`;
+    const signature = files[SIGNATURE];
+    // Headers lose a space at their end.
+    const name = signature === undefined ? hash : `${hash} ${btoa(String.fromCharCode(...signature))}`;
     if (kept?.headers.get(NAME_HEADER) === name) return;
     // One entry for all files: it is there whole, or not at all.
     const form = new FormData();
@@ -34,6 +39,9 @@ export async function keepLastGood(folder: URL, hash: string, { files }: BundleF
     const body = new Response(form);
     const headers = { 'content-type': body.headers.get('content-type') ?? '', [NAME_HEADER]: name };
     await cache.put(folder.href, new Response(await body.blob(), { headers }));
+    // In the order in which they were put.
+    const bundles = (await cache.keys()).filter(({ url }) => !url.endsWith(INDEX_QUERY));
+    await Promise.all(bundles.slice(0, -MAX_KEPT).map((oldest) => cache.delete(oldest)));
   } catch {
     // Refused, as in a private window, or full.
   }
@@ -75,7 +83,7 @@ export async function keepRollbackIndex(folder: URL, index: number): Promise<voi
 }
 
 function indexAddress(folder: URL): string {
-  return `${folder.href}?rollback_index`;
+  return folder.href + INDEX_QUERY;
 }
 
 /** Forgets every kept bundle. */

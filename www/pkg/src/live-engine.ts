@@ -7,6 +7,8 @@ import type { Instance } from './runtime.js';
 
 /** Shortest time between two attempts to open the bundle again. */
 const REOPEN_PAUSE_MILLIS = 10_000;
+/** An attempt that takes longer is not waited for: hosts of edge workers drop what a request began when it ends. */
+const REOPEN_TIMEOUT_MILLIS = 60_000;
 
 /**
  * An engine that outlives the wasm instance it runs in. What a trap leaves in an instance's memory cannot be trusted, so
@@ -175,12 +177,14 @@ export class LiveEngine implements Engine {
 
   #reopen(): Promise<void> {
     const now = performance.now();
-    if (this.#instance.isDisabled || now - this.#lastAttempt < REOPEN_PAUSE_MILLIS) return Promise.resolve();
+    const pause = this.#reopening === undefined ? REOPEN_PAUSE_MILLIS : REOPEN_TIMEOUT_MILLIS;
+    if (this.#instance.isDisabled || now - this.#lastAttempt < pause) return this.#reopening ?? Promise.resolve();
     this.#lastAttempt = now;
-    this.#reopening ??= this.#replace().finally(() => {
-      this.#reopening = undefined;
+    const attempt = this.#replace().finally(() => {
+      if (this.#reopening === attempt) this.#reopening = undefined;
     });
-    return this.#reopening;
+    this.#reopening = attempt;
+    return attempt;
   }
 
   /** Never rejects: the next call after a pause tries again. */
@@ -190,7 +194,7 @@ export class LiveEngine implements Engine {
       const engine = await this.#open();
       const isTheSame = engine.bundleHash() === this.#bundleHash;
       // A bundle that was replaced on the server would not fit what is remembered of this one.
-      if (this.#isFreed || !isTheSame || generation !== this.#instance.numDiscarded) {
+      if (this.#isFreed || this.#engine !== undefined || !isTheSame || generation !== this.#instance.numDiscarded) {
         engine.free();
         return;
       }

@@ -100,13 +100,15 @@ function readOptions(source: string | URL | LoadOptions): LoadOptions {
 
 /** The engine of the bundle in its folder; or, where that cannot be opened and `keeps` is true, of the last one that could. */
 async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch, keeps: boolean): Promise<LoadedEngine> {
-  const folder = options.baseUrl === undefined ? undefined : resolveFolder(platform, options.baseUrl);
+  const folder = options.baseUrl === undefined ? undefined : resolveUrl(platform, options.baseUrl, 'baseUrl');
+  // What is kept is of the channel, as every release of one has a folder of its own.
+  const series = options.channelUrl === undefined ? folder : resolveUrl(platform, options.channelUrl, 'channelUrl');
   const keys = readKeys(options.publicKey);
   const minRollbackIndex = checkRollbackIndex(options.minRollbackIndex ?? 0);
   // Asked anew for each bundle: time goes on, and another page may have seen a later bundle.
   const trust = async (): Promise<Trust> => ({
     keys, now: Math.floor(Date.now() / 1000),
-    leastRollbackIndex: Math.max(minRollbackIndex, folder === undefined || !keeps ? 0 : await seenRollbackIndex(folder)),
+    leastRollbackIndex: Math.max(minRollbackIndex, series === undefined || !keeps ? 0 : await seenRollbackIndex(series)),
   });
   const runtimes = loader(options, platform, fetch);
   const { signal: _, ...lasting } = options;
@@ -121,7 +123,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     return { engine: live, files: bundle, isLastGood: false };
   };
   const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload));
-  if (folder === undefined) return fromSource(false);
+  if (folder === undefined || series === undefined) return fromSource(false);
   try {
     // A cache may hold a damaged or outdated copy; the second refusal is final.
     const loaded = await fromSource(false).catch((thrown: unknown) => {
@@ -130,15 +132,15 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
       return fromSource(true);
     });
     if (keeps) {
-      void keepLastGood(folder, loaded.engine.bundleHash(), loaded.files);
+      void keepLastGood(series, loaded.engine.bundleHash(), loaded.files);
       // What nobody has signed says nothing of later bundles.
-      if (keys.length > 0) void keepRollbackIndex(folder, loaded.engine.manifest().rollback_index ?? 0);
+      if (keys.length > 0) void keepRollbackIndex(series, loaded.engine.manifest().rollback_index ?? 0);
     }
     return loaded;
   } catch (thrown) {
-    const kept = keeps && mayFallBack(thrown) ? await lastGood(folder) : undefined;
+    const kept = keeps && mayFallBack(thrown) ? await lastGood(series) : undefined;
     if (kept === undefined) throw thrown;
-    const read = async (): Promise<BundleFiles> => (await lastGood(folder)) ?? kept;
+    const read = async (): Promise<BundleFiles> => (await lastGood(series)) ?? kept;
     const loaded = await open(read).catch(() => {
       throw thrown;
     });
@@ -197,7 +199,7 @@ async function readFiles(options: LoadOptions, platform: Platform, fetch: Fetch,
   // A caller may change its own files while they are hashed; those are hashed inside wasm.
   if (options.baseUrl === undefined) return { files: givenFiles(options.files) };
   return fetchBundle({
-    folder: resolveFolder(platform, options.baseUrl),
+    folder: resolveUrl(platform, options.baseUrl, 'baseUrl'),
     fetch,
     platform,
     signed: options.publicKey !== undefined,
@@ -218,11 +220,11 @@ function givenFiles(files: LoadOptions['files']): Record<string, Uint8Array> {
   );
 }
 
-function resolveFolder(platform: Platform, baseUrl: string | URL): URL {
+function resolveUrl(platform: Platform, url: string | URL, name: string): URL {
   try {
-    return platform.resolve(baseUrl);
+    return platform.resolve(url);
   } catch (thrown) {
-    throw new RecommenderError('invalid_argument', 'baseUrl is not a URL', { found: String(baseUrl) }, thrown);
+    throw new RecommenderError('invalid_argument', `${name} is not a URL`, { found: String(url) }, thrown);
   }
 }
 

@@ -104,6 +104,24 @@ export class Outbox {
     );
   }
 
+  /**
+   * Leaves out what a clock that was ahead has put behind `latest`, in Unix seconds. The window of that time counts as reported: which ones
+   * were is not known any more.
+   */
+  async leaveFuture(latest: number, windowSeconds: number): Promise<void> {
+    const { lastWindowStart, outbox } = await this.read();
+    const isAhead = (start: number | null) => start !== null && start > latest;
+    if (!isAhead(lastWindowStart) && !outbox.some(({ windowStart }) => isAhead(windowStart))) return;
+    const present = Math.floor(latest / windowSeconds - 1) * windowSeconds;
+    await this.#update((reports) => {
+      const kept = reports.outbox.filter(({ windowStart }) => !isAhead(windowStart));
+      const counters = countDropped(reports.counters, 'report_too_early', reports.outbox.length - kept.length);
+      if (!isAhead(reports.lastWindowStart)) return { ...reports, outbox: kept, counters };
+      this.#lastWindowStart = present;
+      return { ...reports, outbox: kept, counters, lastWindowStart: present };
+    });
+  }
+
   /** Writes the ledger into a storage that has just been allowed. */
   async carryLedger(): Promise<void> {
     await this.#update((reports) => (reports.lastWindowStart === null ? reports : { ...reports }));

@@ -40,7 +40,8 @@ export function useRecommender(source: string | URL | LoadOptions | undefined): 
     return () => {
       controller.abort();
       setLoaded({});
-      recommender?.free();
+      // When what uses it has been cleaned up, too: the order of cleanups is that of components.
+      queueMicrotask(() => recommender?.free());
     };
     // Options are often written in place, so that they are new objects each time.
   }, [key]);

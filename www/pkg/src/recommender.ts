@@ -11,6 +11,7 @@ import { RecommenderError, toRecommenderError } from './errors.js';
 import { disposeSymbol } from './globals.js';
 import { Keeper } from './keeper.js';
 import { dropLastGood } from './last-good.js';
+import { LiveEngine } from './live-engine.js';
 import type { OpenedRecommender } from './open.js';
 import { popularList } from './popular.js';
 import { Session } from './session.js';
@@ -57,8 +58,10 @@ export abstract class RecommenderBase {
   /** Whether the newest list is one of this user, who can be learned from it. */
   #isOwnList = false;
   #consent: Consent;
-  /** The consent in force when it was last given: a privacy signal may have come since. */
+  /** The consent that storage follows by now: a privacy signal may have come since. */
   #applied: Consent;
+  /** The last change of storage: they happen one after another. */
+  #applying: Promise<void> = Promise.resolve();
   #freed = false;
   #revision = 0;
   readonly #listeners = new Set<() => void>();
@@ -223,6 +226,8 @@ export abstract class RecommenderBase {
     const position = checkPosition(record(options, 'options')['position']);
     // An outcome belongs to the window of its list, whatever time it is by now.
     this.#count(() => this.#opened.engine.recordOutcome(position));
+    // The click may lead to another page, and what is gathered is written too late then.
+    this.telemetry.saveNow();
     if (!this.#opened.personalise || !this.#isOwnList || position === undefined) return;
     this.#count(() => this.#correction.learn(this.#opened.engine, position));
   }
@@ -233,15 +238,10 @@ export abstract class RecommenderBase {
    */
   async setConsent(consent: Consent): Promise<void> {
     this.#checkAlive();
-    const before = this.#applied;
     this.#consent = checkConsent(consent);
-    const after = (this.#applied = this.consent);
-    if (after === before) return;
     const followed = this.#tell((companion) => companion.consentChanged());
-    if (after === 'none') await this.#stopStoring();
-    else if (before === 'none') await this.#startStoring();
-    if (after === 'device') await this.telemetry.discardReports();
-    this.telemetry.sendSoon();
+    this.#applying = this.#applying.catch(() => {}).then(() => this.#applyConsent());
+    await this.#applying;
     await followed;
   }
 
@@ -268,10 +268,12 @@ export abstract class RecommenderBase {
     };
   }
 
-  /** Resolves when everything observed so far is stored and every started send is over. */
+  /** Resolves when everything observed so far is stored, every started send is over, and no engine is being started again. */
   async settled(): Promise<void> {
     this.telemetry.saveNow();
     await this.#keeper.settled();
+    const { engine } = this.#opened;
+    if (engine instanceof LiveEngine) await engine.settled();
   }
 
   /** Gives the engine's memory back. What is stored stays; any other call throws afterwards. */
@@ -295,12 +297,25 @@ export abstract class RecommenderBase {
     this.free();
   }
 
+  /** Lets storage follow the consent in force, which may be another one by now than when this was asked for. */
+  async #applyConsent(): Promise<void> {
+    const [before, after] = [this.#applied, this.consent];
+    if (after === before) return;
+    this.#applied = after;
+    if (after === 'none') await this.#stopStoring();
+    else if (before === 'none') await this.#startStoring();
+    if (after === 'device') await this.telemetry.discardReports();
+    this.telemetry.sendSoon();
+  }
+
   async #stopStoring(): Promise<void> {
     try {
       await this.telemetry.erase();
     } finally {
       const { storage } = this.#keeper;
       this.#keeper.storage = new MemoryStorage();
+      // What this page has in memory goes on there.
+      this.#saveAll();
       await (storage.destroy?.() ?? storage.clear()).catch(() => {});
       await dropLastGood();
     }
@@ -308,8 +323,19 @@ export abstract class RecommenderBase {
 
   async #startStoring(): Promise<void> {
     await this.telemetry.erase();
-    this.#keeper.storage = await this.#opened.openStorage();
+    const storage = await this.#opened.openStorage();
+    // Taken back while it was opened.
+    if (this.consent === 'none' || this.#freed) {
+      this.#applied = 'none';
+      storage.close?.();
+      return;
+    }
+    this.#keeper.storage = storage;
     await this.telemetry.carryLedger();
+    this.#saveAll();
+  }
+
+  #saveAll(): void {
     this.#session.saveAll();
     this.#correction.saveAll();
   }

@@ -16,6 +16,7 @@ export class Session {
   readonly #changed: () => void;
   #interactions: WireInteraction[] = [];
   #unsaved: WireInteraction[] = [];
+  #isQueued = false;
   /** Counts erases: what a write began before one brings back is not taken over after it. */
   #numErases = 0;
 
@@ -58,13 +59,13 @@ export class Session {
   append(interaction: WireInteraction): void {
     this.#replace(this.#capped([...this.#interactions, interaction]));
     this.#unsaved.push(interaction);
-    if (this.#unsaved.length === 1) void this.#keeper.enqueue(() => this.#save());
+    this.#saveSoon();
   }
 
   /** Writes all of it, to a storage that has just been allowed. */
   saveAll(): void {
     this.#unsaved = [...this.#interactions];
-    if (this.#unsaved.length > 0) void this.#keeper.enqueue(() => this.#save());
+    this.#saveSoon();
   }
 
   /** Forgets everything, here and in storage. */
@@ -75,15 +76,24 @@ export class Session {
     await this.#keeper.enqueue((storage) => storage.update(SESSION_KEY, () => undefined));
   }
 
+  #saveSoon(): void {
+    if (this.#isQueued || this.#unsaved.length === 0) return;
+    this.#isQueued = true;
+    void this.#keeper.enqueue(() => this.#save());
+  }
+
   async #save(): Promise<void> {
     const added = this.#unsaved;
     const numErases = this.#numErases;
+    this.#isQueued = false;
     this.#unsaved = [];
     if (added.length === 0) return;
-    const merged = await this.#keeper.storage.update(
-      SESSION_KEY,
-      (stored) => this.#capped([...readStoredSession(stored), ...added]) as unknown as Json,
-    );
+    const append = (stored: Json | undefined) => this.#capped([...readStoredSession(stored), ...added]) as unknown as Json;
+    const merged = await this.#keeper.storage.update(SESSION_KEY, append).catch((thrown: unknown) => {
+      // For the next write.
+      if (numErases === this.#numErases) this.#unsaved = this.#capped([...added, ...this.#unsaved]);
+      throw thrown;
+    });
     if (numErases !== this.#numErases) return;
     const interactions = this.#capped([...readStoredSession(merged), ...this.#unsaved]);
     // Other tabs may have added to it.

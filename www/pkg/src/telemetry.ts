@@ -58,6 +58,7 @@ export class Telemetry {
   #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #sending: Promise<unknown> = Promise.resolve();
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #isStopped = false;
 
   /** @internal Recommenders make their own. */
   constructor(settings: TelemetrySettings) {
@@ -137,6 +138,10 @@ export class Telemetry {
     const { windowSeconds } = this.#settings.bundle.telemetry;
     if (now > this.#latestBelievable()) return Promise.resolve(false);
     const start = Math.floor(now / windowSeconds) * windowSeconds;
+    if (this.#windowStart !== undefined && this.#windowStart > this.#latestBelievable()) {
+      // The clock was ahead, and was put right: that window was never lived through.
+      this.#settings.keeper.track(this.#leaveFuture());
+    }
     if (this.#windowStart === undefined) this.#windowStart = start;
     if (start <= this.#windowStart) return Promise.resolve(false);
     const reportable = this.#mayReport() && this.#counted().num_lists > 0;
@@ -177,8 +182,11 @@ export class Telemetry {
     const { engine, keeper } = this.#settings;
     // Counts of another bundle can no longer be reported, so there is no reason to keep them.
     await this.#dropWindows(this.#key);
+    await this.#outbox.leaveFuture(this.#latestBelievable(), this.#settings.bundle.telemetry.windowSeconds);
     const stored = readWindow(await keeper.enqueue((storage) => storage.get(this.#key)));
-    if (stored !== undefined) {
+    if (stored !== undefined && stored.windowStart > this.#latestBelievable()) {
+      await this.#startWindow(undefined, true);
+    } else if (stored !== undefined) {
       try {
         engine.restoreTelemetry(stored.state);
         this.#windowStart = stored.windowStart;
@@ -193,12 +201,13 @@ export class Telemetry {
 
   /** @internal Sends what is due without being asked, where that is allowed. */
   sendSoon(): void {
-    if (this.#settings.autoSend && this.#mayReport()) this.#settings.keeper.track(this.#send());
+    if (this.#settings.autoSend && !this.#isStopped && this.#mayReport()) this.#settings.keeper.track(this.#send());
   }
 
   /** @internal Writes what was gathered and stops every timer. */
   stop(): void {
     this.saveNow();
+    this.#isStopped = true;
     clearTimeout(this.#timer);
   }
 
@@ -269,6 +278,13 @@ export class Telemetry {
     if (stored) await keeper.enqueue((storage) => storage.update(this.#key, () => undefined));
   }
 
+  /** Forgets a window that the clock has gone back behind, here and in storage. */
+  async #leaveFuture(): Promise<void> {
+    const forgotten = this.#startWindow(undefined, true);
+    await this.#outbox.leaveFuture(this.#latestBelievable(), this.#settings.bundle.telemetry.windowSeconds);
+    await forgotten;
+  }
+
   /** Removes the counts of every bundle from storage, but those of `kept`. */
   async #dropWindows(kept?: string): Promise<void> {
     await this.#settings.keeper.enqueue(async (storage) => {
@@ -312,7 +328,7 @@ export class Telemetry {
       closed: false, notReportable: null, accepted: 0, duplicate: 0, dropped: [], waiting: 0, nextAttemptAt: null,
     };
     const { sender } = this.#settings;
-    while (sender !== undefined && this.#mayReport()) {
+    while (sender !== undefined && !this.#isStopped && this.#mayReport()) {
       const report = await this.#outbox.claim(now);
       // Consent may have gone meanwhile.
       if (report === undefined || !this.#mayReport()) break;
@@ -334,7 +350,7 @@ export class Telemetry {
 
   #retryIn(seconds: number): void {
     clearTimeout(this.#timer);
-    if (!this.#settings.autoSend || !this.#mayReport()) return;
+    if (!this.#settings.autoSend || this.#isStopped || !this.#mayReport()) return;
     this.#timer = setTimeout(() => this.sendSoon(), Math.min(Math.max(seconds, 1) * 1000, MAX_TIMER_MILLIS));
     letProcessEnd(this.#timer);
   }

@@ -198,6 +198,8 @@ export type PublicKey = Uint8Array | string;
 export interface LoadOptions {
   /** Folder of the bundle: an absolute or page-relative URL; in Node also a path. */
   baseUrl?: string | URL;
+  /** The channel that named the folder: its bundles share the one that is kept and the largest `rollback_index` that was seen. */
+  channelUrl?: string | URL;
   /** The bundle's files by name, instead of `baseUrl`. */
   files?: Readonly<Record<string, Uint8Array | ArrayBuffer>>;
   /** An engine that is already loaded, instead of `baseUrl` or `files`. Its telemetry is cleared, it
@@ -210,7 +212,7 @@ export interface LoadOptions {
   publicKey?: PublicKey | readonly PublicKey[];
   /**
    * The least `rollback_index` of the manifest: a bundle with a smaller one was taken back, and is refused. With a
-   * `publicKey`, browsers that keep bundles also remember the largest one of the folder.
+   * `publicKey`, browsers that keep bundles also remember the largest one of the folder, or of the channel.
    */
   minRollbackIndex?: number;
   /** The compiled engine, where the default loader cannot find it. The first load decides. */

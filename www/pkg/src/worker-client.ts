@@ -211,6 +211,7 @@ function sendable(options: WorkerLoadOptions): WorkerLoadOptions {
   // Browsers show a worker fewer privacy signals than a page.
   const sent = { ...options, consent: effectiveConsent(options.consent ?? defaultConsent()) };
   if (options.baseUrl !== undefined) sent.baseUrl = absolute(options.baseUrl);
+  if (options.channelUrl !== undefined) sent.channelUrl = absolute(options.channelUrl);
   if (options.collectorUrl !== undefined) sent.collectorUrl = absolute(options.collectorUrl);
   for (const name of ['wasm', 'fullWasm'] as const) {
     const wasm = options[name];
