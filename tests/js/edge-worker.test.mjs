@@ -239,13 +239,19 @@ test('reports are handed on without anything that tells whose they are', async (
 
 test('browsers may call from the configured origin only', async () => {
   const origin = 'https://shop.example';
-  const open = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { ALLOWED_ORIGIN: origin } });
+  const open = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { ALLOWED_ORIGIN: origin, SESSION_SECRET: 'a secret of this test' } });
   const from = (other, method = 'POST') =>
     open.worker.dispatchFetch('http://worker.invalid/recommend', { method, headers: { origin: other }, ...(method === 'POST' ? { body: '{}' } : {}) });
   for (const [other, method, expected] of [[origin, 'POST', origin], [origin, 'OPTIONS', origin], ['https://else.example', 'POST', null]]) {
     const response = await from(other, method);
     assert.equal(response.headers.get('access-control-allow-origin'), expected);
+    assert.equal(response.headers.get('access-control-expose-headers'), expected && 'retry-after');
     await response.text();
+  }
+  // Pages of another site send no other cookies.
+  for (const [method, body] of [['POST', '{"consent":"device","interactions":[]}'], ['DELETE', undefined]]) {
+    const response = await open.worker.dispatchFetch('http://worker.invalid/session', { method, body, headers: { origin } });
+    assert.match(response.headers.get('set-cookie'), /; Path=\/; Secure; HttpOnly; SameSite=None; Partitioned$/);
   }
   await open.close();
 });

@@ -252,6 +252,30 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
   }
 });
 
+test('an outcome is not lost when the click leads to another page', { skip: noBrowser }, async () => {
+  const opened = await openPage(fixture);
+  const { page } = opened;
+  const outcomes = () => page.evaluate(async () => {
+    const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+    const recommender = await Recommender.load({ baseUrl: './bundle/', consent: 'device' });
+    const { state } = await recommender.telemetry.preview();
+    const { counts } = state.current.fields.find(({ name }) => name === 'outcome.position');
+    recommender.recommend({ limit: 5 });
+    await recommender.settled();
+    document.body.innerHTML = '<a href="?next">next</a>';
+    document.querySelector('a').addEventListener('click', () => recommender.recordOutcome({ position: 1 }));
+    return counts.reduce((sum, count) => sum + count);
+  });
+  try {
+    for (const clicks of [0, 1, 2, 3]) {
+      assert.equal(await outcomes(), clicks);
+      await Promise.all([page.waitForEvent('load'), page.click('a')]);
+    }
+  } finally {
+    await opened.close();
+  }
+});
+
 test('a page opens the last good bundle where its folder is away or damaged', { skip: noBrowser }, async () => {
   const opened = await openPage(fixture);
   const { page } = opened;
