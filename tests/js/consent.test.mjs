@@ -139,6 +139,48 @@ test('consent that is taken back while storage opens stores nothing', async () =
   assert.equal((await recommender.export()).records.session.length, 3);
 });
 
+test('each consent that is taken back counts, however soon it comes again', async () => {
+  await collector.close();
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'share', collectorUrl: collector.url });
+  browse(recommender, fixture.itemIds);
+  assert.equal((await recommender.telemetry.flush()).waiting, 1);
+  await Promise.all([recommender.setConsent('device'), recommender.setConsent('share')]);
+  assert.deepEqual((await recommender.telemetry.preview()).outbox, []);
+  await storage.update('other', () => 1);
+  await Promise.all([recommender.setConsent('none'), recommender.setConsent('device')]);
+  assert.equal(await storage.get('other'), undefined);
+  assert.equal(recommender.consent, 'device');
+});
+
+test('what is written while consent changes is neither lost nor doubled, nor left behind', async () => {
+  const storage = new fixture.sanderling.MemoryStorage();
+  const update = storage.update.bind(storage);
+  storage.update = async (key, change) => {
+    for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate);
+    return update(key, change);
+  };
+  const recommender = await fixture.load({ storage, consent: 'device' });
+  const ids = fixture.itemIds.slice(0, 12);
+  for (const [step, itemId] of ids.entries()) {
+    recommender.observe({ itemId, kind: 'view', timestamp: step + 1 });
+    if (step === 3) void recommender.setConsent('none');
+    if (step === 7) void recommender.setConsent('device');
+    for (let turn = 0; turn < step % 4; turn += 1) await new Promise(setImmediate);
+  }
+  await recommender.setConsent('device');
+  await recommender.settled();
+  assert.deepEqual(recommender.session.map(({ itemId }) => itemId), ids);
+  assert.deepEqual((await storage.get('session')).map(({ item_id: itemId }) => itemId), ids);
+  void recommender.observe({ itemId: ids[0], kind: 'view', timestamp: 20 });
+  const gone = recommender.setConsent('none');
+  recommender.observe({ itemId: ids[1], kind: 'view', timestamp: 21 });
+  await gone;
+  await recommender.settled();
+  assert.deepEqual(await storage.entries(), {});
+  assert.equal(recommender.session.length, ids.length + 2);
+});
+
 test('what a page has in memory stays when consent goes', async () => {
   const { storage } = watchedStorage();
   const recommender = await fixture.load({ storage, consent: 'device' });

@@ -312,6 +312,7 @@ test('a page opens the last good bundle where its folder is away or damaged', { 
     await page.waitForFunction(async () => (await (await caches.open('sanderling-bundles')).keys()).length === 2);
     await answerWith((route) => route.abort());
     assert.deepEqual(await visit({ channelUrl: './channel.json' }), { ...good, isLastGood: true, kept: 2 });
+    assert.equal((await visit({ channelUrl: './channel.json?of=another' })).code, 'io');
     await page.unroute(/\/bundle\//);
     await page.evaluate(async () => {
       const cache = await caches.open('sanderling-bundles');

@@ -376,6 +376,32 @@ test('a clock that was ahead and is put right does not end reports until then', 
   assert.ok((await second.telemetry.preview()).windowStart <= now() / 1000 + aheadSeconds);
 });
 
+test('a clock that falls behind and is put right is no way to report a window twice', async (t) => {
+  const now = Date.now.bind(Date);
+  let aheadSeconds = 0;
+  t.mock.method(Date, 'now', () => now() + aheadSeconds * 1000);
+  const reported = async (expected) => {
+    const recommender = await share();
+    browse(recommender, fixture.itemIds);
+    const { closed, notReportable } = await recommender.telemetry.flush();
+    assert.deepEqual([closed, notReportable], expected);
+    await recommender.settled();
+    recommender.free();
+  };
+  const once = [true, null];
+  const twice = [false, 'already_reported'];
+  await reported(once);
+  aheadSeconds = -40 * fixture.windowSeconds;
+  await reported(twice);
+  aheadSeconds += fixture.windowSeconds;
+  await reported(once);
+  aheadSeconds = 0;
+  await reported(twice);
+  aheadSeconds = fixture.windowSeconds;
+  await reported(once);
+  await reported(twice);
+});
+
 test('without a collector nothing is queued', async () => {
   const recommender = await fixture.load({ storage, consent: 'share' });
   browse(recommender, fixture.itemIds);

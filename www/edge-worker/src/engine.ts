@@ -49,8 +49,11 @@ export async function engine(env: Env, waitUntil: (work: Promise<unknown>) => vo
 function begin(env: Env, waitUntil: (work: Promise<unknown>) => void): Load {
   const begun: Load = { recommender: Recommender.load(loadOptions(env)), startedAt: Date.now(), isOver: false };
   const over = begun.recommender.then(
-    () => {
+    (recommender) => {
       begun.isOver = true;
+      // One that was given up is better than one that is still on its way.
+      if (load === undefined || !load.isOver) load = begun;
+      else if (load !== begun) recommender.free();
     },
     () => {
       if (load === begun) load = undefined;

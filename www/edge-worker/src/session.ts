@@ -6,8 +6,10 @@ const NAME = '__Host-sanderling-session';
 /** Browsers take cookies of 4,096 bytes with name and attributes. */
 const MAX_VALUE_BYTES = 3500;
 const LASTING_SECONDS = 30 * 86_400;
+const ATTRIBUTES = 'Path=/; Secure; HttpOnly';
+const SAME_SITE = `${ATTRIBUTES}; SameSite=Lax`;
 /** Pages of another origin may be of another site, whose requests have no other cookies: it is one for visits of that site alone. */
-const attributesOf = ({ ALLOWED_ORIGIN: origin }: Env): string => `Path=/; Secure; HttpOnly; ${origin ? 'SameSite=None; Partitioned' : 'SameSite=Lax'}`;
+const ANY_SITE = `${ATTRIBUTES}; SameSite=None; Partitioned`;
 
 /** The session that a visitor's browser keeps, signed so that nobody makes one up: oldest first; empty where there is none. */
 export async function sessionOf(request: Request, env: Env): Promise<SessionInteraction[]> {
@@ -36,12 +38,12 @@ export async function cookieFor(session: readonly SessionInteraction[], env: Env
     payload = encode(kept);
   }
   const signature = toBase64(new Uint8Array(await crypto.subtle.sign('HMAC', key, fromBase64(payload))));
-  return `${NAME}=${payload}.${signature}; Max-Age=${LASTING_SECONDS}; ${attributesOf(env)}`;
+  return `${NAME}=${payload}.${signature}; Max-Age=${LASTING_SECONDS}; ${env.ALLOWED_ORIGIN ? ANY_SITE : SAME_SITE}`;
 }
 
-/** The `set-cookie` header that forgets the session. */
-export function forgottenCookie(env: Env): string {
-  return `${NAME}=; Max-Age=0; ${attributesOf(env)}`;
+/** The `set-cookie` headers that forget the session, also one of before there was an `ALLOWED_ORIGIN`. */
+export function forgottenCookies({ ALLOWED_ORIGIN: origin }: Env): string[] {
+  return (origin ? [ANY_SITE, SAME_SITE] : [SAME_SITE]).map((attributes) => `${NAME}=; Max-Age=0; ${attributes}`);
 }
 
 function secretOf({ SESSION_SECRET: secret }: Env): string {

@@ -1,9 +1,9 @@
-import { decodeRequest, encodeResponse, RecommenderError, type SessionInteraction } from 'sanderling';
+import { decodeRequest, encodeResponse, RecommenderError, type Recommender, type SessionInteraction } from 'sanderling';
 
 import { engine, type Env } from './engine.js';
 import { Problem } from './problem.js';
 import { forwardReport } from './reports.js';
-import { cookieFor, forgottenCookie, sessionOf } from './session.js';
+import { cookieFor, forgottenCookies, sessionOf } from './session.js';
 
 /** Largest accepted request body. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -35,7 +35,7 @@ async function route(request: Request, env: Env, context: ExecutionContext): Pro
       if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: { allow: 'POST, DELETE, OPTIONS' } });
       allow(request, ['POST', 'DELETE', 'OPTIONS']);
       fromOwnPages(request, env);
-      return request.method === 'DELETE' ? withCookie(forgottenCookie(env)) : remember(request, env);
+      return request.method === 'DELETE' ? withCookies(...forgottenCookies(env)) : remember(request, env);
     case '/v1/reports':
       allow(request, ['POST']);
       return forwardReport(request, await readBody(request), env);
@@ -55,7 +55,7 @@ async function recommend(request: Request, env: Env, context: ExecutionContext):
   const recommender = await load(env, context);
   const response = recommender.recommend(options);
   // An engine that failed is being opened again, which this request's end must not stop.
-  if (response.faults.some(({ code }) => code === 'engine_failed')) context.waitUntil(recommender.settled());
+  if (response.faults.some(({ code }) => code === 'engine_failed')) context.waitUntil(restart(recommender));
   return json(encodeResponse(response));
 }
 
@@ -67,9 +67,9 @@ async function remember(request: Request, env: Env): Promise<Response> {
   const { consent, interactions, ...others } = recordOf(parse(await readBody(request)));
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) throw new RecommenderError('invalid_argument', `the body has the unknown key ${JSON.stringify(unknown)}`);
-  if (consent !== 'device' && consent !== 'share') return withCookie(forgottenCookie(env));
+  if (consent !== 'device' && consent !== 'share') return withCookies(...forgottenCookies(env));
   const more: readonly SessionInteraction[] = decodeRequest({ session: interactions ?? [] }).session ?? [];
-  return withCookie(await cookieFor([...(await sessionOf(request, env)), ...more], env));
+  return withCookies(await cookieFor([...(await sessionOf(request, env)), ...more], env));
 }
 
 /** Other sites' pages could otherwise write into a visitor's cookie. */
@@ -84,8 +84,10 @@ function recordOf(body: unknown): Record<string, unknown> {
   throw new RecommenderError('invalid_argument', 'the body is not an object', { expected: '{"consent": "device", "interactions": [...]}' });
 }
 
-function withCookie(cookie: string): Response {
-  return new Response(null, { status: 204, headers: { 'set-cookie': cookie, 'cache-control': 'no-store' } });
+function withCookies(...cookies: string[]): Response {
+  const headers = new Headers({ 'cache-control': 'no-store' });
+  for (const cookie of cookies) headers.append('set-cookie', cookie);
+  return new Response(null, { status: 204, headers });
 }
 
 async function health(env: Env, context: ExecutionContext): Promise<Response> {
@@ -93,11 +95,15 @@ async function health(env: Env, context: ExecutionContext): Promise<Response> {
   try {
     recommender.hasItem('any');
   } catch (thrown) {
-    context.waitUntil(recommender.settled());
+    context.waitUntil(restart(recommender));
     throw new Problem(503, thrown instanceof RecommenderError ? thrown : unexpected(thrown), { 'retry-after': String(RETRY_AFTER_SECONDS) });
   }
   const { hash, name, version } = recommender.bundle;
   return json({ status: 'ok', bundle: { sha256: hash, name, version } });
+}
+
+async function restart(recommender: Recommender): Promise<void> {
+  await recommender.engine.settled?.();
 }
 
 async function load(env: Env, context: ExecutionContext): ReturnType<typeof engine> {

@@ -104,6 +104,8 @@ export interface WireTelemetryState {
  */
 export interface Engine {
   manifest(): WireManifest;
+  /** Resolves when no attempt to start an engine that failed again is under way; absent where none is made. */
+  settled?(): Promise<void>;
   bundleHash(): string;
   hasItem(itemId: string): boolean;
   len(): number;

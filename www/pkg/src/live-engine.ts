@@ -48,7 +48,7 @@ export class LiveEngine implements Engine {
     this.#onReplaced = { restore, done };
   }
 
-  /** Resolves when no attempt to open the bundle again is under way. */
+  /** Resolves when no attempt to open the bundle again is under way; a host may have dropped one, which never ends. */
   async settled(): Promise<void> {
     await this.#reopening;
   }

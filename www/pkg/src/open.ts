@@ -100,9 +100,9 @@ function readOptions(source: string | URL | LoadOptions): LoadOptions {
 
 /** The engine of the bundle in its folder; or, where that cannot be opened and `keeps` is true, of the last one that could. */
 async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch, keeps: boolean): Promise<LoadedEngine> {
-  const folder = options.baseUrl === undefined ? undefined : resolveUrl(platform, options.baseUrl, 'baseUrl');
+  const folder = options.baseUrl === undefined ? undefined : resolveFolder(platform, options.baseUrl);
   // What is kept is of the channel, as every release of one has a folder of its own.
-  const series = options.channelUrl === undefined ? folder : resolveUrl(platform, options.channelUrl, 'channelUrl');
+  const series = options.channelUrl === undefined ? folder : resolveChannel(platform, options.channelUrl);
   const keys = readKeys(options.publicKey);
   const minRollbackIndex = checkRollbackIndex(options.minRollbackIndex ?? 0);
   // Asked anew for each bundle: time goes on, and another page may have seen a later bundle.
@@ -199,7 +199,7 @@ async function readFiles(options: LoadOptions, platform: Platform, fetch: Fetch,
   // A caller may change its own files while they are hashed; those are hashed inside wasm.
   if (options.baseUrl === undefined) return { files: givenFiles(options.files) };
   return fetchBundle({
-    folder: resolveUrl(platform, options.baseUrl, 'baseUrl'),
+    folder: resolveFolder(platform, options.baseUrl),
     fetch,
     platform,
     signed: options.publicKey !== undefined,
@@ -220,11 +220,20 @@ function givenFiles(files: LoadOptions['files']): Record<string, Uint8Array> {
   );
 }
 
-function resolveUrl(platform: Platform, url: string | URL, name: string): URL {
+function resolveFolder(platform: Platform, baseUrl: string | URL): URL {
   try {
-    return platform.resolve(url);
+    return platform.resolve(baseUrl);
   } catch (thrown) {
-    throw new RecommenderError('invalid_argument', `${name} is not a URL`, { found: String(url) }, thrown);
+    throw new RecommenderError('invalid_argument', 'baseUrl is not a URL', { found: String(baseUrl) }, thrown);
+  }
+}
+
+/** With its query, which may say which channel it is. */
+function resolveChannel(platform: Platform, channelUrl: string | URL): URL {
+  try {
+    return new URL(channelUrl, platform.resolve('./'));
+  } catch (thrown) {
+    throw new RecommenderError('invalid_argument', 'channelUrl is not a URL', { found: String(channelUrl) }, thrown);
   }
 }
 

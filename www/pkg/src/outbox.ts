@@ -10,11 +10,15 @@ export const REPORTS_KEY = 'reports';
 const MAX_QUEUED = 16;
 /** How long a claimed report is left to the tab that sends it. */
 const CLAIM_SECONDS = 60;
+/** Most reported windows ahead of the clock that are remembered; the farthest stay. */
+const MAX_AHEAD = 16;
 
 /** One record, so that "this window was reported" and "this report waits" are one atomic write. */
 export interface Reports {
   /** Start of the last reported window; no window up to it is reported again. */
   lastWindowStart: number | null;
+  /** Starts of reported windows that lie ahead of the clock, ascending: it was ahead, or is behind. None of them is reported again. */
+  aheadWindowStarts: number[];
   outbox: QueuedReport[];
   counters: ReportCounters;
   /** So that no storm of failures becomes one of requests. */
@@ -33,6 +37,7 @@ export class Outbox {
   readonly #keeper: Keeper;
   /** The ledger as this page knows it, for when storage is taken away in between. */
   #lastWindowStart: number | null = null;
+  #aheadWindowStarts: number[] = [];
 
   constructor(keeper: Keeper) {
     this.#keeper = keeper;
@@ -47,7 +52,7 @@ export class Outbox {
   async add(report: QueuedReport): Promise<boolean> {
     let added = false;
     await this.#update((reports) => {
-      if (reports.lastWindowStart !== null && reports.lastWindowStart >= report.windowStart) return reports;
+      if (isReported(reports, report.windowStart)) return reports;
       added = true;
       this.#lastWindowStart = report.windowStart;
       const waiting = [...reports.outbox, report];
@@ -98,33 +103,36 @@ export class Outbox {
   async erase(): Promise<void> {
     await this.#keeper.enqueue((storage) =>
       storage.update(REPORTS_KEY, (stored) => {
-        const { lastWindowStart } = this.#read(stored);
+        const { lastWindowStart, aheadWindowStarts } = this.#read(stored);
+        if (aheadWindowStarts.length > 0) return { lastWindowStart, aheadWindowStarts } as Json;
         return lastWindowStart === null ? undefined : ({ lastWindowStart } as Json);
       }),
     );
   }
 
   /**
-   * Leaves out what a clock that was ahead has put behind `latest`, in Unix seconds. The window of that time counts as reported: which ones
-   * were is not known any more.
+   * Lets the ledger follow the clock, which shows at most `latest` in Unix seconds: a last window behind that is put aside, and the window of now
+   * counts as reported; once the clock has come to one that was put aside, it counts again as before.
    */
-  async leaveFuture(latest: number, windowSeconds: number): Promise<void> {
-    const { lastWindowStart, outbox } = await this.read();
-    const isAhead = (start: number | null) => start !== null && start > latest;
-    if (!isAhead(lastWindowStart) && !outbox.some(({ windowStart }) => isAhead(windowStart))) return;
-    const present = Math.floor(latest / windowSeconds - 1) * windowSeconds;
+  async followClock(latest: number, windowSeconds: number): Promise<void> {
+    const isAhead = (start: number) => start > latest;
+    const { lastWindowStart: before, aheadWindowStarts: aside } = await this.read();
+    if ((before === null || !isAhead(before)) && aside.every(isAhead)) return;
+    const now = Math.floor(latest / windowSeconds - 1) * windowSeconds;
     await this.#update((reports) => {
-      const kept = reports.outbox.filter(({ windowStart }) => !isAhead(windowStart));
-      const counters = countDropped(reports.counters, 'report_too_early', reports.outbox.length - kept.length);
-      if (!isAhead(reports.lastWindowStart)) return { ...reports, outbox: kept, counters };
-      this.#lastWindowStart = present;
-      return { ...reports, outbox: kept, counters, lastWindowStart: present };
+      const { lastWindowStart: last, aheadWindowStarts } = reports;
+      const known = last === null ? aheadWindowStarts : [...aheadWindowStarts, last];
+      const past = known.filter((start) => !isAhead(start));
+      if (last !== null && isAhead(last)) past.push(now);
+      this.#lastWindowStart = past.length === 0 ? null : Math.max(...past);
+      this.#aheadWindowStarts = known.filter(isAhead).sort((one, other) => one - other).slice(-MAX_AHEAD);
+      return { ...reports, lastWindowStart: this.#lastWindowStart, aheadWindowStarts: this.#aheadWindowStarts };
     });
   }
 
   /** Writes the ledger into a storage that has just been allowed. */
   async carryLedger(): Promise<void> {
-    await this.#update((reports) => (reports.lastWindowStart === null ? reports : { ...reports }));
+    await this.#update((reports) => (reports.lastWindowStart === null && reports.aheadWindowStarts.length === 0 ? reports : { ...reports }));
   }
 
   /** Reads the record; the ledger never goes back. */
@@ -132,7 +140,9 @@ export class Outbox {
     const reports = readReports(stored);
     const known = [reports.lastWindowStart, this.#lastWindowStart].filter((start) => start !== null);
     this.#lastWindowStart = known.length === 0 ? null : Math.max(...known);
-    return { ...reports, lastWindowStart: this.#lastWindowStart };
+    const ahead = new Set([...reports.aheadWindowStarts, ...this.#aheadWindowStarts]);
+    this.#aheadWindowStarts = [...ahead].sort((one, other) => one - other);
+    return { ...reports, lastWindowStart: this.#lastWindowStart, aheadWindowStarts: this.#aheadWindowStarts };
   }
 
   /** Resolves to whether the record is stored. */
@@ -146,6 +156,11 @@ export class Outbox {
       return true;
     });
   }
+}
+
+/** Whether a window was reported, or one behind it. */
+export function isReported({ lastWindowStart, aheadWindowStarts }: Reports, windowStart: number): boolean {
+  return (lastWindowStart !== null && lastWindowStart >= windowStart) || aheadWindowStarts.includes(windowStart);
 }
 
 /** Lets everything that is due at `now`, and the report of an id, wait until `notBefore`. */
@@ -167,6 +182,7 @@ function readReports(stored: Json | undefined): Reports {
   const queued = Array.isArray(from['outbox']) ? (from['outbox'] as unknown[]) : [];
   return {
     lastWindowStart: Number.isSafeInteger(from['lastWindowStart']) ? (from['lastWindowStart'] as number) : null,
+    aheadWindowStarts: Array.isArray(from['aheadWindowStarts']) ? (from['aheadWindowStarts'] as number[]).filter(Number.isSafeInteger) : [],
     outbox: queued.filter(isQueuedReport),
     counters: {
       accepted: wholeNumber(counters['accepted']),

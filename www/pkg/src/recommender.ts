@@ -11,11 +11,10 @@ import { RecommenderError, toRecommenderError } from './errors.js';
 import { disposeSymbol } from './globals.js';
 import { Keeper } from './keeper.js';
 import { dropLastGood } from './last-good.js';
-import { LiveEngine } from './live-engine.js';
 import type { OpenedRecommender } from './open.js';
 import { popularList } from './popular.js';
 import { Session } from './session.js';
-import { MemoryStorage } from './storage.js';
+import { MemoryStorage, type DeviceStorage } from './storage.js';
 import { Telemetry } from './telemetry.js';
 import type {
   BundleInfo, Consent, DeviceExport, ObserveOptions, OutcomeOptions, PrivacySignal, RankOptions, Recommendation, RecommendOptions,
@@ -36,6 +35,12 @@ export interface Companion {
   consentChanged(): Promise<void>;
   /** Forgets what is kept, as the recommender does. */
   erase(): Promise<void>;
+}
+
+const CONSENTS: readonly Consent[] = ['none', 'device', 'share'];
+
+function lower(one: Consent, other: Consent): Consent {
+  return CONSENTS.indexOf(one) < CONSENTS.indexOf(other) ? one : other;
 }
 
 interface PageGlobals {
@@ -239,8 +244,9 @@ export abstract class RecommenderBase {
   async setConsent(consent: Consent): Promise<void> {
     this.#checkAlive();
     this.#consent = checkConsent(consent);
+    const asked = this.consent;
     const followed = this.#tell((companion) => companion.consentChanged());
-    this.#applying = this.#applying.catch(() => {}).then(() => this.#applyConsent());
+    this.#applying = this.#applying.catch(() => {}).then(() => this.#applyConsent(asked));
     await this.#applying;
     await followed;
   }
@@ -268,12 +274,10 @@ export abstract class RecommenderBase {
     };
   }
 
-  /** Resolves when everything observed so far is stored, every started send is over, and no engine is being started again. */
+  /** Resolves when everything observed so far is stored and every started send is over. */
   async settled(): Promise<void> {
     this.telemetry.saveNow();
     await this.#keeper.settled();
-    const { engine } = this.#opened;
-    if (engine instanceof LiveEngine) await engine.settled();
   }
 
   /** Gives the engine's memory back. What is stored stays; any other call throws afterwards. */
@@ -297,9 +301,13 @@ export abstract class RecommenderBase {
     this.free();
   }
 
-  /** Lets storage follow the consent in force, which may be another one by now than when this was asked for. */
-  async #applyConsent(): Promise<void> {
-    const [before, after] = [this.#applied, this.consent];
+  /**
+   * Lets storage follow a consent that was asked for. Where less is allowed by now, that counts; where more is, what was to go goes all
+   * the same.
+   */
+  async #applyConsent(asked: Consent): Promise<void> {
+    const before = this.#applied;
+    const after = lower(asked, this.consent);
     if (after === before) return;
     this.#applied = after;
     if (after === 'none') await this.#stopStoring();
@@ -312,11 +320,11 @@ export abstract class RecommenderBase {
     try {
       await this.telemetry.erase();
     } finally {
-      const { storage } = this.#keeper;
-      this.#keeper.storage = new MemoryStorage();
-      // What this page has in memory goes on there.
-      this.#saveAll();
-      await (storage.destroy?.() ?? storage.clear()).catch(() => {});
+      // In the queue, so that what is being written is there to be removed.
+      await this.#keeper.enqueue(async (storage) => {
+        this.#moveTo(new MemoryStorage());
+        await (storage.destroy?.() ?? storage.clear());
+      });
       await dropLastGood();
     }
   }
@@ -324,18 +332,19 @@ export abstract class RecommenderBase {
   async #startStoring(): Promise<void> {
     await this.telemetry.erase();
     const storage = await this.#opened.openStorage();
-    // Taken back while it was opened.
-    if (this.consent === 'none' || this.#freed) {
-      this.#applied = 'none';
-      storage.close?.();
-      return;
-    }
-    this.#keeper.storage = storage;
+    if (this.#freed) return storage.close?.();
+    await this.#keeper.enqueue(async () => this.#moveTo(storage));
     await this.telemetry.carryLedger();
-    this.#saveAll();
+    // Taken back while it was opened.
+    if (this.consent === 'none') {
+      this.#applied = 'none';
+      await this.#stopStoring();
+    }
   }
 
-  #saveAll(): void {
+  /** What this page has in memory goes on there. */
+  #moveTo(storage: DeviceStorage): void {
+    this.#keeper.storage = storage;
     this.#session.saveAll();
     this.#correction.saveAll();
   }

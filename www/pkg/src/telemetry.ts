@@ -5,7 +5,7 @@ import type { Engine, Json, WireTelemetryState, WireWindow } from './engine.js';
 import { MAX_TIMER_MILLIS } from './globals.js';
 import type { Keeper } from './keeper.js';
 import { LiveEngine } from './live-engine.js';
-import { Outbox, type Reports } from './outbox.js';
+import { isReported, Outbox, type Reports } from './outbox.js';
 import { retryDelaySeconds, sendReport, type Sender } from './sender.js';
 import type { BundleInfo, Consent, FlushOptions, FlushResult, NotReportable, QueuedReport, TelemetryPreview } from './types.js';
 
@@ -182,7 +182,7 @@ export class Telemetry {
     const { engine, keeper } = this.#settings;
     // Counts of another bundle can no longer be reported, so there is no reason to keep them.
     await this.#dropWindows(this.#key);
-    await this.#outbox.leaveFuture(this.#latestBelievable(), this.#settings.bundle.telemetry.windowSeconds);
+    await this.#outbox.followClock(this.#latestBelievable(), this.#settings.bundle.telemetry.windowSeconds);
     const stored = readWindow(await keeper.enqueue((storage) => storage.get(this.#key)));
     if (stored !== undefined && stored.windowStart > this.#latestBelievable()) {
       await this.#startWindow(undefined, true);
@@ -241,7 +241,7 @@ export class Telemetry {
     if (!this.#settings.keeper.isDurable) return 'no_storage';
     const { window_start: counted, num_lists: numLists } = this.#counted();
     const start = counted ?? this.#windowStart ?? 0;
-    if (reports.lastWindowStart !== null && reports.lastWindowStart >= start) return 'already_reported';
+    if (isReported(reports, start)) return 'already_reported';
     return numLists === 0 ? 'nothing_observed' : null;
   }
 
@@ -281,7 +281,7 @@ export class Telemetry {
   /** Forgets a window that the clock has gone back behind, here and in storage. */
   async #leaveFuture(): Promise<void> {
     const forgotten = this.#startWindow(undefined, true);
-    await this.#outbox.leaveFuture(this.#latestBelievable(), this.#settings.bundle.telemetry.windowSeconds);
+    await this.#outbox.followClock(this.#latestBelievable(), this.#settings.bundle.telemetry.windowSeconds);
     await forgotten;
   }
 
