@@ -181,6 +181,42 @@ test('what is written while consent changes is neither lost nor doubled, nor lef
   assert.equal(recommender.session.length, ids.length + 2);
 });
 
+test('consent that cannot be taken back says so, and can be taken back again', async () => {
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'device' });
+  browse(recommender, fixture.itemIds);
+  await recommender.settled();
+  const clear = storage.clear.bind(storage);
+  storage.clear = () => Promise.reject(new Error('locked'));
+  await assert.rejects(recommender.setConsent('none'), { code: 'io' });
+  assert.ok((await storage.entries()).session.length > 0);
+  storage.clear = clear;
+  await recommender.setConsent('none');
+  assert.deepEqual(await storage.entries(), {});
+  await recommender.setConsent('device');
+  await recommender.settled();
+  assert.equal((await storage.get('session')).length, 3);
+});
+
+test('what happens while storage opens is kept, and reported from there alone', async () => {
+  const { storage } = watchedStorage();
+  const recommender = await fixture.load({ storage, consent: 'none', collectorUrl: collector.url });
+  const entries = storage.entries.bind(storage);
+  let open;
+  const opened = new Promise((done) => {
+    open = done;
+  });
+  storage.entries = () => opened.then(entries);
+  const given = recommender.setConsent('share');
+  await new Promise(setImmediate);
+  browse(recommender, fixture.itemIds);
+  assert.equal((await recommender.telemetry.flush()).notReportable, 'no_storage');
+  open();
+  await given;
+  const { closed, accepted } = await recommender.telemetry.flush();
+  assert.deepEqual([closed, accepted], [true, 1]);
+});
+
 test('what a page has in memory stays when consent goes', async () => {
   const { storage } = watchedStorage();
   const recommender = await fixture.load({ storage, consent: 'device' });

@@ -400,6 +400,15 @@ test('a clock that falls behind and is put right is no way to report a window tw
   aheadSeconds = fixture.windowSeconds;
   await reported(once);
   await reported(twice);
+  // Of several windows, each is known.
+  for (const window of [2, 3, 4]) {
+    aheadSeconds = window * fixture.windowSeconds;
+    await reported(once);
+  }
+  for (const [window, expected] of [[0, twice], [1, twice], [2, twice], [3, twice], [4, twice], [10, once], [5, twice], [8, once], [9, once], [10, twice]]) {
+    aheadSeconds = window * fixture.windowSeconds;
+    await reported(expected);
+  }
 });
 
 test('without a collector nothing is queued', async () => {

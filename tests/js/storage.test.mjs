@@ -141,6 +141,24 @@ test('an interaction that could not be written is written with the next one', as
   assert.deepEqual((await storage.get('session')).map(({ item_id: itemId }) => itemId), fixture.itemIds.slice(0, 3));
 });
 
+test('what is added right after an erase is all that there is', async () => {
+  const storage = memory();
+  const recommender = await fixture.load({ storage, consent: 'device' });
+  const [first, second, third, fourth] = fixture.itemIds;
+  const add = (itemId, timestamp) => recommender.observe({ itemId, kind: 'view', timestamp });
+  add(first, 1);
+  await recommender.settled();
+  add(second, 2);
+  const erased = recommender.erase();
+  add(third, 3);
+  await erased;
+  await recommender.settled();
+  add(fourth, 4);
+  await recommender.settled();
+  assert.deepEqual(recommender.session.map(({ itemId }) => itemId), [third, fourth]);
+  assert.deepEqual((await storage.get('session')).map(({ item_id: itemId }) => itemId), [third, fourth]);
+});
+
 test('an outcome is written at once, as the click may lead to another page', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   const storage = memory();

@@ -75,12 +75,15 @@ fn on_signals<F: Future<Output = ()>>(work: impl FnOnce(Signals) -> F + Send + '
     listening.recv().unwrap_or(Ok(())).map_err(failed)
 }
 
-/// Completes on SIGINT or SIGTERM.
-pub(crate) async fn stop_signal() {
-    match Signals::new() {
-        Ok(mut signals) => signals.next().await,
-        // Without a handler the default action of the signal ends the process, which what serves must survive.
-        Err(_) => std::future::pending().await,
+/// Completes on SIGINT or SIGTERM from now on.
+pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
+    let signals = Signals::new();
+    async move {
+        match signals {
+            Ok(mut signals) => signals.next().await,
+            // Without a handler the default action of the signal ends the process, which what serves must survive.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -24,6 +24,8 @@ use crate::wasm_host::Pool;
 
 /// Most bytes of a request's body; the component has the same limit.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a client that was refused should wait.
 const RETRY_AFTER_SECONDS: u16 = 1;
 /// What requests count as whose client went away before the answer.
@@ -79,11 +81,13 @@ fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-async fn recommend(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
+async fn recommend(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let mut counted = Counted { shared: &shared, start: Instant::now(), status: CLIENT_CLOSED_REQUEST };
+    let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await;
     let answer = match body {
-        Ok(body) => ask(&shared.pool, body).await,
-        Err(rejection) => problem(rejection.status(), &broken_body(&rejection)),
+        Ok(Ok(body)) => ask(&shared.pool, body).await,
+        Ok(Err(rejection)) => problem(rejection.status(), &broken_body(&rejection)),
+        Err(_) => problem(StatusCode::REQUEST_TIMEOUT, &late_body()),
     };
     counted.status = answer.status().as_u16();
     answer
@@ -160,6 +164,10 @@ fn nothing() -> Error {
 fn wrong_method() -> Error {
     Error::new(Code::InvalidArgument, "this address does not answer this method")
         .expected("POST /recommend, GET /healthz or GET /metrics")
+}
+
+fn late_body() -> Error {
+    Error::new(Code::InvalidArgument, "the body did not arrive in time").expected(format!("{BODY_TIMEOUT:?}"))
 }
 
 fn broken_body(rejection: &BytesRejection) -> Error {

@@ -1,6 +1,6 @@
 //! The policy: which items may be listed, and how many of one category. Pure and deterministic.
 
-use sanderling_types::{Boost, Filter, ItemIndex, Pin, PolicyDefaults, Rules, sorted_positions};
+use sanderling_types::{Boost, Filter, ItemIndex, PolicyDefaults, Rules, sorted_positions};
 
 use crate::{Bundle, Mask, PackedVocabulary, SessionView};
 
@@ -195,8 +195,8 @@ impl SplitMix {
 #[must_use]
 pub fn pins(bundle: &Bundle, rules: &Rules) -> Vec<(usize, ItemIndex)> {
     let mut free = Mask::all(bundle.vocabulary().len());
-    let excluded = |pin: &Pin| rules.exclude.contains(&pin.item_id);
-    let known = rules.pins.iter().filter(|pin| !excluded(pin)).filter_map(|pin| {
+    rules.exclude.iter().filter_map(|id| bundle.item_index(id)).for_each(|item| free.drop_item(item));
+    let known = rules.pins.iter().filter_map(|pin| {
         let item = bundle.item_index(&pin.item_id)?;
         Some(((pin.position as usize).saturating_sub(1), item))
     });

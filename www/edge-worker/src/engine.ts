@@ -43,7 +43,9 @@ export async function engine(env: Env, waitUntil: (work: Promise<unknown>) => vo
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new RecommenderError('io', 'the bundle takes too long to load')), LOAD_MILLIS);
   });
-  return Promise.race([recommender, late]).finally(() => clearTimeout(timer));
+  const loaded = await Promise.race([recommender, late]).finally(() => clearTimeout(timer));
+  // Another load may have been over before this one, which is freed then.
+  return load?.isOver ? load.recommender : loaded;
 }
 
 function begin(env: Env, waitUntil: (work: Promise<unknown>) => void): Load {

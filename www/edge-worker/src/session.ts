@@ -28,8 +28,11 @@ export async function sessionOf(request: Request, env: Env): Promise<SessionInte
   }
 }
 
-/** The `set-cookie` header of a session; the oldest interactions that do not fit are left out. */
-export async function cookieFor(session: readonly SessionInteraction[], env: Env): Promise<string> {
+/**
+ * The `set-cookie` headers of a session, of which the oldest interactions that do not fit are left out; and of what there was before `ALLOWED_ORIGIN` was set,
+ * or while it was.
+ */
+export async function cookiesFor(session: readonly SessionInteraction[], env: Env): Promise<string[]> {
   const key = await keyOf(secretOf(env), 'sign');
   let kept = session.map(({ itemId, kind, timestamp }) => [itemId, kind, timestamp] as const);
   let payload = encode(kept);
@@ -38,12 +41,17 @@ export async function cookieFor(session: readonly SessionInteraction[], env: Env
     payload = encode(kept);
   }
   const signature = toBase64(new Uint8Array(await crypto.subtle.sign('HMAC', key, fromBase64(payload))));
-  return `${NAME}=${payload}.${signature}; Max-Age=${LASTING_SECONDS}; ${env.ALLOWED_ORIGIN ? ANY_SITE : SAME_SITE}`;
+  const [wanted, other] = env.ALLOWED_ORIGIN ? [ANY_SITE, SAME_SITE] : [SAME_SITE, ANY_SITE];
+  return [`${NAME}=${payload}.${signature}; Max-Age=${LASTING_SECONDS}; ${wanted}`, forgotten(other)];
 }
 
-/** The `set-cookie` headers that forget the session, also one of before there was an `ALLOWED_ORIGIN`. */
-export function forgottenCookies({ ALLOWED_ORIGIN: origin }: Env): string[] {
-  return (origin ? [ANY_SITE, SAME_SITE] : [SAME_SITE]).map((attributes) => `${NAME}=; Max-Age=0; ${attributes}`);
+/** The `set-cookie` headers that forget the session. */
+export function forgottenCookies(): string[] {
+  return [SAME_SITE, ANY_SITE].map(forgotten);
+}
+
+function forgotten(attributes: string): string {
+  return `${NAME}=; Max-Age=0; ${attributes}`;
 }
 
 function secretOf({ SESSION_SECRET: secret }: Env): string {

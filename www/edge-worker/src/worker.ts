@@ -3,7 +3,7 @@ import { decodeRequest, encodeResponse, RecommenderError, type Recommender, type
 import { engine, type Env } from './engine.js';
 import { Problem } from './problem.js';
 import { forwardReport } from './reports.js';
-import { cookieFor, forgottenCookies, sessionOf } from './session.js';
+import { cookiesFor, forgottenCookies, sessionOf } from './session.js';
 
 /** Largest accepted request body. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -35,7 +35,7 @@ async function route(request: Request, env: Env, context: ExecutionContext): Pro
       if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: { allow: 'POST, DELETE, OPTIONS' } });
       allow(request, ['POST', 'DELETE', 'OPTIONS']);
       fromOwnPages(request, env);
-      return request.method === 'DELETE' ? withCookies(...forgottenCookies(env)) : remember(request, env);
+      return request.method === 'DELETE' ? withCookies(...forgottenCookies()) : remember(request, env);
     case '/v1/reports':
       allow(request, ['POST']);
       return forwardReport(request, await readBody(request), env);
@@ -67,9 +67,9 @@ async function remember(request: Request, env: Env): Promise<Response> {
   const { consent, interactions, ...others } = recordOf(parse(await readBody(request)));
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) throw new RecommenderError('invalid_argument', `the body has the unknown key ${JSON.stringify(unknown)}`);
-  if (consent !== 'device' && consent !== 'share') return withCookies(...forgottenCookies(env));
+  if (consent !== 'device' && consent !== 'share') return withCookies(...forgottenCookies());
   const more: readonly SessionInteraction[] = decodeRequest({ session: interactions ?? [] }).session ?? [];
-  return withCookies(await cookieFor([...(await sessionOf(request, env)), ...more], env));
+  return withCookies(...(await cookiesFor([...(await sessionOf(request, env)), ...more], env)));
 }
 
 /** Other sites' pages could otherwise write into a visitor's cookie. */

@@ -47,13 +47,13 @@ export class UserCorrection {
     const updates = sums.pop()!;
     this.#current = { format_version: 1, feature_spec_sha256: this.#manifest.feature_spec_sha256, num_updates: updates, sums };
     this.#changed();
-    void this.#keeper.enqueue(() => this.#save());
+    this.#saveSoon();
   }
 
   /** Writes all of it, to a storage that has just been allowed. */
   saveAll(): void {
     this.#saved = undefined;
-    if (this.#current !== undefined) void this.#keeper.enqueue(() => this.#save());
+    if (this.#current !== undefined) this.#saveSoon();
   }
 
   /** Forgets it, here and in storage. */
@@ -63,10 +63,15 @@ export class UserCorrection {
     await this.#keeper.enqueue((storage) => storage.update(CORRECTION_KEY, () => undefined));
   }
 
-  async #save(): Promise<void> {
-    const current = this.#current;
+  #saveSoon(): void {
     const numErases = this.#numErases;
-    if (current === undefined) return;
+    void this.#keeper.enqueue(() => this.#save(numErases));
+  }
+
+  /** Unless there was an erase since it was asked for. */
+  async #save(numErases: number): Promise<void> {
+    const current = this.#current;
+    if (current === undefined || numErases !== this.#numErases) return;
     const stored = await this.#keeper.storage.update(
       CORRECTION_KEY,
       (found) => moved(this.#read(found), current, this.#saved) as unknown as Json,

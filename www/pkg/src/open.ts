@@ -10,7 +10,7 @@ import type { Platform } from './platform.js';
 import { rememberPopular } from './popular.js';
 import { instanceOf, type Instance, type Runtime } from './runtime.js';
 import { reportsUrl, type Sender } from './sender.js';
-import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
+import { FallbackStorage, type DeviceStorage } from './storage.js';
 import type { BundleInfo, Consent, Fetch, LoadOptions, PublicKey } from './types.js';
 
 const DEFAULT_MAX_BUNDLE_BYTES = 256 * 1024 * 1024;
@@ -56,7 +56,7 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   // At once, as the user may leave before the engine is there; nothing waits for it but what is stored next.
   const forgotten = stores ? undefined : forgetStored(options, platform).catch(() => {});
   // While the engine is on its way.
-  const storage: Promise<DeviceStorage> = stores ? openStorage() : Promise.resolve(new MemoryStorage());
+  const storage: Promise<DeviceStorage> = stores ? openStorage() : Promise.resolve(new FallbackStorage());
   storage.catch(() => {});
   const loaded = await loading?.catch((thrown: unknown) => {
     // A caller's own storage serves its next attempt.
@@ -131,7 +131,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
       if (error.code !== 'hash_mismatch' && error.code !== 'file_truncated') throw error;
       return fromSource(true);
     });
-    if (keeps) {
+    if (keeps && !options.signal?.aborted) {
       void keepLastGood(series, loaded.engine.bundleHash(), loaded.files);
       // What nobody has signed says nothing of later bundles.
       if (keys.length > 0) void keepRollbackIndex(series, loaded.engine.manifest().rollback_index ?? 0);
@@ -231,7 +231,8 @@ function resolveFolder(platform: Platform, baseUrl: string | URL): URL {
 /** With its query, which may say which channel it is. */
 function resolveChannel(platform: Platform, channelUrl: string | URL): URL {
   try {
-    return new URL(channelUrl, platform.resolve('./'));
+    // Not every host has an address that others could be relative to.
+    return URL.canParse(channelUrl) ? new URL(channelUrl) : new URL(channelUrl, platform.resolve('./'));
   } catch (thrown) {
     throw new RecommenderError('invalid_argument', 'channelUrl is not a URL', { found: String(channelUrl) }, thrown);
   }

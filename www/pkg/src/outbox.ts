@@ -10,15 +10,15 @@ export const REPORTS_KEY = 'reports';
 const MAX_QUEUED = 16;
 /** How long a claimed report is left to the tab that sends it. */
 const CLAIM_SECONDS = 60;
-/** Most reported windows ahead of the clock that are remembered; the farthest stay. */
-const MAX_AHEAD = 16;
+/** Most reported windows that are remembered one by one. */
+const MAX_REPORTED = 64;
 
 /** One record, so that "this window was reported" and "this report waits" are one atomic write. */
 export interface Reports {
   /** Start of the last reported window; no window up to it is reported again. */
   lastWindowStart: number | null;
-  /** Starts of reported windows that lie ahead of the clock, ascending: it was ahead, or is behind. None of them is reported again. */
-  aheadWindowStarts: number[];
+  /** The windows that were reported last, by their starts: where the clock goes back behind some of them, none is reported again. */
+  reportedWindowStarts: number[];
   outbox: QueuedReport[];
   counters: ReportCounters;
   /** So that no storm of failures becomes one of requests. */
@@ -37,7 +37,7 @@ export class Outbox {
   readonly #keeper: Keeper;
   /** The ledger as this page knows it, for when storage is taken away in between. */
   #lastWindowStart: number | null = null;
-  #aheadWindowStarts: number[] = [];
+  #reportedWindowStarts: number[] = [];
 
   constructor(keeper: Keeper) {
     this.#keeper = keeper;
@@ -55,10 +55,12 @@ export class Outbox {
       if (isReported(reports, report.windowStart)) return reports;
       added = true;
       this.#lastWindowStart = report.windowStart;
+      this.#reportedWindowStarts = [...reports.reportedWindowStarts, report.windowStart].slice(-MAX_REPORTED);
       const waiting = [...reports.outbox, report];
       const outbox = waiting.slice(-MAX_QUEUED);
       const counters = countDropped(reports.counters, 'overloaded', waiting.length - outbox.length);
-      return { ...reports, lastWindowStart: report.windowStart, outbox, counters };
+      const ledger = { lastWindowStart: this.#lastWindowStart, reportedWindowStarts: this.#reportedWindowStarts };
+      return { ...reports, ...ledger, outbox, counters };
     });
     return added;
   }
@@ -99,40 +101,39 @@ export class Outbox {
     });
   }
 
-  /** Empties the outbox and the counters. The last window stays: erasing is no way to report twice. */
+  /** Empties the outbox and the counters. The last window stays, and those that lie ahead of it: erasing is no way to report twice. */
   async erase(): Promise<void> {
     await this.#keeper.enqueue((storage) =>
       storage.update(REPORTS_KEY, (stored) => {
-        const { lastWindowStart, aheadWindowStarts } = this.#read(stored);
-        if (aheadWindowStarts.length > 0) return { lastWindowStart, aheadWindowStarts } as Json;
+        const { lastWindowStart, reportedWindowStarts } = this.#read(stored);
+        this.#reportedWindowStarts = reportedWindowStarts.filter((start) => start > (lastWindowStart ?? Infinity));
+        if (this.#reportedWindowStarts.length > 0) return { lastWindowStart, reportedWindowStarts: this.#reportedWindowStarts } as Json;
         return lastWindowStart === null ? undefined : ({ lastWindowStart } as Json);
       }),
     );
   }
 
   /**
-   * Lets the ledger follow the clock, which shows at most `latest` in Unix seconds: a last window behind that is put aside, and the window of now
-   * counts as reported; once the clock has come to one that was put aside, it counts again as before.
+   * Lets the ledger follow a clock that shows `now`, in Unix seconds: where the last window is more than one ahead of it, the window of now counts as the
+   * last one, until the clock has come to another that was reported.
    */
-  async followClock(latest: number, windowSeconds: number): Promise<void> {
-    const isAhead = (start: number) => start > latest;
-    const { lastWindowStart: before, aheadWindowStarts: aside } = await this.read();
-    if ((before === null || !isAhead(before)) && aside.every(isAhead)) return;
-    const now = Math.floor(latest / windowSeconds - 1) * windowSeconds;
+  async followClock(now: number, windowSeconds: number): Promise<void> {
+    const present = Math.floor(now / windowSeconds) * windowSeconds;
+    const followed = ({ lastWindowStart: last, reportedWindowStarts: starts }: Reports): number | null => {
+      if (last === null) return null;
+      return Math.max(last > now + windowSeconds ? present : last, ...starts.filter((start) => start <= present));
+    };
+    const before = await this.read();
+    if (followed(before) === before.lastWindowStart) return;
     await this.#update((reports) => {
-      const { lastWindowStart: last, aheadWindowStarts } = reports;
-      const known = last === null ? aheadWindowStarts : [...aheadWindowStarts, last];
-      const past = known.filter((start) => !isAhead(start));
-      if (last !== null && isAhead(last)) past.push(now);
-      this.#lastWindowStart = past.length === 0 ? null : Math.max(...past);
-      this.#aheadWindowStarts = known.filter(isAhead).sort((one, other) => one - other).slice(-MAX_AHEAD);
-      return { ...reports, lastWindowStart: this.#lastWindowStart, aheadWindowStarts: this.#aheadWindowStarts };
+      this.#lastWindowStart = followed(reports);
+      return { ...reports, lastWindowStart: this.#lastWindowStart };
     });
   }
 
   /** Writes the ledger into a storage that has just been allowed. */
   async carryLedger(): Promise<void> {
-    await this.#update((reports) => (reports.lastWindowStart === null && reports.aheadWindowStarts.length === 0 ? reports : { ...reports }));
+    await this.#update((reports) => (reports.lastWindowStart === null ? reports : { ...reports }));
   }
 
   /** Reads the record; the ledger never goes back. */
@@ -140,9 +141,8 @@ export class Outbox {
     const reports = readReports(stored);
     const known = [reports.lastWindowStart, this.#lastWindowStart].filter((start) => start !== null);
     this.#lastWindowStart = known.length === 0 ? null : Math.max(...known);
-    const ahead = new Set([...reports.aheadWindowStarts, ...this.#aheadWindowStarts]);
-    this.#aheadWindowStarts = [...ahead].sort((one, other) => one - other);
-    return { ...reports, lastWindowStart: this.#lastWindowStart, aheadWindowStarts: this.#aheadWindowStarts };
+    this.#reportedWindowStarts = [...new Set([...reports.reportedWindowStarts, ...this.#reportedWindowStarts])].slice(-MAX_REPORTED);
+    return { ...reports, lastWindowStart: this.#lastWindowStart, reportedWindowStarts: this.#reportedWindowStarts };
   }
 
   /** Resolves to whether the record is stored. */
@@ -159,8 +159,8 @@ export class Outbox {
 }
 
 /** Whether a window was reported, or one behind it. */
-export function isReported({ lastWindowStart, aheadWindowStarts }: Reports, windowStart: number): boolean {
-  return (lastWindowStart !== null && lastWindowStart >= windowStart) || aheadWindowStarts.includes(windowStart);
+export function isReported({ lastWindowStart, reportedWindowStarts }: Reports, windowStart: number): boolean {
+  return (lastWindowStart !== null && lastWindowStart >= windowStart) || reportedWindowStarts.includes(windowStart);
 }
 
 /** Lets everything that is due at `now`, and the report of an id, wait until `notBefore`. */
@@ -182,7 +182,7 @@ function readReports(stored: Json | undefined): Reports {
   const queued = Array.isArray(from['outbox']) ? (from['outbox'] as unknown[]) : [];
   return {
     lastWindowStart: Number.isSafeInteger(from['lastWindowStart']) ? (from['lastWindowStart'] as number) : null,
-    aheadWindowStarts: Array.isArray(from['aheadWindowStarts']) ? (from['aheadWindowStarts'] as number[]).filter(Number.isSafeInteger) : [],
+    reportedWindowStarts: Array.isArray(from['reportedWindowStarts']) ? (from['reportedWindowStarts'] as number[]).filter(Number.isSafeInteger) : [],
     outbox: queued.filter(isQueuedReport),
     counters: {
       accepted: wholeNumber(counters['accepted']),

@@ -14,7 +14,7 @@ import { dropLastGood } from './last-good.js';
 import type { OpenedRecommender } from './open.js';
 import { popularList } from './popular.js';
 import { Session } from './session.js';
-import { MemoryStorage, type DeviceStorage } from './storage.js';
+import { FallbackStorage, type DeviceStorage } from './storage.js';
 import { Telemetry } from './telemetry.js';
 import type {
   BundleInfo, Consent, DeviceExport, ObserveOptions, OutcomeOptions, PrivacySignal, RankOptions, Recommendation, RecommendOptions,
@@ -65,6 +65,8 @@ export abstract class RecommenderBase {
   #consent: Consent;
   /** The consent that storage follows by now: a privacy signal may have come since. */
   #applied: Consent;
+  /** What a consent that was taken back should have removed, and could not. */
+  #unremoved: DeviceStorage | undefined;
   /** The last change of storage: they happen one after another. */
   #applying: Promise<void> = Promise.resolve();
   #freed = false;
@@ -308,10 +310,10 @@ export abstract class RecommenderBase {
   async #applyConsent(asked: Consent): Promise<void> {
     const before = this.#applied;
     const after = lower(asked, this.consent);
-    if (after === before) return;
+    if (after === before && this.#unremoved === undefined) return;
     this.#applied = after;
-    if (after === 'none') await this.#stopStoring();
-    else if (before === 'none') await this.#startStoring();
+    if (after === 'none' || this.#unremoved !== undefined) await this.#stopStoring();
+    if (after !== 'none' && before === 'none') await this.#startStoring();
     if (after === 'device') await this.telemetry.discardReports();
     this.telemetry.sendSoon();
   }
@@ -322,11 +324,15 @@ export abstract class RecommenderBase {
     } finally {
       // In the queue, so that what is being written is there to be removed.
       await this.#keeper.enqueue(async (storage) => {
-        this.#moveTo(new MemoryStorage());
-        await (storage.destroy?.() ?? storage.clear());
+        this.#unremoved ??= storage;
+        this.#moveTo(new FallbackStorage());
+        await (this.#unremoved.destroy?.() ?? this.#unremoved.clear());
+        this.#unremoved = undefined;
       });
       await dropLastGood();
     }
+    if (this.#unremoved === undefined) return;
+    throw new RecommenderError('io', 'what is stored cannot be removed', { found: this.#unremoved.description, hint: 'ask again' });
   }
 
   async #startStoring(): Promise<void> {
@@ -347,6 +353,7 @@ export abstract class RecommenderBase {
     this.#keeper.storage = storage;
     this.#session.saveAll();
     this.#correction.saveAll();
+    this.telemetry.saveAll();
   }
 
   #timed<T>(work: (engine: Engine) => T): T {

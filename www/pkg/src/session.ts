@@ -73,18 +73,21 @@ export class Session {
     this.#numErases += 1;
     this.#replace([]);
     this.#unsaved = [];
+    this.#isQueued = false;
     await this.#keeper.enqueue((storage) => storage.update(SESSION_KEY, () => undefined));
   }
 
   #saveSoon(): void {
     if (this.#isQueued || this.#unsaved.length === 0) return;
     this.#isQueued = true;
-    void this.#keeper.enqueue(() => this.#save());
+    const numErases = this.#numErases;
+    void this.#keeper.enqueue(() => this.#save(numErases));
   }
 
-  async #save(): Promise<void> {
+  /** Unless there was an erase since it was asked for: what came after that has a write of its own behind it. */
+  async #save(numErases: number): Promise<void> {
+    if (numErases !== this.#numErases) return;
     const added = this.#unsaved;
-    const numErases = this.#numErases;
     this.#isQueued = false;
     this.#unsaved = [];
     if (added.length === 0) return;

@@ -172,6 +172,12 @@ export class Telemetry {
     letProcessEnd(this.#saveTimer);
   }
 
+  /** @internal Lets the next write have all that was counted, into a storage that has just been allowed. */
+  saveAll(): void {
+    this.#savedState = emptyStates.get(this.#settings.engine);
+    this.changed();
+  }
+
   /** @internal Writes what was gathered, without waiting any longer. */
   saveNow(): void {
     if (this.#saveTimer !== undefined) this.#settings.keeper.track(this.#save());
@@ -182,7 +188,7 @@ export class Telemetry {
     const { engine, keeper } = this.#settings;
     // Counts of another bundle can no longer be reported, so there is no reason to keep them.
     await this.#dropWindows(this.#key);
-    await this.#outbox.followClock(this.#latestBelievable(), this.#settings.bundle.telemetry.windowSeconds);
+    await this.#outbox.followClock(clockSeconds(), this.#settings.bundle.telemetry.windowSeconds);
     const stored = readWindow(await keeper.enqueue((storage) => storage.get(this.#key)));
     if (stored !== undefined && stored.windowStart > this.#latestBelievable()) {
       await this.#startWindow(undefined, true);
@@ -281,7 +287,7 @@ export class Telemetry {
   /** Forgets a window that the clock has gone back behind, here and in storage. */
   async #leaveFuture(): Promise<void> {
     const forgotten = this.#startWindow(undefined, true);
-    await this.#outbox.followClock(this.#latestBelievable(), this.#settings.bundle.telemetry.windowSeconds);
+    await this.#outbox.followClock(clockSeconds(), this.#settings.bundle.telemetry.windowSeconds);
     await forgotten;
   }
 

@@ -86,6 +86,7 @@ async fn listen(
     output: &Output,
 ) -> Result<()> {
     let _traces = Traces::start("sanderling-collector")?;
+    let stop = stop_signal();
     let (listener, url) = super::listen_on(args.listen).await?;
     let admin = match admin {
         None => {
@@ -106,5 +107,5 @@ async fn listen(
         shutdown_grace: Duration::from_secs(10),
         ..Config::default()
     };
-    serve_with_admin(config, store, listener, admin, stop_signal()).await
+    serve_with_admin(config, store, listener, admin, stop).await
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use clap::Args;
 use sanderling_cli::serve::serve;
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
-use sanderling_types::Result;
+use sanderling_types::{Code, Error, Manifest, Result};
 use serde_json::json;
 
 use crate::interrupt::stop_signal;
 use crate::output::{Output, Verdict};
+use crate::traces::Traces;
 
 /// How long open requests may take after a signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,6 +34,9 @@ pub(crate) struct Serve {
     /// File with a public key; with several, one of them must have signed the bundle.
     #[arg(long, value_name = "FILE")]
     public_key: Vec<PathBuf>,
+    /// A bundle with a smaller `rollback_index` was taken back, and is refused.
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    min_rollback_index: u64,
     /// The engine as a wasi:http component.
     #[arg(long, value_name = "FILE", default_value = "build/sanderling-edge.wasm")]
     component: PathBuf,
@@ -56,11 +60,15 @@ pub(crate) fn run(args: &Serve, output: &Output) -> Result<Verdict> {
 }
 
 async fn listen(args: &Serve, output: &Output) -> Result<()> {
+    let _traces = Traces::start("sanderling-serve")?;
+    // From the beginning: the first process of a container has no default action of a signal.
+    let mut stop = Box::pin(stop_signal());
     let trust = super::trust(&args.public_key)?;
     let files: BTreeMap<String, Vec<u8>> = sanderling_train::bundle::read(&args.bundle)?
         .iter()
         .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
         .collect();
+    check_rollback_index(&files, args.min_rollback_index)?;
     let (listener, url) = super::listen_on(args.listen).await?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let limits = PoolLimits {
@@ -70,8 +78,23 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
         load_time: Duration::from_secs(60),
         memory_bytes: args.memory_bytes,
     };
-    let pool = Pool::start(&args.component, &files, &trust.keys, limits).await?;
+    let pool = tokio::select! {
+        pool = Pool::start(&args.component, &files, &trust.keys, limits) => pool?,
+        () = &mut stop => return Ok(()),
+    };
     let json = json!({ "url": url, "bundle_hash": pool.bundle_sha256(), "instances": limits.instances });
     output.result(&json, &format!("listening on {url}; bundle {}", pool.bundle_sha256()))?;
-    serve(pool, listener, GRACE, stop_signal()).await
+    serve(pool, listener, GRACE, stop).await
+}
+
+/// What the component cannot know of a bundle that is its first.
+fn check_rollback_index(files: &BTreeMap<String, Vec<u8>>, least: u64) -> Result<()> {
+    let manifest = files.get(Manifest::FILE_NAME).map(|bytes| Manifest::read(bytes)).transpose()?;
+    let found = manifest.and_then(|manifest| manifest.rollback_index).unwrap_or(0);
+    if found >= least {
+        return Ok(());
+    }
+    Err(Error::new(Code::BundleRolledBack, "the bundle was taken back")
+        .expected(format!("a rollback_index of at least {least}"))
+        .found(found))
 }

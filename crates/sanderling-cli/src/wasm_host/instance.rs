@@ -302,5 +302,7 @@ fn classify(store: &Store<State>, budget: Budget, error: &wasmtime::Error) -> Er
         }
         _ => {}
     }
-    Error::new(Code::Internal, "the component stopped").found(format!("{error:#}"))
+    // What happened inside is for whoever runs this.
+    tracing::error!(error = format!("{error:#}"), "the component stopped");
+    Error::new(Code::Internal, "the component stopped").found(error.root_cause())
 }

@@ -40,7 +40,7 @@ pub struct Pool {
     free: Mutex<Vec<Instance>>,
     instances: Arc<Semaphore>,
     places: Arc<Semaphore>,
-    num_started: AtomicU64,
+    num_lost: AtomicU64,
 }
 
 impl fmt::Debug for Pool {
@@ -91,7 +91,7 @@ impl Pool {
             free: Mutex::default(),
             instances: Arc::new(Semaphore::new(limits.instances)),
             places: Arc::new(Semaphore::new(limits.instances + limits.waiting)),
-            num_started: AtomicU64::new(0),
+            num_lost: AtomicU64::new(0),
         };
         for _ in 0..limits.instances {
             let (instance, hash) = pool.open().await?;
@@ -107,22 +107,26 @@ impl Pool {
         &self.bundle_sha256
     }
 
-    /// Instances that were started because one before had to be given up.
+    /// Instances that had to be given up; the next request starts another in the place of one.
     #[must_use]
     pub fn num_replaced(&self) -> u64 {
-        self.num_started.load(Ordering::Relaxed).saturating_sub(self.limits.instances as u64)
+        self.num_lost.load(Ordering::Relaxed)
     }
 
     /// Sends the body of a `POST /recommend` to an instance and gives its whole answer.
     ///
     /// # Errors
-    /// [`Code::Overloaded`] when as many requests wait already as may; [`Code::LimitExceeded`] when the time or the memory of
+    /// [`Code::Overloaded`] when as many requests wait already as may, or this one did for as long as a call may take; [`Code::LimitExceeded`] when the time or the memory of
     /// a call is used up; [`Code::Internal`] when the component traps.
     pub async fn recommend(self: &Arc<Self>, body: Bytes) -> Result<Answer> {
         let failed = |error| Error::new(Code::Internal, "the call was given up").found(error);
         let place = self.place()?;
-        let instance =
-            Arc::clone(&self.instances).acquire_owned().await.map_err(|error| failed(error.to_string()))?;
+        let free = Arc::clone(&self.instances).acquire_owned();
+        let instance = tokio::time::timeout(self.limits.call_time, free).await.map_err(|_| {
+            Error::new(Code::Overloaded, "no instance came free in time")
+                .expected(format!("within {:?}", self.limits.call_time))
+        })?;
+        let instance = instance.map_err(|error| failed(error.to_string()))?;
         // A task of its own: whoever asked may go away in the middle, and the instance must come back from the call.
         let pool = Arc::clone(self);
         let call = tokio::spawn(async move {
@@ -136,12 +140,21 @@ impl Pool {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut instance = match free {
             Some(instance) => instance,
-            None => self.open().await?.0,
+            None => {
+                let opened = self.open().await;
+                opened.inspect_err(|error| tracing::error!(%error, "an instance cannot be started"))?.0
+            }
         };
         instance.set_memory_limit(self.limits.memory_bytes);
-        let answer = instance.send(post("/recommend", body)?, Budget::Time(self.limits.call_time)).await?;
-        self.give_back(instance);
-        Ok(answer)
+        let answer = instance.send(post("/recommend", body)?, Budget::Time(self.limits.call_time)).await;
+        match &answer {
+            Ok(_) => self.give_back(instance),
+            Err(error) => {
+                self.num_lost.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "an instance was given up");
+            }
+        }
+        answer
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit> {
@@ -155,7 +168,6 @@ impl Pool {
     /// Starts an instance and opens the bundle in it.
     async fn open(&self) -> Result<(Instance, String)> {
         let budget = Budget::Time(self.limits.load_time);
-        self.num_started.fetch_add(1, Ordering::Relaxed);
         let mut instance = Instance::start(&self.prepared, self.limits.memory_bytes, budget).await?;
         let hash = bundle_hash(&instance.send(self.bundle.request()?, budget).await?)?;
         Ok((instance, hash))
