@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{RECIPE, Ran, run};
+use crate::support::{RECIPE, Ran, WORLD, run};
 
 const HEAD: &str = "user_id,item_id,kind,timestamp,value\n";
 const NOW: &str = "1800000000";
@@ -238,4 +238,29 @@ fn a_full_disk_leaves_nothing_behind_and_what_was_there_as_it_was() {
     assert_eq!(fs::read(bundle.join("manifest.json")).unwrap(), before);
     run!("verify", &bundle, "--json").expect(0);
     assert_nothing_unfinished(dir.path());
+}
+
+#[test]
+fn a_bundle_that_was_taken_back_is_not_served() {
+    let bundle = WORLD.path("bundle");
+    let serve = |least: &str| {
+        run!(
+            "serve",
+            &bundle,
+            "--min-rollback-index",
+            least,
+            "--component",
+            "nowhere.wasm",
+            "--listen",
+            "127.0.0.1:0",
+            "--json"
+        )
+    };
+    let error = serve("1").expect_error("bundle_rolled_back");
+    assert_eq!(
+        (&error["expected"], &error["found"]),
+        (&json!("a rollback_index of at least 1"), &json!("0"))
+    );
+    // That is no reason: the component is looked for.
+    serve("0").expect_error("io");
 }
