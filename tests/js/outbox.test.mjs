@@ -391,6 +391,9 @@ test('a clock that falls behind and is put right is no way to report a window tw
   const once = [true, null];
   const twice = [false, 'already_reported'];
   await reported(once);
+  const erasing = await share();
+  await erasing.erase();
+  erasing.free();
   aheadSeconds = -40 * fixture.windowSeconds;
   await reported(twice);
   aheadSeconds += fixture.windowSeconds;

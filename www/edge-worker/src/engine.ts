@@ -43,9 +43,11 @@ export async function engine(env: Env, waitUntil: (work: Promise<unknown>) => vo
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new RecommenderError('io', 'the bundle takes too long to load')), LOAD_MILLIS);
   });
-  const loaded = await Promise.race([recommender, late]).finally(() => clearTimeout(timer));
-  // Another load may have been over before this one, which is freed then.
-  return load?.isOver ? load.recommender : loaded;
+  // Another load may be over before this one, which is freed or given up then.
+  const other = (): Promise<Recommender> | undefined => (load?.isOver ? load.recommender : undefined);
+  return Promise.race([recommender, late])
+    .then((loaded) => other() ?? loaded, (thrown: unknown) => other() ?? Promise.reject(thrown))
+    .finally(() => clearTimeout(timer));
 }
 
 function begin(env: Env, waitUntil: (work: Promise<unknown>) => void): Load {

@@ -42,7 +42,8 @@ export async function cookiesFor(session: readonly SessionInteraction[], env: En
   }
   const signature = toBase64(new Uint8Array(await crypto.subtle.sign('HMAC', key, fromBase64(payload))));
   const [wanted, other] = env.ALLOWED_ORIGIN ? [ANY_SITE, SAME_SITE] : [SAME_SITE, ANY_SITE];
-  return [`${NAME}=${payload}.${signature}; Max-Age=${LASTING_SECONDS}; ${wanted}`, forgotten(other)];
+  // That one first: to a browser that does not know `Partitioned` both are the same cookie.
+  return [forgotten(other), `${NAME}=${payload}.${signature}; Max-Age=${LASTING_SECONDS}; ${wanted}`];
 }
 
 /** The `set-cookie` headers that forget the session. */

@@ -30,6 +30,8 @@ export class IndexedDbStorage implements DeviceStorage {
         next = change(current.result);
         if (next === undefined) store.delete(key);
         else store.put(next, key);
+        // Without another turn of this page, which may be on its way out.
+        transaction.commit?.();
       } catch (thrown) {
         failure = thrown;
         transaction.abort();

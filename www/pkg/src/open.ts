@@ -231,8 +231,12 @@ function resolveFolder(platform: Platform, baseUrl: string | URL): URL {
 /** With its query, which may say which channel it is. */
 function resolveChannel(platform: Platform, channelUrl: string | URL): URL {
   try {
+    return new URL(channelUrl);
+  } catch {
     // Not every host has an address that others could be relative to.
-    return URL.canParse(channelUrl) ? new URL(channelUrl) : new URL(channelUrl, platform.resolve('./'));
+  }
+  try {
+    return new URL(channelUrl, platform.resolve('./'));
   } catch (thrown) {
     throw new RecommenderError('invalid_argument', 'channelUrl is not a URL', { found: String(channelUrl) }, thrown);
   }

@@ -126,8 +126,11 @@ export class Outbox {
     const before = await this.read();
     if (followed(before) === before.lastWindowStart) return;
     await this.#update((reports) => {
+      const { lastWindowStart: last, reportedWindowStarts: starts } = reports;
       this.#lastWindowStart = followed(reports);
-      return { ...reports, lastWindowStart: this.#lastWindowStart };
+      // What was the last one may be known by that alone.
+      if (last !== null && !starts.includes(last)) this.#reportedWindowStarts = [...starts, last].slice(-MAX_REPORTED);
+      return { ...reports, lastWindowStart: this.#lastWindowStart, reportedWindowStarts: this.#reportedWindowStarts };
     });
   }
 

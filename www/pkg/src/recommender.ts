@@ -256,8 +256,11 @@ export abstract class RecommenderBase {
   /** Forgets the session, what was learned of the user, the histograms and every report that waits, in memory and in storage; and the sessions that wait in a `SharedSessions` of this page. */
   async erase(): Promise<void> {
     this.#checkAlive();
+    const { numFailures } = this.#keeper;
     const others = this.#tell((companion) => companion.erase());
     await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase(), others]);
+    if (this.#keeper.numFailures === numFailures) return;
+    throw new RecommenderError('io', 'not everything that is stored could be removed', { found: this.#keeper.storage.description, hint: 'ask again' });
   }
 
   /** Everything that is stored, in the form in which it is stored; without consent that is nothing. */
@@ -311,8 +314,8 @@ export abstract class RecommenderBase {
     const before = this.#applied;
     const after = lower(asked, this.consent);
     if (after === before && this.#unremoved === undefined) return;
-    this.#applied = after;
     if (after === 'none' || this.#unremoved !== undefined) await this.#stopStoring();
+    this.#applied = after;
     if (after !== 'none' && before === 'none') await this.#startStoring();
     if (after === 'device') await this.telemetry.discardReports();
     this.telemetry.sendSoon();
@@ -332,6 +335,7 @@ export abstract class RecommenderBase {
       await dropLastGood();
     }
     if (this.#unremoved === undefined) return;
+    this.#applied = 'none';
     throw new RecommenderError('io', 'what is stored cannot be removed', { found: this.#unremoved.description, hint: 'ask again' });
   }
 

@@ -83,8 +83,14 @@ impl Pool {
                 .expected("at least 1")
                 .found(limits.instances));
         }
+        // Compiling takes seconds, in which a signal to stop is heard.
+        let component = component.to_vec();
+        let prepared = tokio::task::spawn_blocking(move || prepare(&component, Metering::Time)).await;
+        let prepared = prepared.map_err(|error| {
+            Error::new(Code::Internal, "the compiler stopped").found(&error).source_error(error)
+        })??;
         let mut pool = Self {
-            prepared: prepare(component, Metering::Time)?,
+            prepared,
             bundle: PackedBundle::new(files, public_keys)?,
             bundle_sha256: String::new(),
             limits,
