@@ -435,8 +435,8 @@ step_test() {
   if find_firefox; then runtimes+=,firefox; else note "SKIPPED: Firefox is not installed"; fi
   # Only in CI, as one of them is a server; without them their tests say that they are skipped.
   if [[ -n ${CI:-} ]]; then
-    have strace || apt_install strace || true
-    have_postgres || apt_install postgresql || true
+    have strace || apt_install strace || note "SKIPPED: what is killed at each write; strace is not installed"
+    have_postgres || apt_install postgresql || note "SKIPPED: PostgreSQL is not installed"
   fi
   step_lint
   say "cargo test"
