@@ -91,6 +91,7 @@ async function serveBench() {
       response.writeHead(200, {
         'content-type': TYPES[extname(file)] ?? 'application/octet-stream', 'cross-origin-opener-policy': 'same-origin',
         'cross-origin-embedder-policy': 'require-corp', 'cross-origin-resource-policy': 'same-origin', 'cache-control': 'no-store',
+        'content-length': Buffer.byteLength(body),
       });
       response.end(body);
     } catch {

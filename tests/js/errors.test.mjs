@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -52,6 +53,31 @@ test('a flipped byte in any file is a typed error', async () => {
       });
     }
   }
+});
+
+test('a large file is hashed in pieces', async () => {
+  const sha256 = (bytes) => createHash('sha256').update(bytes).digest();
+  const baseline = new Uint8Array(600_000).fill(32);
+  baseline.set(fixture.files['baseline.json']);
+  const pieces = [0, 262_144, 524_288].map((at) => sha256(baseline.subarray(at, at + 262_144)));
+  const entry = { bytes: baseline.length, path: 'baseline.json', pieces_sha256: sha256(Buffer.concat(pieces)).toString('hex'), sha256: sha256(baseline).toString('hex') };
+  const manifest = JSON.parse(Buffer.from(fixture.files['manifest.json']));
+  const loadWith = (changes, files) => {
+    const changed = { ...manifest, files: { ...manifest.files, baseline: { ...entry, ...changes } } };
+    const served = { ...fixture.files, 'baseline.json': baseline, 'manifest.json': Buffer.from(JSON.stringify(changed)), ...files };
+    const fetch = async (url) => new Response(served[new URL(url).pathname.slice(1)]);
+    return fixture.sanderling.Recommender.load({ baseUrl: 'https://shop.example/', fetch, consent: 'none' });
+  };
+  (await loadWith({})).free();
+  const other = sha256('other').toString('hex');
+  await assert.rejects(loadWith({ pieces_sha256: other }), { code: 'hash_mismatch' });
+  await assert.rejects(loadWith({ pieces_sha256: undefined, sha256: other }), { code: 'hash_mismatch' });
+  const damaged = baseline.slice();
+  damaged[599_999] = 10;
+  await assert.rejects(loadWith({}, { 'baseline.json': damaged }), { code: 'hash_mismatch' });
+  // Files of a caller are hashed by the engine, in one piece.
+  const files = { ...fixture.files, 'baseline.json': baseline, 'manifest.json': Buffer.from(JSON.stringify({ ...manifest, files: { ...manifest.files, baseline: entry } })) };
+  (await load(files)).free();
 });
 
 test('a truncated, an empty and an overlong file are typed errors', async () => {

@@ -34,17 +34,7 @@ impl RegisteredBundle {
     pub fn decode(manifest_bytes: &[u8], baseline_bytes: &[u8]) -> Result<Self> {
         let manifest = Manifest::decode(manifest_bytes)?;
         let entry = manifest.file(FileRole::Baseline)?;
-        if entry.bytes != baseline_bytes.len() as u64 {
-            return Err(Error::new(Code::FileTruncated, format!("{} has the wrong length", entry.path))
-                .expected(format!("{} bytes", entry.bytes))
-                .found(format!("{} bytes", baseline_bytes.len())));
-        }
-        let found = Sha256Hash::of(baseline_bytes);
-        if entry.sha256 != found {
-            return Err(Error::new(Code::HashMismatch, format!("{} is not the manifest's", entry.path))
-                .expected(entry.sha256)
-                .found(found));
-        }
+        entry.check(baseline_bytes)?;
         let baseline = Baseline::decode(baseline_bytes)?;
         Report::check_longest(&baseline, &manifest.telemetry)?;
         Ok(Self { hash: manifest.bundle_hash(), manifest, baseline })

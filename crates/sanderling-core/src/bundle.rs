@@ -40,8 +40,9 @@ impl BundleFiles {
         }
     }
 
-    /// Believes the host in what the SHA-256 of the bytes of a file is, for hosts whose own implementation is faster: a
-    /// browser hashes with instructions that wasm does not have. A file that is not there is ignored.
+    /// Believes the host in what the SHA-256 of the bytes of a file is, or of its pieces where the manifest has that
+    /// ([`FileEntry::pieces_sha256`]), for hosts whose own implementation is faster: a browser hashes with instructions that wasm does
+    /// not have. A file that is not there is ignored.
     pub fn set_digest(&mut self, name: &str, digest: Sha256Hash) {
         if let Ok(at) = self.find(name) {
             self.files[at].digest = Some(digest);
@@ -52,10 +53,9 @@ impl BundleFiles {
         self.files.binary_search_by(|file| file.name.as_str().cmp(name))
     }
 
-    /// The SHA-256 of a file.
-    fn hash_of(&self, name: &str) -> Option<Sha256Hash> {
-        let File { bytes, digest, .. } = &self.files[self.find(name).ok()?];
-        Some(digest.unwrap_or_else(|| Sha256Hash::of(bytes)))
+    /// What the host says that the digest of a file is.
+    fn digest_of(&self, name: &str) -> Option<Sha256Hash> {
+        self.files[self.find(name).ok()?].digest
     }
 
     /// Takes a file out, if it is there.
@@ -126,8 +126,9 @@ impl Bundle {
     /// [`Code::NeighboursInvalid`], [`Code::VocabularyInvalid`], [`Code::SegmentsInvalid`],
     /// [`Code::IncompatibleFeatures`], [`Code::BaselineInvalid`], [`Code::ModelInvalid`].
     pub fn open(mut files: BundleFiles, trust: Option<&Trust>) -> Result<Self> {
-        let hash = files.hash_of(Manifest::FILE_NAME).ok_or_else(|| missing(Manifest::FILE_NAME))?;
+        let digest = files.digest_of(Manifest::FILE_NAME);
         let manifest_bytes = files.take(Manifest::FILE_NAME)?;
+        let hash = digest.unwrap_or_else(|| Sha256Hash::of(&manifest_bytes));
         if let Some(trust) = trust {
             trust.check_signature(&manifest_bytes, files.get(Manifest::SIGNATURE_FILE_NAME))?;
         }
@@ -321,17 +322,9 @@ fn check_files(manifest: &Manifest, files: &BundleFiles) -> Result<()> {
             }
             return Err(missing(&entry.path));
         };
-        if bytes.len() as u64 != entry.bytes {
-            return Err(Error::new(Code::FileTruncated, format!("{} has the wrong length", entry.path))
-                .expected(format!("{} bytes", entry.bytes))
-                .found(format!("{} bytes", bytes.len()))
-                .hint("fetch the file again"));
-        }
-        if let Some(found) = files.hash_of(&entry.path).filter(|found| *found != entry.sha256) {
-            return Err(Error::new(Code::HashMismatch, format!("{} has the wrong SHA-256", entry.path))
-                .expected(entry.sha256)
-                .found(found)
-                .hint("fetch the file again"));
+        match files.digest_of(&entry.path) {
+            Some(digest) => entry.check_hashed(bytes, digest)?,
+            None => entry.check(bytes)?,
         }
     }
     Ok(())

@@ -5,7 +5,9 @@ mod support;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sanderling_core::{Bundle, BundleFiles, Combination, NeighbourTable, PublicKey, Signatures, Trust};
-use sanderling_types::{Code, FeatureSpec, FieldKind, FileRole, ItemId, ItemIndex, Manifest, Sha256Hash};
+use sanderling_types::{
+    Code, FeatureSpec, FieldKind, FileEntry, FileRole, ItemId, ItemIndex, Manifest, Sha256Hash,
+};
 use support::{Fixture, baseline, vocabulary};
 
 fn code(files: BundleFiles) -> Code {
@@ -264,6 +266,20 @@ fn a_digest_of_the_host_is_believed_and_still_has_to_be_the_manifests() {
     let right = Sha256Hash::of(files.get(&path).unwrap());
     assert_eq!(with(right).unwrap().hash(), Bundle::open(files.clone(), None).unwrap().hash());
     assert_eq!(with(Sha256Hash::of(b"other bytes")).unwrap_err().code(), Code::HashMismatch);
+    // Where the manifest has a digest of pieces, the host's is that.
+    let content = files.get(&path).unwrap().to_vec();
+    let pieces = Sha256Hash::of_pieces(&content, FileEntry::PIECE_BYTES);
+    let mut in_pieces = manifest.clone();
+    in_pieces.files.get_mut(&FileRole::Vocabulary).unwrap().pieces_sha256 = Some(pieces);
+    let with_pieces = |digest: Option<Sha256Hash>| {
+        let mut files = files.clone();
+        files.insert(Manifest::FILE_NAME, in_pieces.encode());
+        digest.into_iter().for_each(|digest| files.set_digest(&path, digest));
+        Bundle::open(files, None).map(|bundle| bundle.hash())
+    };
+    assert_eq!(with_pieces(Some(pieces)).unwrap(), in_pieces.bundle_hash());
+    assert_eq!(with_pieces(None).unwrap(), in_pieces.bundle_hash());
+    assert_eq!(with_pieces(Some(right)).unwrap_err().code(), Code::HashMismatch);
     // A file that is put in later has no digest of the host.
     let mut replaced = files.clone();
     replaced.set_digest(&path, right);

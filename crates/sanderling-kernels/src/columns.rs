@@ -71,12 +71,13 @@ pub fn cuts_characters_whole(text: &str, bounds: &[u32]) -> bool {
 pub fn first_bad_list(values: &[[u8; 2]], bounds: &[u32], limit: usize) -> Option<usize> {
     let value = |bytes: &[u8; 2]| usize::from(u16::from_le_bytes(*bytes));
     let all_are_small = values.iter().fold(0, |largest, bytes| value(bytes).max(largest)) < limit;
+    // Most catalogues have at most one category for an item.
+    let are_short = bounds.windows(2).fold(true, |all, pair| all & (pair[1].wrapping_sub(pair[0]) < 2));
+    if all_are_small && are_short {
+        return None;
+    }
     let is_bad = |pair: &[u32]| {
         let (start, end) = (pair[0] as usize, pair[1] as usize);
-        // Most items have one category.
-        if all_are_small && end.wrapping_sub(start) < 2 {
-            return false;
-        }
         let list = &values[start..end];
         list.iter().any(|bytes| value(bytes) >= limit)
             || !list.is_sorted_by(|one, next| value(one) < value(next))

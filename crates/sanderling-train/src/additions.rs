@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sanderling_core::{Bundle, BundleFiles, ItemTable, NeighbourTable};
 use sanderling_types::{
-    Code, Error, FileEntry, FileRole, Item, ItemId, Manifest, Result, Sha256Hash, Vocabulary,
+    Code, Error, FileEntry, FileRole, Item, ItemId, Manifest, Result, Vocabulary,
 };
 
 use crate::card::note_of_additions;
@@ -103,7 +103,7 @@ fn read_content(files: &BundleFiles, manifest: &Manifest) -> Result<Content> {
 
 fn replace(files: &mut BundleFiles, manifest: &mut Manifest, role: FileRole, bytes: Vec<u8>) {
     let path = role.file_name().to_owned();
-    let entry = FileEntry { bytes: bytes.len() as u64, path: path.clone(), sha256: Sha256Hash::of(&bytes) };
+    let entry = FileEntry::of(path.clone(), &bytes);
     manifest.files.insert(role, entry);
     files.insert(path, bytes);
 }

@@ -135,7 +135,7 @@ mod tests {
 
     use sanderling_core::onnx::LinearRanker;
     use sanderling_core::{Bundle, SlimRuntime};
-    use sanderling_types::{FileEntry, FileRole, Manifest, Sha256Hash};
+    use sanderling_types::{FileEntry, FileRole, Manifest};
 
     use super::*;
 
@@ -147,7 +147,7 @@ mod tests {
             Manifest::decode(files.get(Manifest::FILE_NAME).expect("is there")).expect("decodes");
         let onnx = LinearRanker { weights: weights.to_vec(), bias: 0.0 }.to_onnx();
         let path = FileRole::Ranker.file_name().to_owned();
-        let entry = FileEntry { bytes: onnx.len() as u64, path: path.clone(), sha256: Sha256Hash::of(&onnx) };
+        let entry = FileEntry::of(path.clone(), &onnx);
         manifest.files.remove(&FileRole::Trees);
         manifest.files.insert(FileRole::Ranker, entry);
         files.insert(path, onnx);

@@ -1,6 +1,7 @@
 //! The manifest: the one file of a bundle that is read first and names all others.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
@@ -76,10 +77,79 @@ pub struct FileEntry {
     pub bytes: u64,
     /// File name inside the bundle folder; no separators.
     pub path: String,
+    /// Digest of the digests of the content's pieces of [`FileEntry::PIECE_BYTES`], see [`Sha256Hash::of_pieces`]. Only of files that
+    /// have more than one; left out of the JSON of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pieces_sha256: Option<Sha256Hash>,
     /// Digest of the content.
     pub sha256: Sha256Hash,
 }
-json_object!(FileEntry { bytes, path, sha256 });
+json_object!(FileEntry { bytes, path, pieces_sha256, sha256 });
+
+impl FileEntry {
+    /// Length of every piece but the last. Browsers copy what they hash, and memory for so much is at hand.
+    pub const PIECE_BYTES: NonZeroUsize = NonZeroUsize::new(256 * 1024).unwrap();
+
+    /// What a manifest says of a file.
+    #[must_use]
+    pub fn of(path: impl Into<String>, content: &[u8]) -> Self {
+        let pieces = || Sha256Hash::of_pieces(content, Self::PIECE_BYTES);
+        Self {
+            bytes: content.len() as u64,
+            path: path.into(),
+            pieces_sha256: (content.len() > Self::PIECE_BYTES.get()).then(pieces),
+            sha256: Sha256Hash::of(content),
+        }
+    }
+
+    /// Checks the content by its length and its digest.
+    ///
+    /// # Errors
+    /// [`Code::FileTruncated`] and [`Code::HashMismatch`].
+    pub fn check(&self, content: &[u8]) -> Result<()> {
+        self.check_length(content)?;
+        self.check_digest(self.sha256, Sha256Hash::of(content))
+    }
+
+    /// Checks the content by its length and by what a host says is its digest: that of its pieces where this has one.
+    ///
+    /// # Errors
+    /// [`Code::FileTruncated`] and [`Code::HashMismatch`].
+    pub fn check_hashed(&self, content: &[u8], found: Sha256Hash) -> Result<()> {
+        self.check_length(content)?;
+        self.check_digest(self.pieces_sha256.unwrap_or(self.sha256), found)
+    }
+
+    /// Checks that both digests are of one content, which devices do not.
+    ///
+    /// # Errors
+    /// [`Code::HashMismatch`].
+    pub fn check_pieces(&self, content: &[u8]) -> Result<()> {
+        self.pieces_sha256.map_or(Ok(()), |expected| {
+            self.check_digest(expected, Sha256Hash::of_pieces(content, Self::PIECE_BYTES))
+        })
+    }
+
+    fn check_length(&self, content: &[u8]) -> Result<()> {
+        if content.len() as u64 == self.bytes {
+            return Ok(());
+        }
+        Err(Error::new(Code::FileTruncated, format!("{} has the wrong length", self.path))
+            .expected(format!("{} bytes", self.bytes))
+            .found(format!("{} bytes", content.len()))
+            .hint("fetch the file again"))
+    }
+
+    fn check_digest(&self, expected: Sha256Hash, found: Sha256Hash) -> Result<()> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::new(Code::HashMismatch, format!("{} has the wrong SHA-256", self.path))
+            .expected(expected)
+            .found(found)
+            .hint("fetch the file again"))
+    }
+}
 
 /// Bounds that the engine enforces on requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -486,5 +556,22 @@ impl Manifest {
             return invalid("format_version changed while decoding".to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_several_pieces_have_a_digest_of_them() {
+        let piece = FileEntry::PIECE_BYTES.get();
+        let entry = |len: usize| FileEntry::of("items.bin", &vec![7; len]);
+        assert_eq!(entry(piece).pieces_sha256, None);
+        let long = entry(piece + 1);
+        let content = vec![7; piece + 1];
+        assert_eq!(long.pieces_sha256, Some(Sha256Hash::of_pieces(&content, FileEntry::PIECE_BYTES)));
+        assert!(long.check(&content).is_ok() && long.check_pieces(&content).is_ok());
+        assert_eq!(serde_json::from_str::<FileEntry>(&to_text(&long)).unwrap(), long);
     }
 }

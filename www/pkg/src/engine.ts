@@ -74,7 +74,7 @@ export interface WireManifest {
   expires_at?: number;
   rollback_index?: number;
   recommender: string;
-  files: Record<string, { path: string; bytes: number; sha256: string }>;
+  files: Record<string, { path: string; bytes: number; pieces_sha256?: string; sha256: string }>;
   limits: { max_candidates: number; max_limit: number; max_session_len: number };
   policy?: { category_cap?: number | null; exclude_seen?: boolean };
   shapes: { dim: number; num_features: number; num_items: number };

@@ -105,7 +105,7 @@ fn missing_inputs_are_named_with_a_code() {
 #[test]
 fn a_damaged_bundle_is_refused_with_the_code_of_the_damage() {
     type Damage = fn(&mut Vec<u8>);
-    let damages: [(&str, Damage, &str); 5] = [
+    let damages: [(&str, Damage, &str); 6] = [
         ("items.bin", |bytes| *bytes.last_mut().unwrap() ^= 1, "hash_mismatch"),
         ("encoder.onnx", |bytes| bytes[20] ^= 0x80, "hash_mismatch"),
         ("vocabulary.bin", |bytes| bytes.truncate(bytes.len() - 1), "file_truncated"),
@@ -117,6 +117,17 @@ fn a_damaged_bundle_is_refused_with_the_code_of_the_damage() {
                 *bytes = text.replace("\"format_version\":", "\"format_version\":9").into_bytes();
             },
             "unsupported_format_version",
+        ),
+        // A device that hashes in pieces would refuse it.
+        (
+            "manifest.json",
+            |bytes| {
+                let text = String::from_utf8(std::mem::take(bytes)).unwrap();
+                let (path, digest) = (r#""path":"items.bin","#, "0".repeat(64));
+                *bytes =
+                    text.replace(path, &format!(r#"{path}"pieces_sha256":"{digest}","#)).into_bytes();
+            },
+            "hash_mismatch",
         ),
     ];
     for (file, damage, code) in damages {

@@ -65,11 +65,7 @@ pub fn baseline() -> Baseline {
 }
 
 pub fn manifest(version: u64, telemetry: TelemetryConstants, baseline: &[u8]) -> Manifest {
-    let entry = |role: FileRole, bytes: &[u8]| FileEntry {
-        bytes: bytes.len() as u64,
-        path: role.file_name().to_owned(),
-        sha256: Sha256Hash::of(bytes),
-    };
+    let entry = |role: FileRole, bytes: &[u8]| FileEntry::of(role.file_name(), bytes);
     let content = |role: FileRole| if role == FileRole::Baseline { baseline } else { b"not read" };
     let roles = FileRole::REQUIRED.iter().chain(&[FileRole::Encoder, FileRole::Items]);
     let files = roles.map(|role| (*role, entry(*role, content(*role))));

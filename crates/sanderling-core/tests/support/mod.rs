@@ -176,11 +176,7 @@ impl Fixture {
             (FileRole::Segments, self.segments),
         ] {
             let Some(bytes) = bytes else { continue };
-            let entry = FileEntry {
-                bytes: bytes.len() as u64,
-                path: role.file_name().to_owned(),
-                sha256: Sha256Hash::of(&bytes),
-            };
+            let entry = FileEntry::of(role.file_name(), &bytes);
             self.manifest.files.insert(role, entry);
             files.insert(role.file_name().to_owned(), bytes);
         }
