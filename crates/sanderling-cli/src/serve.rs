@@ -15,8 +15,8 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use sanderling_collector::{Problem, serve_until};
-use sanderling_types::{Code, Error, Result};
+use sanderling_collector::{Connections, Problem};
+use sanderling_types::{Code, Error};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -51,22 +51,20 @@ struct Outcome {
 /// | `POST /recommend` | what the component answers: a [`sanderling_types::Response`] or a problem document; 503 with `Retry-After` when too many wait, 504 when one takes too long or too much memory |
 /// | `GET /healthz` | `{"status","version","bundle_sha256"}` while the process serves |
 /// | `GET /metrics` | requests by status, a histogram of their seconds, instances that were replaced, in the OpenMetrics text format |
-///
-/// # Errors
-/// [`Code::Io`] where the listener fails.
 pub async fn serve(
     pool: Pool,
     listener: TcpListener,
+    connections: Connections,
     grace: Duration,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
+    shutdown: impl Future<Output = ()>,
+) {
     let shared = Arc::new(Shared {
         pool: Arc::new(pool),
         requests: Family::default(),
         // A quarter of a millisecond to about four seconds.
         seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
     });
-    serve_until(router(shared), listener, grace, shutdown).await
+    connections.serve(router(shared), listener, grace, shutdown).await;
 }
 
 fn router(shared: Arc<Shared>) -> Router {

@@ -21,7 +21,7 @@ use tracing::{Instrument, Span, field};
 
 use crate::admin::{self, Admin};
 use crate::metrics::{Message, Metrics};
-use crate::{Config, Problem, RegisteredBundle, Store, validate, validate_session};
+use crate::{Config, Connections, Problem, RegisteredBundle, Store, validate, validate_session};
 
 /// How long a body of at most 8 KiB may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,8 +53,7 @@ pub(crate) struct Shared {
 /// serves, `GET /readyz` 204 while reports can be stored.
 ///
 /// # Errors
-/// [`Code::InvalidArgument`] for an origin that cannot be one, [`Code::Io`] where the listener
-/// fails.
+/// [`Code::InvalidArgument`] for an origin that cannot be one.
 pub async fn serve(
     config: Config,
     store: Store,
@@ -90,22 +89,23 @@ pub async fn serve_with_admin(
         stopping.send_replace(true);
     };
     let housekeeping = tokio::spawn(delete_expired_regularly(Arc::clone(&shared)));
-    let served = match admin {
-        None => serve_until(public_router(&shared, cors), listener, grace, shutdown).await,
+    let connections = Connections::default();
+    let reports = connections.serve(public_router(&shared, cors), listener, grace, shutdown);
+    match admin {
+        None => reports.await,
         Some(admin) => {
             let router = admin::router(&shared, admin.token, admin.decisions);
             // Ends with the other listener, however that ends.
             let stopped = async move {
                 let _ = stopped.wait_for(|stopping| *stopping).await;
             };
-            let reports = serve_until(public_router(&shared, cors), listener, grace, shutdown);
-            let people = serve_until(router, admin.listener, grace, stopped);
-            tokio::try_join!(reports, people).map(|((), ())| ())
+            let people = connections.serve(router, admin.listener, grace, stopped);
+            tokio::join!(reports, people);
         }
-    };
+    }
     housekeeping.abort();
     let _ = housekeeping.await;
-    served
+    Ok(())
 }
 
 fn public_router(shared: &Arc<Shared>, cors: CorsLayer) -> Router {
@@ -124,35 +124,6 @@ fn public_router(shared: &Arc<Shared>, cors: CorsLayer) -> Router {
         .fallback(not_found)
         .layer(cors)
         .with_state(Arc::clone(shared))
-}
-
-/// Serves until `shutdown` completes, then finishes open requests, for at most `grace`.
-///
-/// # Errors
-/// [`Code::Io`] where the listener fails.
-pub async fn serve_until(
-    router: Router,
-    listener: TcpListener,
-    grace: Duration,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
-    let (stopping, mut stopped) = watch::channel(false);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        stopping.send_replace(true);
-    });
-    let deadline = async {
-        let _ = stopped.wait_for(|stopping| *stopping).await;
-        tokio::time::sleep(grace).await;
-    };
-    let served = tokio::select! {
-        served = server.into_future() => served,
-        () = deadline => {
-            tracing::warn!("open requests did not finish in time");
-            Ok(())
-        }
-    };
-    served.map_err(|error| Error::new(Code::Io, "the listener failed").found(&error).source_error(error))
 }
 
 fn cors(allowed_origins: &[String]) -> Result<CorsLayer> {

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use sanderling_core::{Bundle, BundleFiles, ItemTable, NeighbourTable};
-use sanderling_types::{
-    Code, Error, FileEntry, FileRole, Item, ItemId, Manifest, Result, Vocabulary,
-};
+use sanderling_types::{Code, Error, FileEntry, FileRole, Item, ItemId, Manifest, Result, Vocabulary};
 
 use crate::card::note_of_additions;
 use crate::content::Content;

@@ -104,8 +104,7 @@ pub fn assemble(contents: &Contents, facts: &Facts) -> Result<(BundleFiles, Mani
     for (role, bytes) in contents_by_role {
         let Some(bytes) = bytes else { continue };
         let path = role.file_name().to_owned();
-        let entry =
-            FileEntry::of(path.clone(), &bytes);
+        let entry = FileEntry::of(path.clone(), &bytes);
         entries.insert(role, entry);
         files.insert(path, bytes);
     }

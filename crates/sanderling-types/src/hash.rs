@@ -115,7 +115,8 @@ mod tests {
     fn pieces_are_hashed_by_themselves_and_then_their_hashes() {
         let two = |text: &[u8]| Sha256Hash::of_pieces(text, NonZeroUsize::new(2).unwrap());
         let root = |pieces: &[&[u8]]| {
-            let digests: Vec<[u8; 32]> = pieces.iter().map(|piece| *Sha256Hash::of(piece).as_bytes()).collect();
+            let digests: Vec<[u8; 32]> =
+                pieces.iter().map(|piece| *Sha256Hash::of(piece).as_bytes()).collect();
             Sha256Hash::of(digests.as_flattened())
         };
         assert_eq!(two(b"abc"), root(&[b"ab", b"c"]));

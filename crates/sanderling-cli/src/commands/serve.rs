@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use sanderling_cli::serve::serve;
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
+use sanderling_collector::Connections;
 use sanderling_types::{Code, Error, Manifest, Result};
 use serde_json::json;
 
@@ -84,7 +85,8 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
     };
     let json = json!({ "url": url, "bundle_hash": pool.bundle_sha256(), "instances": limits.instances });
     output.result(&json, &format!("listening on {url}; bundle {}", pool.bundle_sha256()))?;
-    serve(pool, listener, GRACE, stop).await
+    serve(pool, listener, Connections::default(), GRACE, stop).await;
+    Ok(())
 }
 
 /// What the component cannot know of a bundle that is its first.

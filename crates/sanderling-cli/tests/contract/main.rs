@@ -124,8 +124,7 @@ fn a_damaged_bundle_is_refused_with_the_code_of_the_damage() {
             |bytes| {
                 let text = String::from_utf8(std::mem::take(bytes)).unwrap();
                 let (path, digest) = (r#""path":"items.bin","#, "0".repeat(64));
-                *bytes =
-                    text.replace(path, &format!(r#"{path}"pieces_sha256":"{digest}","#)).into_bytes();
+                *bytes = text.replace(path, &format!(r#"{path}"pieces_sha256":"{digest}","#)).into_bytes();
             },
             "hash_mismatch",
         ),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sanderling_cli::serve::serve;
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
+use sanderling_collector::Connections;
 use sanderling_core::{Bundle, BundleFiles, Engine};
 use sanderling_tract::FullRuntime;
 use sanderling_types::{Code, Response};
@@ -41,7 +42,7 @@ impl Server {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             ready.send(listener.local_addr().unwrap()).unwrap();
             let shutdown = async move { drop(stopped.await) };
-            serve(pool, listener, Duration::from_secs(5), shutdown).await.unwrap();
+            serve(pool, listener, Connections::default(), Duration::from_secs(5), shutdown).await;
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let thread = std::thread::spawn(move || runtime.block_on(run));
@@ -206,6 +207,46 @@ fn a_client_that_goes_away_costs_no_instance() {
         gone + answered,
         "every request is timed: {metrics}"
     );
+}
+
+#[test]
+fn a_body_that_does_not_arrive_is_not_waited_for() {
+    use std::io::{Read, Write};
+
+    let Some((server, _)) = Server::start(PoolLimits { instances: 1, ..LIMITS }) else { return };
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "POST /recommend HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 9\r\n\r\n{{")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("application/problem+json") && answer.contains("invalid_argument"), "{answer}");
+}
+
+#[test]
+fn nobody_waits_longer_than_a_call_may_take() {
+    let limits = PoolLimits { instances: 1, call_time: Duration::from_millis(100), ..LIMITS };
+    let Some((server, _)) = Server::start(PoolLimits { waiting: 64, ..limits }) else { return };
+    let long = long_request();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let ask = || send(server.address, "POST", "/recommend", &long);
+        let clients: Vec<_> = (0..40).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(!refused.is_empty(), "nobody had to wait so long");
+    for answer in &refused {
+        assert_eq!(
+            (answer.json()["code"].clone(), answer.json()["expected"].clone()),
+            ("overloaded".into(), "within 100ms".into()),
+            "{}",
+            answer.body
+        );
+        assert_eq!(answer.retry_after.as_deref(), Some("1"));
+    }
+    // One that takes longer itself is another failure.
+    assert!(answers.iter().all(|answer| [200, 503, 504].contains(&answer.status)));
 }
 
 #[test]

@@ -1,0 +1,185 @@
+//! Connections of clients: how many there are, how long one may be idle, and how they end.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long to wait where the machine has no socket left, so that open requests can give some back.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Limits of the connections of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Most at one time; others wait until one ends.
+    pub most: usize,
+    /// How long a client may take for the head of a request, and be idle before it.
+    pub head_time: Duration,
+}
+
+impl Default for Connections {
+    /// 4,096, and 75 seconds: proxies keep idle connections for 60, and have to be the ones that close them, or a request would meet one that
+    /// closes.
+    fn default() -> Self {
+        Self { most: 4096, head_time: Duration::from_secs(75) }
+    }
+}
+
+impl Connections {
+    /// Serves HTTP/1.1 until `shutdown` completes, then finishes open requests, for at most `grace`.
+    pub async fn serve(
+        self,
+        router: Router,
+        listener: TcpListener,
+        grace: Duration,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let mut shutdown = pin!(shutdown);
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.head_time);
+        let service = TowerToHyperService::new(router);
+        let open = GracefulShutdown::new();
+        let slots = Arc::new(Semaphore::new(self.most));
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&listener, &slots) => accepted,
+                () = &mut shutdown => break,
+            };
+            let Some((stream, slot)) = accepted else { break };
+            let connection = open.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+            tokio::spawn(async move {
+                // A client that goes away or is too slow is nobody's fault.
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection broke off");
+                }
+                drop(slot);
+            });
+        }
+        drop(listener);
+        if tokio::time::timeout(grace, open.shutdown()).await.is_err() {
+            tracing::warn!("open requests did not finish in time");
+        }
+    }
+}
+
+/// The next connection, when there is a slot for it; none only after the last slot was closed, which nobody does.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return Some((stream, slot)),
+            Err(error) if is_of_the_client(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether a connection was gone before it was accepted.
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::Instant;
+
+    use axum::routing::get;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const CONNECTIONS: Connections = Connections { most: 2, head_time: Duration::from_millis(300) };
+    const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    const SLOW_REQUEST: &str = "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    /// Runs `clients` against a server, then stops it. How long it took to stop.
+    fn with_server(grace: Duration, clients: impl FnOnce(SocketAddr)) -> Duration {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let slow = || async { tokio::time::sleep(Duration::from_millis(700)).await };
+        let router = Router::new().route("/", get(|| async { "here" })).route("/slow", get(slow));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move { drop(stopped.await) };
+        let served = runtime.spawn(CONNECTIONS.serve(router, listener, grace, shutdown));
+        clients(address);
+        let asked = Instant::now();
+        stop.send(()).unwrap();
+        runtime.block_on(served).unwrap();
+        asked.elapsed()
+    }
+
+    fn send(address: SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    }
+
+    /// Everything until the server closes.
+    fn rest(mut stream: &TcpStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn idle_clients_and_those_that_never_end_a_head_are_left() {
+        with_server(Duration::from_secs(5), |address| {
+            let start = Instant::now();
+            assert!(!rest(&send(address, "GET / HT")).contains("here"));
+            let idle = rest(&send(address, REQUEST));
+            assert!(idle.starts_with("HTTP/1.1 200 OK") && idle.ends_with("here"), "{idle}");
+            assert!(start.elapsed() >= 2 * CONNECTIONS.head_time);
+        });
+    }
+
+    #[test]
+    fn a_client_too_many_waits_until_another_is_gone() {
+        with_server(Duration::from_secs(5), |address| {
+            let open = [send(address, REQUEST), send(address, REQUEST)];
+            let third = send(address, REQUEST);
+            third.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            assert!((&third).read(&mut [0]).is_err(), "it is not answered");
+            third.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            drop(open);
+            assert!(rest(&third).ends_with("here"));
+        });
+    }
+
+    #[test]
+    fn open_requests_are_finished_and_idle_connections_are_not_waited_for() {
+        let mut clients = Vec::new();
+        let took = with_server(Duration::from_secs(20), |address| {
+            clients = vec![send(address, SLOW_REQUEST), send(address, REQUEST)];
+            std::thread::sleep(Duration::from_millis(100));
+        });
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert!(rest(&clients[0]).starts_with("HTTP/1.1 200 OK"));
+    }
+
+    #[test]
+    fn requests_that_do_not_finish_in_time_are_given_up() {
+        let mut client = None;
+        let took = with_server(Duration::from_millis(50), |address| {
+            client = Some(send(address, SLOW_REQUEST));
+            std::thread::sleep(Duration::from_millis(100));
+        });
+        assert!(took < Duration::from_millis(500), "{took:?}");
+    }
+}
