@@ -100,10 +100,14 @@ export function instanceOf(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): P
 }
 
 async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
-  const answered = async (source: WasmSource) => (typeof source === 'string' || source instanceof URL ? request(fetch, source) : source);
+  const moduleOf = async (given: WasmSource | Promise<WasmSource>) => {
+    // Where it is known the request goes out at once: everything waits for it.
+    const source = given instanceof Promise ? await given : given;
+    return toModule(typeof source === 'string' || source instanceof URL ? await request(fetch, source) : source);
+  };
   const chosen = async () => {
-    const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], async (source) => toModule(await answered(source))));
-    return variant || toModule(await answered(wasm ?? (await runtime.wasm())));
+    const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], moduleOf));
+    return variant || moduleOf(wasm ?? runtime.wasm());
   };
   try {
     const [bindings, module] = await Promise.all([runtime.bindings(), chosen()]);

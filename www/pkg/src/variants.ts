@@ -36,7 +36,9 @@ export function multipliesFours({ a }: WebAssembly.Exports): boolean {
  * that were valid and wrong. A build that cannot be fetched is passed over, too. `undefined` when none is left, and the caller tries
  * the one for every machine, whose error is then the error. Throws where a page's Content-Security-Policy forbids wasm.
  */
-export async function chooseVariant(variants: readonly Variant[], compile: (source: WasmSource) => Promise<WebAssembly.Module>): Promise<WebAssembly.Module | undefined> {
+export async function chooseVariant(
+  variants: readonly Variant[], compile: (source: WasmSource | Promise<WasmSource>) => Promise<WebAssembly.Module>,
+): Promise<WebAssembly.Module | undefined> {
   let probed: { probe: Uint8Array; exports: WebAssembly.Exports | undefined } | undefined;
   for (const { probe, isFast, wasm } of variants) {
     // Two builds in a row may ask for the same.
@@ -44,7 +46,7 @@ export async function chooseVariant(variants: readonly Variant[], compile: (sour
     const { exports } = probed;
     if (exports === undefined || isFast?.(exports) === false) continue;
     try {
-      const module = await compile(await wasm());
+      const module = await compile(wasm());
       if (await kernelsWork(module)) return module;
     } catch {
       // The next one is asked.
