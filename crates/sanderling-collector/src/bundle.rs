@@ -35,6 +35,7 @@ impl RegisteredBundle {
         let manifest = Manifest::decode(manifest_bytes)?;
         let entry = manifest.file(FileRole::Baseline)?;
         entry.check(baseline_bytes)?;
+        entry.check_pieces(baseline_bytes)?;
         let baseline = Baseline::decode(baseline_bytes)?;
         Report::check_longest(&baseline, &manifest.telemetry)?;
         Ok(Self { hash: manifest.bundle_hash(), manifest, baseline })

@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,8 +12,10 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 
 /// How long to wait where the machine has no socket left, so that open requests can give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -24,13 +27,15 @@ pub struct Connections {
     pub most: usize,
     /// How long a client may take for the head of a request, and be idle before it.
     pub head_time: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write_time: Duration,
 }
 
 impl Default for Connections {
-    /// 4,096, and 75 seconds: proxies keep idle connections for 60, and have to be the ones that close them, or a request would meet one that
-    /// closes.
+    /// 4,096; 620 seconds, as load balancers keep idle connections for up to 600 and have to be the ones that close them, or a request
+    /// would meet one that closes; 30 seconds.
     fn default() -> Self {
-        Self { most: 4096, head_time: Duration::from_secs(75) }
+        Self { most: 4096, head_time: Duration::from_secs(620), write_time: Duration::from_secs(30) }
     }
 }
 
@@ -55,7 +60,8 @@ impl Connections {
                 () = &mut shutdown => break,
             };
             let Some((stream, slot)) = accepted else { break };
-            let connection = open.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+            let stream = TokioIo::new(Patient { stream, limit: self.write_time, stalled: None });
+            let connection = open.watch(http.serve_connection(stream, service.clone()));
             tokio::spawn(async move {
                 // A client that goes away or is too slow is nobody's fault.
                 if let Err(error) = connection.await {
@@ -92,6 +98,69 @@ fn is_of_the_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// A stream whose writes fail when the other end takes nothing for so long: hyper waits for it for ever.
+struct Patient {
+    stream: TcpStream,
+    limit: Duration,
+    /// When a write that waits has waited long enough.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient {
+    fn unless_stalled<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = self.limit;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.unless_stalled(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.unless_stalled(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    // A socket has no buffer of its own, so these do not wait.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -103,12 +172,14 @@ mod tests {
 
     use super::*;
 
-    const CONNECTIONS: Connections = Connections { most: 2, head_time: Duration::from_millis(300) };
+    const PATIENT: Connections =
+        Connections { most: 2, head_time: Duration::from_secs(60), write_time: Duration::from_secs(60) };
+    const SHORT: Duration = Duration::from_millis(300);
     const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     const SLOW_REQUEST: &str = "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n";
 
     /// Runs `clients` against a server, then stops it. How long it took to stop.
-    fn with_server(grace: Duration, clients: impl FnOnce(SocketAddr)) -> Duration {
+    fn with_server(connections: Connections, grace: Duration, clients: impl FnOnce(SocketAddr)) -> Duration {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -116,7 +187,7 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "here" })).route("/slow", get(slow));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
-        let served = runtime.spawn(CONNECTIONS.serve(router, listener, grace, shutdown));
+        let served = runtime.spawn(connections.serve(router, listener, grace, shutdown));
         clients(address);
         let asked = Instant::now();
         stop.send(()).unwrap();
@@ -140,32 +211,53 @@ mod tests {
 
     #[test]
     fn idle_clients_and_those_that_never_end_a_head_are_left() {
-        with_server(Duration::from_secs(5), |address| {
+        with_server(Connections { head_time: SHORT, ..PATIENT }, Duration::from_secs(5), |address| {
             let start = Instant::now();
             assert!(!rest(&send(address, "GET / HT")).contains("here"));
             let idle = rest(&send(address, REQUEST));
             assert!(idle.starts_with("HTTP/1.1 200 OK") && idle.ends_with("here"), "{idle}");
-            assert!(start.elapsed() >= 2 * CONNECTIONS.head_time);
+            assert!(start.elapsed() >= 2 * SHORT);
         });
     }
 
     #[test]
     fn a_client_too_many_waits_until_another_is_gone() {
-        with_server(Duration::from_secs(5), |address| {
+        with_server(PATIENT, Duration::from_secs(5), |address| {
             let open = [send(address, REQUEST), send(address, REQUEST)];
             let third = send(address, REQUEST);
             third.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
             assert!((&third).read(&mut [0]).is_err(), "it is not answered");
             third.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             drop(open);
-            assert!(rest(&third).ends_with("here"));
+            let mut answer = [0; 15];
+            (&third).read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
         });
+    }
+
+    #[test]
+    fn a_client_that_takes_no_answer_is_left() {
+        with_server(
+            Connections { most: 1, write_time: SHORT, ..PATIENT },
+            Duration::from_secs(5),
+            |address| {
+                let mut deaf = send(address, REQUEST);
+                deaf.set_write_timeout(Some(SHORT)).unwrap();
+                // Until the buffers of both ends are full, or it was left.
+                let many = REQUEST.repeat(1000);
+                while deaf.write_all(many.as_bytes()).is_ok() {}
+                assert!(
+                    rest(&send(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"))
+                        .ends_with("here")
+                );
+            },
+        );
     }
 
     #[test]
     fn open_requests_are_finished_and_idle_connections_are_not_waited_for() {
         let mut clients = Vec::new();
-        let took = with_server(Duration::from_secs(20), |address| {
+        let took = with_server(PATIENT, Duration::from_secs(20), |address| {
             clients = vec![send(address, SLOW_REQUEST), send(address, REQUEST)];
             std::thread::sleep(Duration::from_millis(100));
         });
@@ -176,7 +268,7 @@ mod tests {
     #[test]
     fn requests_that_do_not_finish_in_time_are_given_up() {
         let mut client = None;
-        let took = with_server(Duration::from_millis(50), |address| {
+        let took = with_server(PATIENT, Duration::from_millis(50), |address| {
             client = Some(send(address, SLOW_REQUEST));
             std::thread::sleep(Duration::from_millis(100));
         });

@@ -4,11 +4,11 @@
 
 mod support;
 
-use sanderling_collector::{Config, Problem};
-use sanderling_types::{Code, Observation, Report, TelemetryConstants};
+use sanderling_collector::{Config, Problem, RegisteredBundle};
+use sanderling_types::{Code, FileRole, Manifest, Observation, Report, Sha256Hash, TelemetryConstants};
 use support::{
-    Collector, Database, Kind, NOW, WINDOW, bundle, bundle_of, config, for_every_database, num_stored, open,
-    padded, report, unpadded,
+    Collector, Database, Kind, NOW, WINDOW, baseline, bundle, bundle_of, config, for_every_database,
+    manifest, num_stored, open, padded, report, unpadded,
 };
 
 const FIELD: &str = "interaction.category";
@@ -20,6 +20,23 @@ for_every_database!(
     malformed_bodies_are_refused_and_never_stored,
     the_store_holds_no_answer_of_a_single_report_and_no_exact_arrival,
 );
+
+#[test]
+fn a_baseline_that_is_not_the_manifests_is_refused() {
+    let baseline = baseline().encode();
+    let honest = manifest(1, TelemetryConstants::default(), &baseline);
+    let refusal = |manifest: &Manifest, baseline: &[u8]| {
+        RegisteredBundle::decode(&manifest.encode(), baseline).map(drop).unwrap_err().code()
+    };
+    let mut changed = baseline.clone();
+    assert_eq!(refusal(&honest, &changed[1..]), Code::FileTruncated);
+    changed[0] ^= 1;
+    assert_eq!(refusal(&honest, &changed), Code::HashMismatch);
+    // A device may look at this digest alone.
+    let mut other = honest;
+    other.files.get_mut(&FileRole::Baseline).unwrap().pieces_sha256 = Some(Sha256Hash::of(b"other"));
+    assert_eq!(refusal(&other, &baseline), Code::HashMismatch);
+}
 
 fn with(change: impl FnOnce(&mut Report)) -> Vec<u8> {
     let mut report = unpadded(1, FIELD, 0);

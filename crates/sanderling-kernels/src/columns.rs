@@ -78,6 +78,9 @@ pub fn first_bad_list(values: &[[u8; 2]], bounds: &[u32], limit: usize) -> Optio
     }
     let is_bad = |pair: &[u32]| {
         let (start, end) = (pair[0] as usize, pair[1] as usize);
+        if all_are_small && end.wrapping_sub(start) < 2 {
+            return false;
+        }
         let list = &values[start..end];
         list.iter().any(|bytes| value(bytes) >= limit)
             || !list.is_sorted_by(|one, next| value(one) < value(next))

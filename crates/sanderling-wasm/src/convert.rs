@@ -65,7 +65,7 @@ pub(crate) fn integer(what: &str, value: &JsValue) -> Result<i64, JsValue> {
     whole.ok_or_else(|| thrown(&wrong_argument(what, "a value that is not a whole number")))
 }
 
-/// Files of a bundle by name, and SHA-256 digests of them by name; none for `undefined`.
+/// Files of a bundle by name, and by name what [`BundleFiles::set_digest`] takes; none for `undefined`.
 pub(crate) fn files(files: &JsValue, digests: &JsValue) -> Result<BundleFiles, JsValue> {
     let mut out = BundleFiles::new();
     each_bytes("files", files, &mut |name, bytes| {

@@ -37,8 +37,8 @@ pub struct WasmEngine {
 #[wasm_bindgen]
 impl WasmEngine {
     /// Opens a bundle from its files (`Record<string, Uint8Array>`). `trust` is `undefined` or
-    /// `{ keys: Uint8Array[], now: number, leastRollbackIndex: number }`, see `sanderling_core::Trust`. `digests` are SHA-256 digests that the host computed of the same bytes
-    /// (`Record<string, Uint8Array>`, or `undefined`); files without one are hashed here.
+    /// `{ keys: Uint8Array[], now: number, leastRollbackIndex: number }`, see `sanderling_core::Trust`. `digests` are SHA-256 digests that the host computed of the same bytes,
+    /// of their pieces where the manifest has `pieces_sha256` (`Record<string, Uint8Array>`, or `undefined`); files without one are hashed here.
     ///
     /// # Errors
     /// Every code of opening a bundle and loading its models.

@@ -29,7 +29,7 @@ export interface BundleSource {
   reload: boolean;
 }
 
-/** A bundle's files by name, and SHA-256 digests of those that the platform hashed. */
+/** A bundle's files by name, and SHA-256 digests of those that the platform hashed, in pieces where the manifest has them so. */
 export interface BundleFiles {
   files: Record<string, Uint8Array>;
   digests?: Record<string, Uint8Array>;

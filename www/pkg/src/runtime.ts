@@ -101,9 +101,10 @@ export function instanceOf(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): P
 
 async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promise<Instance> {
   const moduleOf = async (given: WasmSource | Promise<WasmSource>) => {
-    // Where it is known the request goes out at once: everything waits for it.
-    const source = given instanceof Promise ? await given : given;
-    return toModule(typeof source === 'string' || source instanceof URL ? await request(fetch, source) : source);
+    const isAddress = (source: unknown): source is string | URL => typeof source === 'string' || source instanceof URL;
+    // Of an address the request goes out at once: everything waits for it.
+    const source = isAddress(given) ? given : await given;
+    return toModule(isAddress(source) ? await request(fetch, source) : source);
   };
   const chosen = async () => {
     const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], moduleOf));
