@@ -184,7 +184,10 @@ mod tests {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let slow = || async { tokio::time::sleep(Duration::from_millis(700)).await };
-        let router = Router::new().route("/", get(|| async { "here" })).route("/slow", get(slow));
+        let router = Router::new()
+            .route("/", get(|| async { "here" }))
+            .route("/slow", get(slow))
+            .route("/endless", get(std::future::pending::<()>));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
         let served = runtime.spawn(connections.serve(router, listener, grace, shutdown));
@@ -269,9 +272,9 @@ mod tests {
     fn requests_that_do_not_finish_in_time_are_given_up() {
         let mut client = None;
         let took = with_server(PATIENT, Duration::from_millis(50), |address| {
-            client = Some(send(address, SLOW_REQUEST));
+            client = Some(send(address, "GET /endless HTTP/1.1\r\nhost: a\r\n\r\n"));
             std::thread::sleep(Duration::from_millis(100));
         });
-        assert!(took < Duration::from_millis(500), "{took:?}");
+        assert!(took < Duration::from_secs(10), "{took:?}");
     }
 }
