@@ -1,5 +1,5 @@
 // The engine against what a page, a Node service or an edge worker would use instead: `node runtime.mjs [--out DIR]
-// [--where node,chromium] [--node PATH] [--cold 3]`. All peers have the same encoder, items and sessions and take turns in one process; results
+// [--where node,chromium] [--node PATH] [--cold 7]`. All peers have the same encoder, items and sessions and take turns in one process; results
 // are compared with onnxruntime-web in f32. SANDERLING_PEER_PYTHON names an interpreter with onnx, onnxruntime and numpy, which
 // writes the models of the ONNX runtimes. Floors are those of --node, the pinned release of Node without it; the Node that runs this is
 // measured, too. --write puts the tables into docs/performance.md. Exits 1 when a floor is missed.
@@ -7,6 +7,7 @@ import { execFile } from 'node:child_process';
 import { access, cp, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { extname, join, resolve, sep } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 
@@ -23,7 +24,7 @@ const { values: flags } = parseArgs({
     out: { type: 'string', default: here('../../build/runtime') },
     where: { type: 'string', default: 'node,chromium' },
     node: { type: 'string', default: await pinnedNode() },
-    cold: { type: 'string', default: '3' },
+    cold: { type: 'string', default: '7' },
     write: { type: 'boolean', default: false },
   },
 });
@@ -102,13 +103,17 @@ async function serveBench() {
   return { url: `http://127.0.0.1:${server.address().port}/page.html`, close: () => server.close() };
 }
 
-async function inPage(url, call) {
+/** What a browser still does of its own start when its first page is there. */
+const BROWSER_STARTS_MILLIS = 1500;
+
+async function inPage(url, call, waitMillis = 0) {
   const browser = await launch({ args: ['--js-flags=--expose-gc'] });
   try {
     const page = await browser.context.newPage();
     page.on('console', (message) => process.stderr.write(`   ${message.text()}\n`));
     await page.goto(url);
     await page.waitForFunction('window.bench');
+    await setTimeout(waitMillis);
     return { version: browser.version, result: await page.evaluate(call) };
   } finally {
     await browser.close();
@@ -152,17 +157,19 @@ function judgeValue(what, than, value, floor, held) {
   say(`| ${what} | ${than} | ${value} | ${floor} | ${held ? 'holds' : 'MISSED'} |`);
 }
 
+/** Peers take turns, so that none has the machine's best minute; a page is measured once its browser has started. */
 async function coldStart(where, url, node) {
-  const names = PEERS.filter((peer) => (peer.where ?? where) === where || peer.where === undefined).map(({ name }) => name);
-  const rows = [];
-  for (const peer of names.filter((name) => !name.includes(','))) {
-    const found = [];
-    for (let time = 0; time < Number(flags.cold); time += 1) {
-      found.push(where === 'node' ? await inNode(node, 'cold', peer, '50000 items')
-        : (await inPage(url, `window.bench.cold(${JSON.stringify(peer)}, '50000 items')`)).result);
+  const peers = PEERS.filter((peer) => (peer.where ?? where) === where).map(({ name }) => name).filter((name) => !name.includes(','));
+  const found = new Map(peers.map((peer) => [peer, []]));
+  for (let time = 0; time < Number(flags.cold); time += 1) {
+    for (let turn = 0; turn < peers.length; turn += 1) {
+      const peer = peers[(turn + time) % peers.length];
+      found.get(peer).push(where === 'node' ? await inNode(node, 'cold', peer, '50000 items')
+        : (await inPage(url, `window.bench.cold(${JSON.stringify(peer)}, '50000 items')`, BROWSER_STARTS_MILLIS)).result);
     }
-    rows.push({ peer, millis: median(found.map(({ millis }) => millis)), wasm_bytes: found[0].wasm_bytes });
   }
+  const rows = [...found].map(([peer, runs]) =>
+    ({ peer, millis: median(runs.map(({ millis }) => millis)), wasm_bytes: runs[0].wasm_bytes }));
   say(`\n### ${where}: from fetched bytes to the first list, 50,000 items, a fresh process or page each, median of ${flags.cold}\n`);
   say('| what | ms | wasm memory, MiB |\n|---|---:|---:|');
   for (const { peer, millis, wasm_bytes: bytes } of rows) say(`| ${peer} | ${millis.toFixed(1)} | ${bytes === 0 ? '' : (bytes / 2 ** 20).toFixed(1)} |`);

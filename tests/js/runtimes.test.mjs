@@ -150,7 +150,9 @@ test('loading and freeing again and again leaves the memory as it was', async ()
   const glue = await import(`${pathToFileURL(wasm('sanderling_wasm.js')).href}?memory`);
   const { memory } = await glue.default({ module_or_path: await readFile(wasm('sanderling_wasm_bg.wasm')) });
   const cycle = () => {
-    const engine = new glue.WasmEngine(fixture.files);
+    const files = new glue.WasmFiles();
+    for (const [name, bytes] of Object.entries(fixture.files)) files.add(name, bytes);
+    const engine = new glue.WasmEngine(files, new Uint8Array(), 0, 0);
     engine.retrieve(engine.rows(fixture.itemIds.slice(0, 6)), 10);
     engine.free();
   };

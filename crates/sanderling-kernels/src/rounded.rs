@@ -429,8 +429,8 @@ mod quads {
         tile: &[Word],
         weights: &[[i8; DEPTH * PANEL]],
     ) -> [[i32; PANEL]; ROWS] {
-        // SAFETY: this build runs only where relaxed SIMD does.
-        unsafe { relaxed_products(tile, weights) }
+        // This build runs only where relaxed SIMD does.
+        relaxed_products(tile, weights)
     }
 
     #[inline]

@@ -1,10 +1,10 @@
 //! JavaScript values to Rust values and back.
 
-use js_sys::{Array, Object, Reflect, Uint8Array};
-use sanderling_core::{BundleFiles, PublicKey, Trust};
-use sanderling_types::{Code, Error, FromJson, Result, Sha256Hash, quoted, read_json};
+use js_sys::Reflect;
+use sanderling_core::PublicKey;
+use sanderling_types::{Code, Error, FromJson, Result, read_json};
 use serde::Serialize;
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsValue;
 
 use crate::error::{thrown, wrong_argument};
 
@@ -65,61 +65,9 @@ pub(crate) fn integer(what: &str, value: &JsValue) -> Result<i64, JsValue> {
     whole.ok_or_else(|| thrown(&wrong_argument(what, "a value that is not a whole number")))
 }
 
-/// Files of a bundle by name, and by name what [`BundleFiles::set_digest`] takes; none for `undefined`.
-pub(crate) fn files(files: &JsValue, digests: &JsValue) -> Result<BundleFiles, JsValue> {
-    let mut out = BundleFiles::new();
-    each_bytes("files", files, &mut |name, bytes| {
-        out.insert(name, bytes);
-        Ok(())
-    })?;
-    if !digests.is_undefined() {
-        each_bytes("digests", digests, &mut |name, digest| {
-            out.set_digest(&name, Sha256Hash::from_digest(fixed("a digest", &digest)?));
-            Ok(())
-        })?;
-    }
-    Ok(out)
-}
-
-/// What takes a name and its bytes.
-type TakeBytes<'a> = dyn FnMut(String, Vec<u8>) -> Result<(), JsValue> + 'a;
-
-/// Gives each of a `Record<string, Uint8Array>` to `take`.
-fn each_bytes(what: &str, value: &JsValue, take: &mut TakeBytes<'_>) -> Result<(), JsValue> {
-    let Some(object) = value.dyn_ref::<Object>() else {
-        return Err(thrown(&wrong_argument(what, "a value that is not an object")));
-    };
-    let entries = Object::entries(object);
-    for at in 0..entries.length() {
-        let entry: Array = entries.get(at).unchecked_into();
-        let name = entry.get(0).as_string().unwrap_or_default();
-        let Ok(bytes) = entry.get(1).dyn_into::<Uint8Array>() else {
-            let place = format!("{what}[{}]", quoted(&name));
-            return Err(thrown(&wrong_argument(&place, "a value that is not a Uint8Array")));
-        };
-        take(name, bytes.to_vec())?;
-    }
-    Ok(())
-}
-
-/// What a bundle must be; `None` for `undefined`.
-pub(crate) fn trust(value: &JsValue) -> Result<Option<Trust>, JsValue> {
-    if value.is_undefined() {
-        return Ok(None);
-    }
-    let get = |name: &str| Reflect::get(value, &JsValue::from_str(name)).unwrap_or_default();
-    let number = |name: &str| integer(name, &get(name));
-    let Ok(list) = get("keys").dyn_into::<Array>() else {
-        return Err(thrown(&wrong_argument("keys", "a value that is not a list")));
-    };
-    let mut keys = Vec::new();
-    for at in 0..list.length() {
-        let bytes = list.get(at).dyn_into::<Uint8Array>().map(|bytes| bytes.to_vec()).unwrap_or_default();
-        keys.push(PublicKey(fixed("a public key", &bytes)?));
-    }
-    // Numbers below 0 are as little as 0.
-    let least_rollback_index = u64::try_from(number("leastRollbackIndex")?).unwrap_or(0);
-    Ok(Some(Trust { keys, now: Some(number("now")?), least_rollback_index }))
+/// Public keys that are one behind the other.
+pub(crate) fn public_keys(bytes: &[u8]) -> Result<Vec<PublicKey>, JsValue> {
+    bytes.chunks(32).map(|key| fixed("a public key", key).map(PublicKey)).collect()
 }
 
 /// Bytes of a fixed length.

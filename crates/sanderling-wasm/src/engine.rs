@@ -1,12 +1,14 @@
-//! The class `WasmEngine`.
+//! The classes `WasmEngine` and `WasmFiles`.
 
 use js_sys::{Array, Float32Array, Uint32Array};
-use sanderling_core::{Bundle, Engine, Outcome, SessionMemory, Telemetry};
-use sanderling_types::{Code, Correction, Error, FORMAT_VERSION, ItemId, ItemIndex, Manifest, Request};
+use sanderling_core::{Bundle, BundleFiles, Engine, Outcome, SessionMemory, Telemetry, Trust};
+use sanderling_types::{
+    Code, Correction, Error, FORMAT_VERSION, ItemId, ItemIndex, Manifest, Request, Sha256Hash,
+};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::convert::{files, fixed, from_js, integer, json_text, to_js, trust};
+use crate::convert::{fixed, from_js, integer, json_text, public_keys, to_js};
 use crate::error::thrown;
 
 #[cfg(feature = "full")]
@@ -19,6 +21,36 @@ extern "C" {
     /// Milliseconds of a clock that never goes back; every host of wasm has it.
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
     fn performance_now() -> f64;
+}
+
+/// The files of a bundle, until an engine is made of them. They come one by one, because a record of them would have to be taken apart
+/// here, in code that a page has to compile before its first list.
+#[wasm_bindgen]
+#[derive(Debug, Default)]
+pub struct WasmFiles(BundleFiles);
+
+#[wasm_bindgen]
+impl WasmFiles {
+    /// No file yet.
+    #[must_use]
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file. `digest` is the SHA-256 that the host computed of the same bytes, of their pieces where the manifest has
+    /// `pieces_sha256`; a file without one is hashed here.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a digest that is not of 32 bytes.
+    pub fn add(&mut self, name: &str, bytes: Vec<u8>, digest: Option<Vec<u8>>) -> Result<(), JsValue> {
+        let digest = digest.map(|digest| fixed("a digest", &digest)).transpose()?;
+        self.0.insert(name, bytes);
+        if let Some(digest) = digest {
+            self.0.set_digest(name, Sha256Hash::from_digest(digest));
+        }
+        Ok(())
+    }
 }
 
 /// One loaded bundle with its telemetry.
@@ -36,21 +68,25 @@ pub struct WasmEngine {
 
 #[wasm_bindgen]
 impl WasmEngine {
-    /// Opens a bundle from its files (`Record<string, Uint8Array>`). `trust` is `undefined` or
-    /// `{ keys: Uint8Array[], now: number, leastRollbackIndex: number }`, see `sanderling_core::Trust`. `digests` are SHA-256 digests that the host computed of the same bytes,
-    /// of their pieces where the manifest has `pieces_sha256` (`Record<string, Uint8Array>`, or `undefined`); files without one are hashed here.
+    /// Opens a bundle: `keys` are public keys of 32 bytes, one behind the other, of which one must have signed it, and `now` are Unix
+    /// seconds, see `sanderling_core::Trust`. Numbers below 0 are as little as 0.
     ///
     /// # Errors
     /// Every code of opening a bundle and loading its models.
     #[wasm_bindgen(constructor)]
     pub fn new(
-        #[wasm_bindgen(js_name = files)] bundle_files: &JsValue,
-        #[wasm_bindgen(js_name = trust)] asked: &JsValue,
-        #[wasm_bindgen(js_name = digests)] known: &JsValue,
+        files: WasmFiles,
+        keys: &[u8],
+        now: f64,
+        #[wasm_bindgen(js_name = leastRollbackIndex)] least_rollback_index: f64,
     ) -> Result<WasmEngine, JsValue> {
-        let files = files(bundle_files, known)?;
-        let manifest = files.get(Manifest::FILE_NAME).unwrap_or_default().to_vec();
-        let bundle = Bundle::open(files, trust(asked)?.as_ref()).map_err(|error| thrown(&error))?;
+        let trust = Trust {
+            keys: public_keys(keys)?,
+            now: Some(now as i64),
+            least_rollback_index: least_rollback_index as u64,
+        };
+        let manifest = files.0.get(Manifest::FILE_NAME).unwrap_or_default().to_vec();
+        let bundle = Bundle::open(files.0, Some(&trust)).map_err(|error| thrown(&error))?;
         let telemetry = Telemetry::new(bundle.baseline(), &bundle.manifest().telemetry, bundle.hash());
         let engine = Engine::new(bundle, &RUNTIME).map_err(|error| thrown(&error))?;
         // It was JSON.

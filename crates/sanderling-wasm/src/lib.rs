@@ -1,6 +1,6 @@
 //! Converts JavaScript values to sanderling-core calls and back, no decisions.
 //!
-//! One exported class, `WasmEngine`. Objects cross the boundary with the snake_case names of
+//! One exported class, `WasmEngine`, and the files that it is made of, `WasmFiles`. Objects cross the boundary with the snake_case names of
 //! `sanderling-types`; every failure is thrown as an `Error` with the properties `code`,
 //! `message`, `expected`, `found` and `hint`. Nothing is written to the console.
 #![deny(missing_docs)]
@@ -11,7 +11,7 @@ mod engine;
 mod entropy;
 mod error;
 
-pub use engine::WasmEngine;
+pub use engine::{WasmEngine, WasmFiles};
 
 /// Whether this build's vector instructions do what they should on this machine: 1 if so. Not a function of the bindings, so that a
 /// loader can ask it in an instance without a host.

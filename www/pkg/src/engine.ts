@@ -140,8 +140,18 @@ export interface Engine {
   free(): void;
 }
 
-/** How the wasm module makes an {@link Engine}; throws objects that carry a stable `code`. */
-export type EngineConstructor = new (files: Record<string, Uint8Array>, trust?: Trust, digests?: Record<string, Uint8Array>) => Engine;
+/** The files of a bundle inside the wasm instance, until an engine takes them. */
+export interface EngineFiles {
+  /** The bytes of a file, and their SHA-256 digest where the platform has hashed them. */
+  add(name: string, bytes: Uint8Array, digest?: Uint8Array): void;
+  free(): void;
+}
+
+/** How the wasm module takes files; what it throws is what {@link EngineConstructor} throws. */
+export type EngineFilesConstructor = new () => EngineFiles;
+
+/** How the wasm module makes an {@link Engine}, of keys one behind the other; throws objects that carry a stable `code`. */
+export type EngineConstructor = new (files: EngineFiles, keys: Uint8Array, now: number, leastRollbackIndex: number) => Engine;
 
 /** What a bundle must be to be opened. */
 export interface Trust {

@@ -4,6 +4,7 @@ import { fetchBundle, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
 import type { Engine, Trust, WireManifest } from './engine.js';
 import { isErrorCode, RecommenderError, toRecommenderError } from './errors.js';
+import { idle } from './globals.js';
 import { dropLastGood, keepLastGood, keepRollbackIndex, lastGood, mayFallBack, seenRollbackIndex } from './last-good.js';
 import { LiveEngine } from './live-engine.js';
 import type { Platform } from './platform.js';
@@ -53,8 +54,8 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
   const loading = options.engine === undefined ? loadEngine(options, platform, fetch, keeps) : undefined;
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
-  // At once, as the user may leave before the engine is there; nothing waits for it but what is stored next.
-  const forgotten = stores ? undefined : forgetStored(options, platform).catch(() => {});
+  // Soon, as the user may leave before the engine is there, but not while the page has to make its first list; what is stored next waits for it.
+  const forgotten = stores ? undefined : idle().then(() => forgetStored(options, platform)).catch(() => {});
   // While the engine is on its way.
   const storage: Promise<DeviceStorage> = stores ? openStorage() : Promise.resolve(new FallbackStorage());
   storage.catch(() => {});
@@ -185,10 +186,10 @@ function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: P
   };
 }
 
-function construct(instance: Instance, { files, digests }: BundleFiles, trust: Trust): Opened {
+function construct(instance: Instance, bundle: BundleFiles, trust: Trust): Opened {
   if (instance.isDisabled) throw instance.exhausted();
   try {
-    return { engine: new instance.Engine(files, trust, digests), instance };
+    return { engine: instance.open(bundle, trust), instance };
   } catch (thrown) {
     if (!isErrorCode((thrown as { code?: unknown } | null)?.code)) instance.discard();
     throw toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');

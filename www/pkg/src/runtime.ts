@@ -1,4 +1,5 @@
-import type { EngineConstructor } from './engine.js';
+import type { BundleFiles } from './bundle.js';
+import type { Engine, EngineConstructor, EngineFilesConstructor, Trust } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import type { Fetch, WasmSource } from './types.js';
 import { chooseVariant, type Variant } from './variants.js';
@@ -9,6 +10,7 @@ export interface Bindings {
   default: (options: { module_or_path: WebAssembly.Module }) => Promise<unknown>;
   /** Puts a new instance in the place of the one that all engines run in. Browsers do that for modules of at most 8 MiB. */
   __wbg_reset_state: () => void;
+  WasmFiles: unknown;
   WasmEngine: unknown;
 }
 
@@ -32,22 +34,32 @@ export interface Discardable {
   discarded(): void;
 }
 
+const PUBLIC_KEY_BYTES = 32;
+
 /** So many instances may fail before a page goes without. */
 const MAX_DISCARDED = 3;
 
 /** The wasm instance of a runtime that a page's engines run in, and its successors. */
 export class Instance {
-  /** Makes engines in the present instance. */
-  readonly Engine: EngineConstructor;
+  readonly #Files: EngineFilesConstructor;
+  readonly #Engine: EngineConstructor;
   readonly #reset: () => void;
   /** Weak, so that an engine that nobody holds any more can be collected. */
   readonly #listeners = new Set<WeakRef<Discardable>>();
   /** Instances that failed. */
   numDiscarded = 0;
 
-  constructor({ WasmEngine, __wbg_reset_state: reset }: Bindings) {
-    this.Engine = WasmEngine as EngineConstructor;
+  constructor({ WasmFiles, WasmEngine, __wbg_reset_state: reset }: Bindings) {
+    this.#Files = WasmFiles as EngineFilesConstructor;
+    this.#Engine = WasmEngine as EngineConstructor;
     this.#reset = reset;
+  }
+
+  /** Opens a bundle in the present instance; throws objects that carry a stable `code`, and whatever an instance that failed throws. */
+  open({ files, digests }: BundleFiles, { keys, now, leastRollbackIndex }: Trust): Engine {
+    const given = new this.#Files();
+    for (const [name, bytes] of Object.entries(files)) given.add(name, bytes, digests?.[name]);
+    return new this.#Engine(given, joined(keys), now, leastRollbackIndex);
   }
 
   /** Whether so many instances have failed that there is no new one. */
@@ -83,6 +95,12 @@ export class Instance {
     }
     for (const listener of [...this.#listeners]) listener.deref()?.discarded();
   }
+}
+
+function joined(keys: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(keys.length * PUBLIC_KEY_BYTES);
+  keys.forEach((key, at) => all.set(key, at * PUBLIC_KEY_BYTES));
+  return all;
 }
 
 const ready = new WeakMap<Runtime, Promise<Instance>>();
