@@ -13,6 +13,7 @@ use axum::{Json, Router};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use sanderling_collector::{Connections, Problem};
@@ -50,7 +51,7 @@ struct Outcome {
 /// |---|---|
 /// | `POST /recommend` | what the component answers: a [`sanderling_types::Response`] or a problem document; 503 with `Retry-After` when too many wait, 504 when one takes too long or too much memory |
 /// | `GET /healthz` | `{"status","version","bundle_sha256"}` while the process serves |
-/// | `GET /metrics` | requests by status, a histogram of their seconds, instances that were replaced, in the OpenMetrics text format |
+/// | `GET /metrics` | requests by status, a histogram of their seconds, instances that were replaced, when the bundle expires, in the OpenMetrics text format |
 pub async fn serve(
     pool: Pool,
     listener: TcpListener,
@@ -144,6 +145,13 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         "Instances that trapped or ran out of time or memory",
         ConstCounter::new(shared.pool.num_replaced()),
     );
+    if let Some(expires_at) = shared.pool.expires_at() {
+        registry.register(
+            "bundle_expiry_timestamp_seconds",
+            "When the bundle expires, in Unix seconds",
+            ConstGauge::new(expires_at),
+        );
+    }
     let mut out = String::new();
     match text::encode(&mut out, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], out).into_response(),

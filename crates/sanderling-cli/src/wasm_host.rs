@@ -9,6 +9,7 @@ mod pool;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use sanderling_core::PublicKey;
@@ -52,6 +53,8 @@ pub struct WasmHost {
 struct PackedBundle {
     container: Bytes,
     public_keys: String,
+    /// When the host got it. Instances open it as of then: one that takes the place of another must not find that it has expired since.
+    since: SystemTime,
 }
 
 impl fmt::Debug for WasmHost {
@@ -138,15 +141,17 @@ impl WasmHost {
         {
             self.put_bundle(&bundle)?;
         }
-        decode(&self.exchange(post(path, body.into())?, fuel)?)
+        let request = post(path, body.into(), Duration::ZERO)?;
+        decode(&self.exchange(async |instance| instance.send(request, Budget::Fuel(fuel)).await)?)
     }
 
     fn put_bundle(&mut self, bundle: &PackedBundle) -> Result<String> {
-        bundle_hash(&self.exchange(bundle.request()?, self.limits.load_fuel)?)
+        let budget = Budget::Fuel(self.limits.load_fuel);
+        bundle_hash(&self.exchange(async |instance| bundle.send_to(instance, budget).await)?)
     }
 
-    /// Sends one request to the instance, which is kept only if it did not trap.
-    fn exchange(&mut self, request: http::Request<Bytes>, fuel: u64) -> Result<Answer> {
+    /// Sends something to the instance, which is kept only if it did not trap.
+    fn exchange(&mut self, send: impl AsyncFnOnce(&mut Instance) -> Result<Answer>) -> Result<Answer> {
         let HostLimits { memory_bytes, load_fuel, .. } = self.limits;
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
@@ -156,7 +161,7 @@ impl WasmHost {
             }
         };
         instance.set_memory_limit(memory_bytes);
-        let answer = self.runtime.block_on(instance.send(request, Budget::Fuel(fuel)))?;
+        let answer = self.runtime.block_on(send(&mut instance))?;
         self.instance = Some(instance);
         Ok(answer)
     }
@@ -183,20 +188,21 @@ impl PackedBundle {
     fn new(files: &BTreeMap<String, Vec<u8>>, public_keys: &[PublicKey]) -> Result<Self> {
         let hex = |key: &PublicKey| key.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let public_keys = public_keys.iter().map(hex).collect::<Vec<_>>().join(",");
-        Ok(Self { container: pack_files(files)?.into(), public_keys })
+        Ok(Self { container: pack_files(files)?.into(), public_keys, since: SystemTime::now() })
     }
 
-    /// The request that opens it.
-    fn request(&self) -> Result<http::Request<Bytes>> {
+    /// Sends it to an instance to open it.
+    async fn send_to(&self, instance: &mut Instance, budget: Budget) -> Result<Answer> {
         let mut request = http::Request::put(address("/bundle"));
         if !self.public_keys.is_empty() {
             request = request.header("sanderling-public-key", &self.public_keys);
         }
-        request.body(self.container.clone()).map_err(malformed)
+        let request = request.body(self.container.clone()).map_err(malformed)?;
+        instance.send_at(self.since, request, budget).await
     }
 }
 
-/// The bundle hash in the answer to [`PackedBundle::request`].
+/// The bundle hash in the answer to [`PackedBundle::send_to`].
 fn bundle_hash(answer: &Answer) -> Result<String> {
     #[derive(serde::Deserialize)]
     struct Opened {
@@ -205,8 +211,10 @@ fn bundle_hash(answer: &Answer) -> Result<String> {
     decode(answer).map(|Opened { bundle_sha256 }| bundle_sha256)
 }
 
-fn post(path: &str, body: Bytes) -> Result<http::Request<Bytes>> {
-    http::Request::post(address(path)).body(body).map_err(malformed)
+/// A request that waited for an instance for so long.
+fn post(path: &str, body: Bytes, waited: Duration) -> Result<http::Request<Bytes>> {
+    let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    http::Request::post(address(path)).header("sanderling-waited-ms", waited).body(body).map_err(malformed)
 }
 
 fn malformed(error: http::Error) -> Error {

@@ -15,7 +15,8 @@
 //! `PUT /bundle` may carry the header `sanderling-public-key`, 64 lower-case hex digits; the bundle's
 //! signature must then verify with that key. Once such a bundle is loaded, only bundles that verify with
 //! the same key replace it, for as long as the instance lives. Every failure is a problem document
-//! (`application/problem+json`) with a stable `code`.
+//! (`application/problem+json`) with a stable `code`. `POST /recommend` may carry `sanderling-waited-ms`, how long
+//! the host let it wait: so much of its `deadline_ms` is over.
 //!
 //! `PUT /bundle` and `POST /operations` are for the host alone: there is no authentication, and whoever
 //! sends the first bundle chooses its key. A host that passes on requests from outside must let
@@ -30,4 +31,4 @@ mod service;
 #[cfg(target_arch = "wasm32")]
 mod wasi;
 
-pub use service::{HttpRequest, HttpResponse, Method, PUBLIC_KEY_HEADER, Service};
+pub use service::{HttpRequest, HttpResponse, Method, PUBLIC_KEY_HEADER, Service, WAITED_HEADER};

@@ -10,6 +10,9 @@ use crate::problem::{problem, problem_with_status};
 /// Header of `PUT /bundle` that names the key which must have signed the bundle.
 pub const PUBLIC_KEY_HEADER: &str = "sanderling-public-key";
 
+/// Header of `POST /recommend` by which a host says how many milliseconds of the request's `deadline_ms` are over.
+pub const WAITED_HEADER: &str = "sanderling-waited-ms";
+
 const MAX_BUNDLE_BYTES: usize = 256 << 20;
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 const MAX_OPERATIONS_BYTES: usize = 64 << 20;
@@ -36,6 +39,8 @@ pub struct HttpRequest {
     pub path: String,
     /// Value of [`PUBLIC_KEY_HEADER`].
     pub public_key: Option<String>,
+    /// Value of [`WAITED_HEADER`].
+    pub waited_ms: Option<String>,
     /// The host's clock in Unix seconds, for requests that do not bring a time.
     pub now: i64,
     /// The host's monotonic clock in milliseconds, for requests with a deadline.
@@ -181,11 +186,24 @@ fn public_keys(text: &str) -> Result<Vec<PublicKey>> {
 fn recommend(engine: &Engine, memory: &mut SessionMemory, request: &HttpRequest) -> Result<Value> {
     let start = (request.clock_ms)();
     check_length(&request.body, MAX_REQUEST_BYTES, "the request")?;
+    let waited_ms = request.waited_ms.as_deref().map_or(Ok(0), whole_milliseconds)?;
     let asked = Request::decode(&request.body, request.now)?;
-    let elapsed_ms = || (request.clock_ms)() - start;
+    let elapsed_ms = || waited_ms as f64 + (request.clock_ms)() - start;
     let outcome = engine.recommend_timed(&asked, memory, &elapsed_ms);
     memory.forget_session();
     to_value(&outcome.response)
+}
+
+fn whole_milliseconds(text: &str) -> Result<u64> {
+    text.parse().map_err(|error| {
+        Error::new(
+            Code::InvalidArgument,
+            format!("header {WAITED_HEADER} holds something else than milliseconds"),
+        )
+        .expected("a whole number from 0")
+        .found(text)
+        .source_error(error)
+    })
 }
 
 fn run_operations(engine: &Engine, body: &[u8]) -> Result<Value> {
@@ -244,6 +262,7 @@ mod tests {
             method,
             path: path.to_owned(),
             public_key: None,
+            waited_ms: None,
             now: 0,
             clock_ms: || 0.0,
             body: body.to_vec(),
@@ -288,11 +307,46 @@ mod tests {
     }
 
     #[test]
+    fn time_that_a_request_waited_is_part_of_its_deadline() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/v1/bundle");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+        });
+        let container = sanderling_types::pack_files(&files.collect()).unwrap();
+        let mut service = Service::default();
+        assert_eq!(ask(&mut service, Method::Put, "/bundle", &container).0.status, 200);
+        let engine = &service.loaded.as_ref().unwrap().engine;
+        let item_id = engine.bundle().vocabulary().item_ids().next().unwrap().to_owned();
+        let session = serde_json::json!([{"item_id": item_id, "kind": "view", "timestamp": 1}]);
+        let asked = serde_json::json!({"session": session, "deadline_ms": 50}).to_string();
+        let mut answer_after = |waited_ms: Option<&str>| {
+            let response = service.handle(&HttpRequest {
+                method: Method::Post,
+                path: "/recommend".to_owned(),
+                public_key: None,
+                waited_ms: waited_ms.map(str::to_owned),
+                now: 0,
+                clock_ms: || 0.0,
+                body: asked.clone().into_bytes(),
+            });
+            let body: Value = serde_json::from_slice(&response.body).unwrap();
+            let is_late = body.to_string().contains("deadline_exceeded");
+            (response.status, is_late, body["code"].clone())
+        };
+        assert_eq!(answer_after(None), (200, false, Value::Null));
+        assert_eq!(answer_after(Some("49")), (200, false, Value::Null));
+        assert_eq!(answer_after(Some("50")), (200, true, Value::Null));
+        assert_eq!(answer_after(Some("-1")), (400, false, "invalid_argument".into()));
+    }
+
+    #[test]
     fn a_key_that_is_no_key_is_refused_before_the_bundle_is_read() {
         let request = HttpRequest {
             method: Method::Put,
             path: "/bundle".to_owned(),
             public_key: Some("xyz".to_owned()),
+            waited_ms: None,
             now: 0,
             clock_ms: || 0.0,
             body: Vec::new(),

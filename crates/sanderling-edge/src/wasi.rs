@@ -8,7 +8,7 @@ use wasip2::http::types::{
     Fields, IncomingRequest, Method as WasiMethod, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
 
-use crate::{HttpRequest, HttpResponse, Method, PUBLIC_KEY_HEADER, Service};
+use crate::{HttpRequest, HttpResponse, Method, PUBLIC_KEY_HEADER, Service, WAITED_HEADER};
 
 struct Component;
 
@@ -39,12 +39,13 @@ fn read_request(request: &IncomingRequest) -> Result<HttpRequest, HttpResponse> 
     };
     let target = request.path_with_query().unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default().to_owned();
-    let header = request.headers().get(PUBLIC_KEY_HEADER).into_iter().next();
-    let public_key = header.map(|value| String::from_utf8_lossy(&value).into_owned());
+    let headers = request.headers();
+    let first = |name| headers.get(name).first().map(|value| String::from_utf8_lossy(value).into_owned());
+    let (public_key, waited_ms) = (first(PUBLIC_KEY_HEADER), first(WAITED_HEADER));
     let max_bytes = Service::max_body_bytes(method, &path);
     let body = read_body(request, max_bytes).ok_or_else(|| Service::body_too_large(max_bytes))?;
     let now = i64::try_from(wasip2::clocks::wall_clock::now().seconds).unwrap_or(i64::MAX);
-    Ok(HttpRequest { method, path, public_key, now, clock_ms, body })
+    Ok(HttpRequest { method, path, public_key, waited_ms, now, clock_ms, body })
 }
 
 /// Reads the body, or nothing when it is longer than `max_bytes`. A body that breaks off comes

@@ -1,7 +1,7 @@
 //! One running component: its store, its fences, and one HTTP exchange at a time.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -9,7 +9,7 @@ use sanderling_types::{Code, Error, Result};
 use tokio::task::JoinHandle;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Cache, CacheConfig, Config, Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -102,6 +102,27 @@ impl WasiHttpView for State {
     }
 }
 
+/// The time of day that the component is told: the host's, but where it is stopped.
+#[derive(Clone, Default)]
+struct Clock(Arc<Mutex<Option<SystemTime>>>);
+
+impl Clock {
+    fn stopped_at(&self) -> MutexGuard<'_, Option<SystemTime>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HostWallClock for Clock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        let now = self.stopped_at().unwrap_or_else(SystemTime::now);
+        now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
 /// Refuses every request that the component itself would make.
 struct NoOutgoing;
 
@@ -168,13 +189,15 @@ impl std::error::Error for OutOfTime {}
 pub(super) struct Instance {
     store: Store<State>,
     proxy: Proxy,
+    clock: Clock,
 }
 
 impl Instance {
     /// Starts the component with at most `memory_bytes` and `budget` to spend.
     pub(super) async fn start(prepared: &Prepared, memory_bytes: usize, budget: Budget) -> Result<Self> {
+        let clock = Clock::default();
         let state = State {
-            wasi: WasiCtx::builder().build(),
+            wasi: WasiCtx::builder().wall_clock(clock.clone()).build(),
             http: WasiHttpCtx::new(),
             outgoing: NoOutgoing,
             table: ResourceTable::new(),
@@ -188,13 +211,26 @@ impl Instance {
             Err(error) => Err(error),
         };
         match started {
-            Ok(proxy) => Ok(Self { store, proxy }),
+            Ok(proxy) => Ok(Self { store, proxy, clock }),
             Err(error) => Err(classify(&store, budget, &error)),
         }
     }
 
     pub(super) fn set_memory_limit(&mut self, max_bytes: usize) {
         self.store.data_mut().memory = MemoryFence { max_bytes, refused_bytes: None };
+    }
+
+    /// As [`Instance::send`], while the component's clock stands at `time`.
+    pub(super) async fn send_at(
+        &mut self,
+        time: SystemTime,
+        request: http::Request<Bytes>,
+        budget: Budget,
+    ) -> Result<Answer> {
+        *self.clock.stopped_at() = Some(time);
+        let answer = self.send(request, budget).await;
+        *self.clock.stopped_at() = None;
+        answer
     }
 
     /// Sends one request with `budget` to spend and waits for the whole answer.

@@ -5,11 +5,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sanderling_core::PublicKey;
-use sanderling_types::{Code, Error, Result};
+use sanderling_types::{Code, Error, Manifest, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::instance::{Answer, Budget, Instance, Metering, Prepared};
@@ -36,6 +36,7 @@ pub struct Pool {
     prepared: Prepared,
     bundle: PackedBundle,
     bundle_sha256: String,
+    expires_at: Option<i64>,
     limits: PoolLimits,
     free: Mutex<Vec<Instance>>,
     instances: Arc<Semaphore>,
@@ -89,7 +90,9 @@ impl Pool {
         let prepared = prepared.map_err(|error| {
             Error::new(Code::Internal, "the compiler stopped").found(&error).source_error(error)
         })??;
+        let manifest = files.get(Manifest::FILE_NAME).and_then(|bytes| Manifest::read(bytes).ok());
         let mut pool = Self {
+            expires_at: manifest.and_then(|manifest| manifest.expires_at),
             prepared,
             bundle: PackedBundle::new(files, public_keys)?,
             bundle_sha256: String::new(),
@@ -113,6 +116,12 @@ impl Pool {
         &self.bundle_sha256
     }
 
+    /// When the bundle expires, in Unix seconds. It is served on then, as a pool opens it as of the time at which it was started.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<i64> {
+        self.expires_at
+    }
+
     /// Instances that had to be given up; the next request starts another in the place of one.
     #[must_use]
     pub fn num_replaced(&self) -> u64 {
@@ -126,6 +135,7 @@ impl Pool {
     /// a call is used up; [`Code::Internal`] when the component traps.
     pub async fn recommend(self: &Arc<Self>, body: Bytes) -> Result<Answer> {
         let failed = |error| Error::new(Code::Internal, "the call was given up").found(error);
+        let since = Instant::now();
         let place = self.place()?;
         let free = Arc::clone(&self.instances).acquire_owned();
         let instance = tokio::time::timeout(self.limits.call_time, free).await.map_err(|_| {
@@ -137,12 +147,13 @@ impl Pool {
         let pool = Arc::clone(self);
         let call = tokio::spawn(async move {
             let _held = (place, instance);
-            pool.call(body).await
+            pool.call(body, since).await
         });
         call.await.map_err(|error| failed(error.to_string()))?
     }
 
-    async fn call(&self, body: Bytes) -> Result<Answer> {
+    /// `since` is when the request came.
+    async fn call(&self, body: Bytes, since: Instant) -> Result<Answer> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut instance = match free {
             Some(instance) => instance,
@@ -152,7 +163,8 @@ impl Pool {
             }
         };
         instance.set_memory_limit(self.limits.memory_bytes);
-        let answer = instance.send(post("/recommend", body)?, Budget::Time(self.limits.call_time)).await;
+        let request = post("/recommend", body, since.elapsed())?;
+        let answer = instance.send(request, Budget::Time(self.limits.call_time)).await;
         match &answer {
             Ok(_) => self.give_back(instance),
             Err(error) => {
@@ -175,7 +187,7 @@ impl Pool {
     async fn open(&self) -> Result<(Instance, String)> {
         let budget = Budget::Time(self.limits.load_time);
         let mut instance = Instance::start(&self.prepared, self.limits.memory_bytes, budget).await?;
-        let hash = bundle_hash(&instance.send(self.bundle.request()?, budget).await?)?;
+        let hash = bundle_hash(&self.bundle.send_to(&mut instance, budget).await?)?;
         Ok((instance, hash))
     }
 

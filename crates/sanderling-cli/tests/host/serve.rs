@@ -1,8 +1,10 @@
 //! The component behind HTTP answers as the native engine does, and nothing that is sent to it ends it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sanderling_cli::serve::serve;
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
@@ -34,6 +36,10 @@ struct Server {
 impl Server {
     fn start(limits: PoolLimits) -> Option<(Self, Engine)> {
         let (component, files) = real_parts()?;
+        Some(Self::of(limits, component, files))
+    }
+
+    fn of(limits: PoolLimits, component: PathBuf, files: BTreeMap<String, Vec<u8>>) -> (Self, Engine) {
         let bundle = Bundle::open(BundleFiles::from(files.clone()), None).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, started) = std::sync::mpsc::channel();
@@ -47,7 +53,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let thread = std::thread::spawn(move || runtime.block_on(run));
         let server = Self { address: started.recv().unwrap(), stop: Some(stop), thread: Some(thread) };
-        Some((server, Engine::new(bundle, &FullRuntime).unwrap()))
+        (server, Engine::new(bundle, &FullRuntime).unwrap())
     }
 
     fn send(&self, method: &str, path: &str, body: &[u8]) -> Answer {
@@ -171,6 +177,35 @@ fn an_instance_without_time_is_replaced_and_the_server_goes_on() {
     assert!((0..50).any(|_| server.send("POST", "/recommend", b"{}").status == 200), "it goes on");
     let metrics = server.send("GET", "/metrics", b"").body;
     assert!(!metrics.contains("sanderling_instances_replaced_total 0"), "{metrics}");
+}
+
+#[test]
+fn a_bundle_that_expires_is_served_on_by_instances_that_take_the_place_of_others() {
+    let Some((component, mut files)) = real_parts() else { return };
+    let start = SystemTime::now();
+    drop(Server::of(LIMITS, component.clone(), files.clone()));
+    // Time enough to start once more.
+    let expires_at = SystemTime::now() + 2 * start.elapsed().unwrap() + Duration::from_secs(3);
+    let seconds = expires_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let manifest = files.get_mut("manifest.json").unwrap();
+    let mut changed: serde_json::Map<String, Value> = serde_json::from_slice(manifest).unwrap();
+    changed.insert("expires_at".to_owned(), seconds.into());
+    *manifest = serde_json::to_vec(&changed).unwrap();
+    let limits = PoolLimits { call_time: Duration::ZERO, instances: 1, ..LIMITS };
+    let (server, _) = Server::of(limits, component, files);
+    let metrics = server.send("GET", "/metrics", b"").body;
+    assert!(
+        metrics.contains(&format!("sanderling_bundle_expiry_timestamp_seconds {seconds}\n")),
+        "{metrics}"
+    );
+
+    while let Ok(left) = expires_at.duration_since(SystemTime::now()) {
+        std::thread::sleep(left + Duration::from_secs(1));
+    }
+    let long = long_request();
+    assert!((0..200).any(|_| server.send("POST", "/recommend", &long).status == 504), "an instance is lost");
+    let answers: Vec<Answer> = (0..50).map(|_| server.send("POST", "/recommend", b"{}")).collect();
+    assert!(answers.iter().any(|answer| answer.status == 200), "{}", answers[0].body);
 }
 
 #[test]
