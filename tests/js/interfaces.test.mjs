@@ -303,6 +303,23 @@ test('a page opens the last good bundle where its folder is away or damaged', { 
     assert.deepEqual([good.isLastGood, good.length, good.kept], [false, 5, 1]);
     await answerWith((route) => route.abort());
     assert.deepEqual(await visit(), { ...good, isLastGood: true });
+    // The platform hashes it, as it does what was fetched.
+    const numHashed = await page.evaluate(async () => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      const { digest } = crypto.subtle;
+      let calls = 0;
+      crypto.subtle.digest = (...args) => {
+        calls += 1;
+        return digest.apply(crypto.subtle, args);
+      };
+      try {
+        (await Recommender.load('./bundle/')).free();
+      } finally {
+        crypto.subtle.digest = digest;
+      }
+      return calls;
+    });
+    assert.ok(numHashed > 1, `${numHashed} digests`);
     assert.equal((await visit({ keepBundle: false })).code, 'io');
     await page.unroute(/\/bundle\//);
     await answerWith((route) => (route.request().url().includes('vocabulary') ? route.fulfill({ body: '{}' }) : route.continue()));

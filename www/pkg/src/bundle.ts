@@ -54,18 +54,11 @@ export async function fetchBundle(source: BundleSource): Promise<BundleFiles> {
   }
   const stop = new AbortController();
   const together = { ...source, signal: anySignal(source.signal, stop.signal) };
-  const addDigest = async (name: string, digestOf: (bytes: Uint8Array) => Promise<Uint8Array>): Promise<void> => {
-    try {
-      digests[name] = await digestOf(files[name]!);
-    } catch {
-      // No WebCrypto, as in a page without TLS: the engine hashes.
-    }
-  };
-  const jobs = named.map(async ({ path, bytes, sha256, pieces_sha256: pieces }) => {
-    files[path] = await fetchFile(together, path, bytes, source.platform.immutableRequest, sha256.slice(0, 16));
-    await addDigest(path, typeof pieces === 'string' ? piecesSha256Of : sha256Of);
+  const jobs = named.map(async (file) => {
+    files[file.path] = await fetchFile(together, file.path, file.bytes, source.platform.immutableRequest, file.sha256.slice(0, 16));
+    await addDigest(digests, files, file);
   });
-  jobs.push(addDigest(MANIFEST, sha256Of));
+  jobs.push(addDigest(digests, files, { path: MANIFEST }));
   if (source.signed) jobs.push(fetchSignature(together, files));
   try {
     await Promise.all(jobs);
@@ -74,6 +67,24 @@ export async function fetchBundle(source: BundleSource): Promise<BundleFiles> {
     throw thrown;
   }
   return { files, digests };
+}
+
+/** Digests of a bundle's files by name, of those that are there. Only for bytes that nobody else can change any more. */
+export async function digestsOf(files: Record<string, Uint8Array>): Promise<Record<string, Uint8Array>> {
+  const digests: Record<string, Uint8Array> = {};
+  const named = [{ path: MANIFEST }, ...namedFiles(files[MANIFEST] ?? new Uint8Array())];
+  await Promise.all(named.map((file) => addDigest(digests, files, file)));
+  return digests;
+}
+
+async function addDigest(
+  digests: Record<string, Uint8Array>, files: Record<string, Uint8Array>, { path, pieces_sha256: pieces }: { path: string; pieces_sha256?: string },
+): Promise<void> {
+  try {
+    digests[path] = await (typeof pieces === 'string' ? piecesSha256Of : sha256Of)(files[path]!);
+  } catch {
+    // No WebCrypto, as in a page without TLS, or no such file: the engine hashes.
+  }
 }
 
 /** The platform's SHA-256, several times as fast as wasm's. Only for bytes that nobody else can change any more. */

@@ -2,7 +2,7 @@
  * The last bundle of a folder, or of a channel, that could be opened, in the browser's Cache Storage: what a page falls back on when
  * the folder cannot be fetched, or holds a bundle that is refused.
  */
-import { SIGNATURE, type BundleFiles } from './bundle.js';
+import { digestsOf, SIGNATURE, type BundleFiles } from './bundle.js';
 import { RecommenderError } from './errors.js';
 
 const CACHE = 'sanderling-bundles';
@@ -56,7 +56,7 @@ export async function lastGood(folder: URL): Promise<BundleFiles | undefined> {
     for (const [name, blob] of await kept.formData()) {
       if (typeof blob !== 'string') files[name] = new Uint8Array(await blob.arrayBuffer());
     }
-    return { files };
+    return { files, digests: await digestsOf(files) };
   } catch {
     return undefined;
   }
