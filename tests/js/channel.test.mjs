@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 
+import { openFixture } from './lib/fixture.mjs';
 import { importFrom } from './lib/node.mjs';
 import { installPacked } from './lib/packed.mjs';
 
@@ -15,6 +16,20 @@ before(async () => {
 
 const serving = (body, status = 200) => async () => new Response(typeof body === 'string' ? body : JSON.stringify(body), { status });
 const follow = (channel, options = {}) => followChannel(URL_OF_CHANNEL, { fetch: serving(channel), ...options });
+
+/** A page's `localStorage`, as a map, for as long as the test runs. */
+function storageIn(t) {
+  const kept = new Map();
+  const methods = {
+    getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => void kept.set(key, value), removeItem: (key) => void kept.delete(key),
+  };
+  // A page's has its keys as properties.
+  globalThis.localStorage = new Proxy(methods, {
+    ownKeys: () => [...kept.keys()], getOwnPropertyDescriptor: () => ({ configurable: true, enumerable: true }),
+  });
+  t.after(() => delete globalThis.localStorage);
+  return kept;
+}
 
 test('the share of devices that the channel names loads the canary', async () => {
   const canary = await follow(CHANNEL, { draw: 0.2499 });
@@ -33,18 +48,30 @@ test('the share of devices that the channel names loads the canary', async () =>
 });
 
 test('a device keeps its draw for a canary where it may keep something', async (t) => {
-  const kept = new Map();
-  globalThis.localStorage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
-  t.after(() => delete globalThis.localStorage);
+  const kept = storageIn(t);
   const first = (await follow(CHANNEL, { consent: 'device' })).isCanary;
   for (let visit = 0; visit < 40; visit += 1) assert.equal((await follow(CHANNEL, { consent: 'device' })).isCanary, first);
   assert.equal(kept.size, 1);
   const [before] = kept.values();
   await follow({ ...CHANNEL, canary: { release: release(3), share: 0.25 } }, { consent: 'device' });
   assert.notEqual([...kept.values()][0], before, 'another canary, another draw');
-  kept.clear();
+  kept.set('theirs', 'stays');
   await follow(CHANNEL, { consent: 'none' });
-  assert.equal(kept.size, 0, 'nothing is kept without consent');
+  assert.deepEqual([...kept.keys()], ['theirs'], 'nothing is kept without consent, and what was is forgotten');
+});
+
+test('a draw goes with consent, and with everything else that is erased', async (t) => {
+  const fixture = await openFixture();
+  const kept = storageIn(t);
+  for (const forget of [(recommender) => recommender.setConsent('none'), (recommender) => recommender.erase()]) {
+    await follow(CHANNEL, { consent: 'device' });
+    assert.equal(kept.size, 1);
+    const recommender = await fixture.load({ consent: 'device' });
+    await forget(recommender);
+    assert.equal(kept.size, 0);
+    recommender.free();
+  }
+  fixture.engine.free();
 });
 
 test('what is no channel is refused with a code', async () => {

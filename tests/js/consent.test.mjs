@@ -69,24 +69,6 @@ test('what was kept goes when a load without consent begins, whatever becomes of
   (await fixture.load({ storage: broken, consent: 'none' })).free();
 });
 
-test('a page that is busy with its first list removes what was kept behind it, within a second', async () => {
-  const { storage } = watchedStorage({ session: [{ item_id: fixture.itemIds[0], kind: 'view', timestamp: 1 }] });
-  const asked = [];
-  globalThis.requestIdleCallback = (callback, options) => asked.push({ callback, options });
-  try {
-    const recommender = await fixture.load({ storage, consent: 'none' });
-    assert.equal(browse(recommender, fixture.itemIds).recommendations.length, 5);
-    assert.notDeepEqual(await storage.entries(), {});
-    assert.deepEqual(asked.map(({ options }) => options), [{ timeout: 1000 }]);
-    asked[0].callback();
-    await recommender.settled();
-    assert.deepEqual(await storage.entries(), {});
-    recommender.free();
-  } finally {
-    delete globalThis.requestIdleCallback;
-  }
-});
-
 test('what is stored once consent is given comes behind what was to be forgotten', async () => {
   const { storage } = watchedStorage({ session: [] });
   const clear = storage.clear.bind(storage);

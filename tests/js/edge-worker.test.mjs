@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import { cp, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 import { openFixture } from './lib/fixture.mjs';
@@ -147,17 +148,57 @@ test('a bundle that cannot be loaded is a 503 with its own code, and is tried ag
   assert.equal(response.headers.get('retry-after'), '5');
   await assertProblem(response, 503, 'file_missing');
   assets['items.bin'] = items;
+  // Those that come soon after it are not worth another download.
+  await assertProblem(await askBroken(), 503, 'file_missing');
+  await setTimeout(5_100);
   const second = await askBroken();
   assert.equal(second.status, 200, await second.text());
   await broken.close();
 });
 
+test('an engine that stops when its bundle was replaced gives way to one of the new bundle', async () => {
+  const contents = `
+    import worker from ${JSON.stringify(join(template, 'src/worker.ts'))};
+    import * as bindings from ${JSON.stringify(join(fixture.project, 'node_modules/sanderling/wasm/sanderling_wasm.js'))};
+    export default {
+      async fetch(request, env, context) {
+        if (new URL(request.url).pathname !== '/poison') return worker.fetch(request, env, context);
+        const { memory } = await bindings.default();
+        new Uint8Array(memory.buffer).fill(0xff);
+        return new Response('poisoned');
+      },
+    };
+  `;
+  const assets = { ...fixture.files };
+  const stopped = await startWorkerd({ modules: await bundleWorker({ contents, project: fixture.project }), assets });
+  const send = (path, init) => stopped.worker.dispatchFetch(`http://worker.invalid${path}`, init);
+  const list = async () => (await send('/recommend', { method: 'POST', body: '{"limit":3}' })).json();
+  const versionOf = async () => (await (await send('/healthz')).json()).bundle?.version;
+  const version = await versionOf();
+  const manifest = JSON.parse(new TextDecoder().decode(assets['manifest.json']));
+  assets['manifest.json'] = new TextEncoder().encode(JSON.stringify({ ...manifest, version: version + 1 }));
+  assert.equal(await versionOf(), version, 'an engine that works stays');
+
+  await send('/poison');
+  const { recommendations, faults } = await list();
+  assert.deepEqual([recommendations.length, recommendations[0].source, faults[0].code], [3, 'fallback', 'engine_failed']);
+  for (let tries = 0; tries < 200 && (await versionOf()) !== version + 1; tries += 1) {
+    assert.equal((await list()).recommendations.length, 3, 'there is always a list');
+    await setTimeout(20);
+  }
+  assert.equal(await versionOf(), version + 1);
+  assert.deepEqual((await list()).faults.map(({ code }) => code), ['empty_session']);
+  await stopped.close();
+});
+
 test('a bundle may come from a bucket', async () => {
-  const stored = await startWorkerd({ modules, r2Buckets: ['BUNDLES'] });
+  // A prefix as buckets have them.
+  const stored = await startWorkerd({ modules, r2Buckets: ['BUNDLES'], bindings: { BUNDLE_URL: 'bundle/' } });
   const askStored = () => stored.worker.dispatchFetch('http://worker.invalid/recommend', { method: 'POST', body: '{}' });
-  await assertProblem(await askStored(), 503, 'file_missing');
   const bucket = await stored.worker.getR2Bucket('BUNDLES');
+  await assertProblem(await askStored(), 503, 'file_missing');
   for (const [name, bytes] of Object.entries(fixture.files)) await bucket.put(`bundle/${name}`, bytes);
+  await setTimeout(5_100);
   const response = await askStored();
   assert.equal(response.status, 200);
   assert.equal((await response.json()).recommendations.length, 10);
@@ -205,6 +246,24 @@ test('a browser keeps its session in a signed cookie, with consent', async () =>
   }
   await assertProblem(await send('/session', { body: { consent: 'device', interactions }, origin: 'https://else.example' }), 403, 'invalid_argument');
   for (const body of [[], { consent: 'device', interactions: [{}] }, { consent: 'device', other: 1 }]) await assertProblem(await send('/session', { body }), 400, 'invalid_argument');
+  // Another secret signs, and the one before is still believed; no other is.
+  for (const [secrets, faults] of [['a new one, a secret of this test', []], ['a new one', ['empty_session']]]) {
+    const changed = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { SESSION_SECRET: secrets } });
+    const answer = await changed.worker.dispatchFetch('http://worker.invalid/recommend', { method: 'POST', body: JSON.stringify(options), headers: { cookie } });
+    assert.deepEqual((await answer.json()).faults.map(({ code }) => code), faults, secrets);
+    await changed.close();
+  }
+  // What browsers have forgotten by now is good for nobody else.
+  const signed = async (payload) => {
+    const key = await crypto.subtle.importKey('raw', new TextEncoder().encode('a secret of this test'), { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
+    const bytes = new TextEncoder().encode(JSON.stringify(payload));
+    return `__Host-sanderling-session=${[bytes, await crypto.subtle.sign('HMAC', key, bytes)].map((part) => Buffer.from(part).toString('base64url')).join('.')}`;
+  };
+  const rows = interactions.map(({ item_id: itemId, kind, timestamp }) => [itemId, kind, timestamp]);
+  for (const [age, faults] of [[29, []], [31, ['empty_session']]]) {
+    const old = await signed([Math.floor(Date.now() / 1000) - age * 86_400, rows]);
+    assert.deepEqual((await listed(options, old))[1], faults, `${age} days`);
+  }
   await keeping.close();
   const without = await ask('/session', { method: 'POST', body: JSON.stringify({ consent: 'device', interactions }) });
   await assertProblem(without, 404, 'not_found');

@@ -162,6 +162,22 @@ test('loading and freeing again and again leaves the memory as it was', async ()
   assert.equal(memory.buffer.byteLength, byteLength);
 });
 
+test('an engine is not made of half a key, a short digest or no time', async () => {
+  const glue = await import(pathToFileURL(join(fixture.project, 'node_modules/sanderling/wasm/sanderling_wasm.js')).href);
+  await glue.default({ module_or_path: await readFile(join(fixture.project, 'node_modules/sanderling/wasm/sanderling_wasm_bg.wasm')) });
+  const refused = (make) => assert.throws(make, { code: 'invalid_argument' });
+  refused(() => new glue.WasmFiles().add('manifest.json', new Uint8Array(), new Uint8Array(31)));
+  const engineOf = (keys, now, leastRollbackIndex) => {
+    const files = new glue.WasmFiles();
+    for (const [name, bytes] of Object.entries(fixture.files)) files.add(name, bytes);
+    return new glue.WasmEngine(files, keys, now, leastRollbackIndex);
+  };
+  refused(() => engineOf(new Uint8Array(33), 0, 0));
+  refused(() => engineOf(new Uint8Array(), undefined, 0));
+  refused(() => engineOf(new Uint8Array(), 0, NaN));
+  engineOf(new Uint8Array(), 0, -1).free();
+});
+
 test('a page fetches the full engine only for a bundle that needs it', { skip: noBrowser }, async () => {
   const opened = await openPage(fixture);
   const fetched = [];

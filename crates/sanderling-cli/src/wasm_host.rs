@@ -213,7 +213,7 @@ fn bundle_hash(answer: &Answer) -> Result<String> {
 
 /// A request that waited for an instance for so long.
 fn post(path: &str, body: Bytes, waited: Duration) -> Result<http::Request<Bytes>> {
-    let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    let waited = u32::try_from(waited.as_millis()).unwrap_or(u32::MAX);
     http::Request::post(address(path)).header("sanderling-waited-ms", waited).body(body).map_err(malformed)
 }
 

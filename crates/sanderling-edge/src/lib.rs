@@ -16,7 +16,7 @@
 //! signature must then verify with that key. Once such a bundle is loaded, only bundles that verify with
 //! the same key replace it, for as long as the instance lives. Every failure is a problem document
 //! (`application/problem+json`) with a stable `code`. `POST /recommend` may carry `sanderling-waited-ms`, how long
-//! the host let it wait: so much of its `deadline_ms` is over.
+//! the host let it wait: so much of its `deadline_ms` is over. A host that passes requests on sets it or takes it away.
 //!
 //! `PUT /bundle` and `POST /operations` are for the host alone: there is no authentication, and whoever
 //! sends the first bundle chooses its key. A host that passes on requests from outside must let

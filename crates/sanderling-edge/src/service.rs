@@ -188,19 +188,19 @@ fn recommend(engine: &Engine, memory: &mut SessionMemory, request: &HttpRequest)
     check_length(&request.body, MAX_REQUEST_BYTES, "the request")?;
     let waited_ms = request.waited_ms.as_deref().map_or(Ok(0), whole_milliseconds)?;
     let asked = Request::decode(&request.body, request.now)?;
-    let elapsed_ms = || waited_ms as f64 + (request.clock_ms)() - start;
+    let elapsed_ms = || f64::from(waited_ms) + ((request.clock_ms)() - start);
     let outcome = engine.recommend_timed(&asked, memory, &elapsed_ms);
     memory.forget_session();
     to_value(&outcome.response)
 }
 
-fn whole_milliseconds(text: &str) -> Result<u64> {
+fn whole_milliseconds(text: &str) -> Result<u32> {
     text.parse().map_err(|error| {
         Error::new(
             Code::InvalidArgument,
             format!("header {WAITED_HEADER} holds something else than milliseconds"),
         )
-        .expected("a whole number from 0")
+        .expected("a whole number of 32 bits")
         .found(text)
         .source_error(error)
     })

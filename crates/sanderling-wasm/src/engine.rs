@@ -9,7 +9,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::convert::{fixed, from_js, integer, json_text, public_keys, to_js};
-use crate::error::thrown;
+use crate::error::{thrown, wrong_argument};
 
 #[cfg(feature = "full")]
 const RUNTIME: sanderling_tract::FullRuntime = sanderling_tract::FullRuntime;
@@ -69,10 +69,10 @@ pub struct WasmEngine {
 #[wasm_bindgen]
 impl WasmEngine {
     /// Opens a bundle: `keys` are public keys of 32 bytes, one behind the other, of which one must have signed it, and `now` are Unix
-    /// seconds, see `sanderling_core::Trust`. Numbers below 0 are as little as 0.
+    /// seconds, see `sanderling_core::Trust`. A `least_rollback_index` below 0 is as little as 0.
     ///
     /// # Errors
-    /// Every code of opening a bundle and loading its models.
+    /// `invalid_argument` for keys that are not whole and for what is no number, and every code of opening a bundle and loading its models.
     #[wasm_bindgen(constructor)]
     pub fn new(
         files: WasmFiles,
@@ -80,6 +80,13 @@ impl WasmEngine {
         now: f64,
         #[wasm_bindgen(js_name = leastRollbackIndex)] least_rollback_index: f64,
     ) -> Result<WasmEngine, JsValue> {
+        // Neither would ask for anything.
+        if now.is_nan() || least_rollback_index.is_nan() {
+            return Err(thrown(&wrong_argument(
+                "the time or the rollback index",
+                "a value that is no number",
+            )));
+        }
         let trust = Trust {
             keys: public_keys(keys)?,
             now: Some(now as i64),

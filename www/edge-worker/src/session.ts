@@ -14,13 +14,16 @@ const ANY_SITE = `${ATTRIBUTES}; SameSite=None; Partitioned`;
 /** The session that a visitor's browser keeps, signed so that nobody makes one up: oldest first; empty where there is none. */
 export async function sessionOf(request: Request, env: Env): Promise<SessionInteraction[]> {
   const value = cookieOf(request);
-  if (value === undefined || !env.SESSION_SECRET) return [];
+  if (value === undefined) return [];
   const [payload = '', signature = ''] = value.split('.');
   try {
-    const key = await keyOf(env.SESSION_SECRET, 'verify');
     const bytes = fromBase64(payload);
-    if (!(await crypto.subtle.verify('HMAC', key, fromBase64(signature), bytes))) return [];
-    const stored = JSON.parse(new TextDecoder().decode(bytes)) as [string, string, number][];
+    const verified = await Promise.all(secretsOf(env).map(async (secret) =>
+      crypto.subtle.verify('HMAC', await keyOf(secret, 'verify'), fromBase64(signature), bytes)));
+    if (!verified.includes(true)) return [];
+    const [madeAt, stored] = JSON.parse(new TextDecoder().decode(bytes)) as [number, [string, string, number][]];
+    // A browser forgets it by then; whoever copied it does not.
+    if (seconds() - madeAt > LASTING_SECONDS) return [];
     return stored.map(([itemId, kind, timestamp]) => ({ itemId, kind, timestamp }));
   } catch {
     // Cut off or made by somebody else: a visitor without a session.
@@ -33,12 +36,14 @@ export async function sessionOf(request: Request, env: Env): Promise<SessionInte
  * or while it was.
  */
 export async function cookiesFor(session: readonly SessionInteraction[], env: Env): Promise<string[]> {
-  const key = await keyOf(secretOf(env), 'sign');
+  const [secret] = secretsOf(env);
+  if (secret === undefined) throw new RecommenderError('not_found', 'this worker keeps no sessions', { hint: 'set the secret SESSION_SECRET' });
+  const key = await keyOf(secret, 'sign');
   let kept = session.map(({ itemId, kind, timestamp }) => [itemId, kind, timestamp] as const);
-  let payload = encode(kept);
+  let payload = encode([seconds(), kept]);
   while (payload.length > MAX_VALUE_BYTES) {
     kept = kept.slice(Math.ceil(kept.length / 8));
-    payload = encode(kept);
+    payload = encode([seconds(), kept]);
   }
   const signature = toBase64(new Uint8Array(await crypto.subtle.sign('HMAC', key, fromBase64(payload))));
   const [wanted, other] = env.ALLOWED_ORIGIN ? [ANY_SITE, SAME_SITE] : [SAME_SITE, ANY_SITE];
@@ -55,9 +60,13 @@ function forgotten(attributes: string): string {
   return `${NAME}=; Max-Age=0; ${attributes}`;
 }
 
-function secretOf({ SESSION_SECRET: secret }: Env): string {
-  if (secret) return secret;
-  throw new RecommenderError('not_found', 'this worker keeps no sessions', { hint: 'set the secret SESSION_SECRET' });
+/** The first signs; the others did before it. */
+function secretsOf({ SESSION_SECRET: secrets = '' }: Env): string[] {
+  return secrets.split(',').map((secret) => secret.trim()).filter((secret) => secret !== '');
+}
+
+function seconds(): number {
+  return Math.floor(Date.now() / 1000);
 }
 
 function cookieOf(request: Request): string | undefined {

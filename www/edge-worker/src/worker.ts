@@ -1,6 +1,6 @@
 import { decodeRequest, encodeResponse, RecommenderError, type Recommender, type SessionInteraction } from 'sanderling';
 
-import { engine, type Env } from './engine.js';
+import { engine, replace, type Env } from './engine.js';
 import { Problem } from './problem.js';
 import { forwardReport } from './reports.js';
 import { cookiesFor, forgottenCookies, sessionOf } from './session.js';
@@ -55,7 +55,7 @@ async function recommend(request: Request, env: Env, context: ExecutionContext):
   const recommender = await load(env, context);
   const response = recommender.recommend(options);
   // An engine that failed is being opened again, which this request's end must not stop.
-  if (response.faults.some(({ code }) => code === 'engine_failed')) context.waitUntil(restart(recommender));
+  if (response.faults.some(({ code }) => code === 'engine_failed')) context.waitUntil(restart(recommender, env, context));
   return json(encodeResponse(response));
 }
 
@@ -95,15 +95,21 @@ async function health(env: Env, context: ExecutionContext): Promise<Response> {
   try {
     recommender.hasItem('any');
   } catch (thrown) {
-    context.waitUntil(restart(recommender));
+    context.waitUntil(restart(recommender, env, context));
     throw new Problem(503, thrown instanceof RecommenderError ? thrown : unexpected(thrown), { 'retry-after': String(RETRY_AFTER_SECONDS) });
   }
   const { hash, name, version } = recommender.bundle;
   return json({ status: 'ok', bundle: { sha256: hash, name, version } });
 }
 
-async function restart(recommender: Recommender): Promise<void> {
+/** Waits for an engine that is opened again, and has another loaded where that did not help. */
+async function restart(recommender: Recommender, env: Env, context: ExecutionContext): Promise<void> {
   await recommender.engine.settled?.();
+  try {
+    recommender.hasItem('any');
+  } catch {
+    replace(recommender, env, (work) => context.waitUntil(work));
+  }
 }
 
 async function load(env: Env, context: ExecutionContext): ReturnType<typeof engine> {

@@ -208,7 +208,8 @@ function tooLong(name: string, maxBytes: number, length: number): RecommenderErr
   });
 }
 
-function anySignal(first: AbortSignal | undefined, second: AbortSignal): AbortSignal {
+/** Aborts when either does; `AbortSignal.any` is younger than some browsers. */
+export function anySignal(first: AbortSignal | undefined, second: AbortSignal): AbortSignal {
   if (first === undefined) return second;
   const either = new AbortController();
   for (const signal of [first, second]) {

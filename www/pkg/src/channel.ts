@@ -3,16 +3,16 @@
  * reports names the bundle that it loaded, and nothing else.
  */
 import { effectiveConsent, defaultConsent } from './consent.js';
+import { drawKey, dropDraws } from './draws.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import type { Consent, Fetch } from './types.js';
 
 const MAX_BYTES = 16 * 1024;
 const MAX_SHARE = 0.5;
-const STORAGE_KEY = 'sanderling-channel:';
 
 /** How a channel is followed. */
 export interface ChannelOptions {
-  /** As for `Recommender.load`: with `none` nothing is kept, and the device draws anew each time. */
+  /** As for `Recommender.load`: with `none` nothing is kept, what was is forgotten, and the device draws anew each time. */
   consent?: Consent;
   /** A number from 0, under 1, in place of the device's own draw: for hosts that keep one, such as a worker with a cookie. */
   draw?: number;
@@ -105,9 +105,12 @@ function isRelease(release: unknown): release is Release {
 /** This device's number for a canary, from 0, under 1; kept where that is allowed and possible. */
 function drawOf(url: URL, hash: string, { consent = defaultConsent() }: ChannelOptions): number {
   const fresh = () => (crypto.getRandomValues(new Uint32Array(1))[0] as number) / 2 ** 32;
-  if (effectiveConsent(consent) === 'none') return fresh();
+  if (effectiveConsent(consent) === 'none') {
+    dropDraws();
+    return fresh();
+  }
   try {
-    const key = STORAGE_KEY + url.href;
+    const key = drawKey(url);
     const [keptHash, keptDraw] = (localStorage.getItem(key) ?? '').split(' ');
     const kept = Number(keptDraw);
     if (keptHash === hash && kept >= 0 && kept < 1) return kept;
@@ -115,7 +118,7 @@ function drawOf(url: URL, hash: string, { consent = defaultConsent() }: ChannelO
     localStorage.setItem(key, `${hash} ${draw}`);
     return draw;
   } catch {
-    // Workers and servers have no such storage, and a private window may refuse it.
+    // As where they are dropped.
     return fresh();
   }
 }

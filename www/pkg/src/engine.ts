@@ -140,14 +140,13 @@ export interface Engine {
   free(): void;
 }
 
-/** The files of a bundle inside the wasm instance, until an engine takes them. */
+/** The files of a bundle inside the wasm instance, until an engine takes them, or is refused. */
 export interface EngineFiles {
   /** The bytes of a file, and their SHA-256 digest where the platform has hashed them. */
   add(name: string, bytes: Uint8Array, digest?: Uint8Array): void;
-  free(): void;
 }
 
-/** How the wasm module takes files; what it throws is what {@link EngineConstructor} throws. */
+/** How the wasm module takes files; with digests of 32 bytes it throws only where the instance fails. */
 export type EngineFilesConstructor = new () => EngineFiles;
 
 /** How the wasm module makes an {@link Engine}, of keys one behind the other; throws objects that carry a stable `code`. */

@@ -13,7 +13,7 @@ const INDEX_QUERY = '?rollback_index';
 const NAME_HEADER = 'x-sanderling-bundle';
 /** Refusals that say something of the folder, and not of the caller's arguments or this device. */
 const FOLDER_IS_BAD = new Set([
-  'io', 'not_found', 'file_missing', 'file_truncated', 'hash_mismatch', 'signature_missing', 'signature_invalid', 'bundle_expired', 'bundle_rolled_back', 'manifest_invalid',
+  'io', 'internal', 'not_found', 'limit_exceeded', 'file_missing', 'file_truncated', 'hash_mismatch', 'signature_missing', 'signature_invalid', 'bundle_expired', 'bundle_rolled_back', 'manifest_invalid',
   'unsupported_format_version', 'incompatible_features', 'items_invalid', 'neighbours_invalid', 'vocabulary_invalid', 'segments_invalid', 'baseline_invalid',
   'model_invalid',
 ]);

@@ -4,7 +4,6 @@ import { fetchBundle, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
 import type { Engine, Trust, WireManifest } from './engine.js';
 import { isErrorCode, RecommenderError, toRecommenderError } from './errors.js';
-import { idle } from './globals.js';
 import { dropLastGood, keepLastGood, keepRollbackIndex, lastGood, mayFallBack, seenRollbackIndex } from './last-good.js';
 import { LiveEngine } from './live-engine.js';
 import type { Platform } from './platform.js';
@@ -54,8 +53,8 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
   const loading = options.engine === undefined ? loadEngine(options, platform, fetch, keeps) : undefined;
   const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
-  // Soon, as the user may leave before the engine is there, but not while the page has to make its first list; what is stored next waits for it.
-  const forgotten = stores ? undefined : idle().then(() => forgetStored(options, platform)).catch(() => {});
+  // At once, as the user may leave before the engine is there; nothing waits for it but what is stored next.
+  const forgotten = stores ? undefined : forgetStored(options, platform).catch(() => {});
   // While the engine is on its way.
   const storage: Promise<DeviceStorage> = stores ? openStorage() : Promise.resolve(new FallbackStorage());
   storage.catch(() => {});
@@ -141,8 +140,8 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
   } catch (thrown) {
     const kept = keeps && mayFallBack(thrown) ? await lastGood(series) : undefined;
     if (kept === undefined) throw thrown;
-    const read = async (): Promise<BundleFiles> => (await lastGood(series)) ?? kept;
-    const loaded = await open(read).catch(() => {
+    // Another page may keep another one, which would not be the same engine again after a trap.
+    const loaded = await open(async () => kept).catch(() => {
       throw thrown;
     });
     return { ...loaded, isLastGood: true };
@@ -229,8 +228,14 @@ function resolveFolder(platform: Platform, baseUrl: string | URL): URL {
   }
 }
 
-/** With its query, which may say which channel it is. */
+/** With its query, which may say which channel it is, and without a fragment, which caches do not tell apart. */
 function resolveChannel(platform: Platform, channelUrl: string | URL): URL {
+  const url = absolute(platform, channelUrl);
+  url.hash = '';
+  return url;
+}
+
+function absolute(platform: Platform, channelUrl: string | URL): URL {
   try {
     return new URL(channelUrl);
   } catch {
@@ -251,7 +256,8 @@ function readKeys(keys: LoadOptions['publicKey']): Uint8Array[] {
 }
 
 function readKey(key: PublicKey): Uint8Array {
-  if (key instanceof Uint8Array && key.length === 32) return key;
+  // A caller may change its own bytes while the bundle is on its way.
+  if (key instanceof Uint8Array && key.length === 32) return key.slice();
   if (typeof key === 'string' && /^[0-9a-f]{64}$/i.test(key)) {
     return Uint8Array.from(key.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
   }

@@ -5,6 +5,7 @@
 import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from 'react';
 
 import { Recommender } from './browser.js';
+import { anySignal } from './bundle.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import type { LoadOptions, RecommendOptions, RecommendResponse } from './types.js';
 
@@ -26,8 +27,7 @@ export function useRecommender(source: string | URL | LoadOptions | undefined): 
     const controller = new AbortController();
     let recommender: Recommender | undefined;
     const options = typeof source === 'string' || source instanceof URL ? { baseUrl: source } : source;
-    const signal = options.signal === undefined ? controller.signal : AbortSignal.any([options.signal, controller.signal]);
-    Recommender.load({ ...options, signal }).then(
+    Recommender.load({ ...options, signal: anySignal(options.signal, controller.signal) }).then(
       (done) => {
         if (controller.signal.aborted) return done.free();
         recommender = done;

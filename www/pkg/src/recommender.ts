@@ -8,6 +8,7 @@ import { effectiveConsent, privacySignal } from './consent.js';
 import { readCorrection, UserCorrection } from './correction.js';
 import type { Engine } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
+import { dropDraws } from './draws.js';
 import { disposeSymbol } from './globals.js';
 import { Keeper } from './keeper.js';
 import { dropLastGood } from './last-good.js';
@@ -253,11 +254,12 @@ export abstract class RecommenderBase {
     await followed;
   }
 
-  /** Forgets the session, what was learned of the user, the histograms and every report that waits, in memory and in storage; and the sessions that wait in a `SharedSessions` of this page. */
+  /** Forgets the session, what was learned of the user, the histograms every report that waits and draws for canaries, in memory and in storage; and the sessions that wait in a `SharedSessions` of this page. */
   async erase(): Promise<void> {
     this.#checkAlive();
     const { numFailures } = this.#keeper;
     const others = this.#tell((companion) => companion.erase());
+    dropDraws();
     await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase(), others]);
     if (this.#keeper.numFailures === numFailures) return;
     throw new RecommenderError('io', 'not everything that is stored could be removed', { found: this.#keeper.storage.description, hint: 'ask again' });
@@ -332,6 +334,7 @@ export abstract class RecommenderBase {
         await (this.#unremoved.destroy?.() ?? this.#unremoved.clear());
         this.#unremoved = undefined;
       });
+      dropDraws();
       await dropLastGood();
     }
     if (this.#unremoved === undefined) return;

@@ -83,15 +83,16 @@ export class Instance {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Leaves the instance and all its engines behind; nothing of them may be called again, not even `free`. */
+  /**
+   * Leaves the instance and all its engines behind; nothing of them may be called again, not even `free`. There is a new one also when it
+   * is not used any more: bindings keep finalizers away from an instance that is not the present one.
+   */
   discard(): void {
     this.numDiscarded += 1;
-    if (!this.isDisabled) {
-      try {
-        this.#reset();
-      } catch {
-        this.numDiscarded = MAX_DISCARDED;
-      }
+    try {
+      this.#reset();
+    } catch {
+      this.numDiscarded = MAX_DISCARDED;
     }
     for (const listener of [...this.#listeners]) listener.deref()?.discarded();
   }

@@ -121,7 +121,7 @@ export class WorkerRecommender {
     flush: (options: FlushOptions = {}): Promise<FlushResult> => this.#calls.call('flush', [options]),
   };
 
-  /** Stops the worker, after what was called before is done. What is stored stays; any other call rejects afterwards. */
+  /** Stops the worker, after what was called before is done, or ten seconds. What is stored stays; any other call rejects afterwards. */
   free(): void {
     void this.settled().catch(() => {});
     this.#calls.close();
@@ -133,6 +133,9 @@ export class WorkerRecommender {
     this.free();
   }
 }
+
+/** How long a worker that is freed is waited for. */
+const MAX_IDLE_MILLIS = 10_000;
 
 /** Calls that wait for their answers. */
 class Calls {
@@ -164,9 +167,10 @@ class Calls {
     });
   }
 
-  /** Resolves when every call has its answer. */
+  /** Resolves when every call has its answer, or after {@link MAX_IDLE_MILLIS}: a worker that the browser ended never answers. */
   async idle(): Promise<void> {
-    while (this.#waiting.size > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    const end = Date.now() + MAX_IDLE_MILLIS;
+    while (this.#waiting.size > 0 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 20));
   }
 
   /** Takes no more calls. */

@@ -285,6 +285,23 @@ fn nobody_waits_longer_than_a_call_may_take() {
 }
 
 #[test]
+fn the_time_that_a_request_waits_is_part_of_its_deadline() {
+    let Some((server, engine)) = Server::start(PoolLimits { instances: 1, ..LIMITS }) else { return };
+    let item_id = engine.bundle().vocabulary().item_ids().next().unwrap();
+    let session = serde_json::json!([{"item_id": item_id, "kind": "view", "timestamp": 1}]);
+    // Many times what the list takes.
+    let short = serde_json::json!({"session": session, "deadline_ms": 30}).to_string().into_bytes();
+    let long = long_request();
+    let was_late = std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| (0..10).for_each(|_| drop(server.send("POST", "/recommend", &long))));
+        }
+        (0..10).any(|_| server.send("POST", "/recommend", &short).body.contains("deadline_exceeded"))
+    });
+    assert!(was_late, "ten requests of tens of milliseconds were before it");
+}
+
+#[test]
 fn requests_beyond_the_queue_are_told_to_come_back() {
     let Some((server, _)) = Server::start(PoolLimits { instances: 1, waiting: 0, ..LIMITS }) else { return };
     let address = server.address;
