@@ -328,12 +328,29 @@ test('a page opens the last good bundle where its folder is away or damaged', { 
     assert.equal((await visit({ publicKey: '0'.repeat(64) })).code !== undefined, true);
     await page.unroute(/\/bundle\//);
     assert.equal((await visit()).isLastGood, false);
+    // A server that does not answer is as good as none.
+    await answerWith(() => {});
+    const late = await page.evaluate(async () => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      const loadIn = (signal, options = {}) => Recommender.load({ baseUrl: './bundle/', signal, ...options }).then(
+        (recommender) => (recommender.free(), recommender.bundle.isLastGood), ({ code }) => code);
+      const stopped = new AbortController();
+      setTimeout(() => stopped.abort(), 100);
+      return [await loadIn(AbortSignal.timeout(100)), await loadIn(AbortSignal.timeout(100), { keepBundle: false }), await loadIn(stopped.signal)];
+    });
+    assert.deepEqual(late, [true, 'io', 'cancelled']);
+    await page.unroute(/\/bundle\//);
     // Each folder keeps its own, up to four; those of a channel are one.
     await visit({ channelUrl: './channel.json' });
     await page.waitForFunction(async () => (await (await caches.open('sanderling-bundles')).keys()).length === 2);
     await answerWith((route) => route.abort());
     assert.deepEqual(await visit({ channelUrl: './channel.json' }), { ...good, isLastGood: true, kept: 2 });
     assert.equal((await visit({ channelUrl: './channel.json?of=another' })).code, 'io');
+    // Where the channel cannot be read nobody knows a folder.
+    const channelAlone = { baseUrl: undefined, channelUrl: './channel.json#fragment' };
+    assert.deepEqual(await visit(channelAlone), { ...good, isLastGood: true, kept: 2 });
+    assert.equal((await visit({ ...channelAlone, keepBundle: false })).code, 'not_found');
+    assert.equal((await visit({ ...channelAlone, channelUrl: './channel.json?of=another' })).code, 'not_found');
     await page.unroute(/\/bundle\//);
     await page.evaluate(async () => {
       const cache = await caches.open('sanderling-bundles');

@@ -1,5 +1,5 @@
 import type { WireManifest } from './engine.js';
-import { RecommenderError, toRecommenderError } from './errors.js';
+import { isStopped, RecommenderError, toRecommenderError } from './errors.js';
 import type { Platform } from './platform.js';
 import type { Fetch } from './types.js';
 
@@ -156,7 +156,7 @@ async function fetchFile(
     if (!response.ok) throw refusal(name, url, response.status);
     return await readBounded(response, name, maxBytes);
   } catch (thrown) {
-    if (source.signal?.aborted) throw toRecommenderError(thrown, 'cancelled', 'the load was stopped');
+    if (isStopped(source.signal)) throw toRecommenderError(thrown, 'cancelled', 'the load was stopped');
     throw toRecommenderError(thrown, 'io', `cannot fetch ${url.href}`);
   }
 }

@@ -4,7 +4,7 @@
  */
 import { effectiveConsent, defaultConsent } from './consent.js';
 import { drawKey, dropDraws } from './draws.js';
-import { RecommenderError, toRecommenderError } from './errors.js';
+import { isStopped, RecommenderError, toRecommenderError } from './errors.js';
 import type { Consent, Fetch } from './types.js';
 
 const MAX_BYTES = 16 * 1024;
@@ -18,7 +18,7 @@ export interface ChannelOptions {
   draw?: number;
   /** In place of the global `fetch`. */
   fetch?: Fetch;
-  /** Stops the request. */
+  /** Stops the request; after `AbortSignal.timeout` the code is `io`. */
   signal?: AbortSignal;
 }
 
@@ -71,7 +71,7 @@ async function read(url: URL, options: ChannelOptions): Promise<string> {
     }
     return await response.text();
   } catch (thrown) {
-    if (options.signal?.aborted) throw toRecommenderError(thrown, 'cancelled', 'the load was stopped');
+    if (isStopped(options.signal)) throw toRecommenderError(thrown, 'cancelled', 'the load was stopped');
     throw toRecommenderError(thrown, 'io', `cannot fetch ${url.href}`);
   }
 }

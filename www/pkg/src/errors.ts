@@ -50,6 +50,11 @@ export function isErrorCode(text: unknown): text is ErrorCode {
   return typeof text === 'string' && CODES.has(text);
 }
 
+/** Whether somebody stopped what `signal` stops. Where its time was up that is the server's fault. */
+export function isStopped(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true && (signal.reason as Partial<Error> | undefined)?.name !== 'TimeoutError';
+}
+
 /** Turns whatever the engine or the host threw into a {@link RecommenderError}, once. */
 export function toRecommenderError(thrown: unknown, fallback: ErrorCode, message: string): RecommenderError {
   if (thrown instanceof RecommenderError) return thrown;

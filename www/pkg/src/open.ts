@@ -91,7 +91,8 @@ function readOptions(source: string | URL | LoadOptions): LoadOptions {
   if (typeof source === 'string' || source instanceof URL) return { baseUrl: source };
   const options = record(source, 'options') as LoadOptions;
   const given = [options.baseUrl, options.files, options.engine].filter((way) => way !== undefined);
-  if (given.length === 1) return options;
+  // Of a channel that cannot be read there may be a bundle that was kept.
+  if (given.length === 1 || (given.length === 0 && options.channelUrl !== undefined)) return options;
   throw new RecommenderError('invalid_argument', 'load needs exactly one source', {
     expected: 'one of baseUrl, files and engine',
     found: `${given.length} of them`,
@@ -100,9 +101,10 @@ function readOptions(source: string | URL | LoadOptions): LoadOptions {
 
 /** The engine of the bundle in its folder; or, where that cannot be opened and `keeps` is true, of the last one that could. */
 async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch, keeps: boolean): Promise<LoadedEngine> {
-  const folder = options.baseUrl === undefined ? undefined : resolveFolder(platform, options.baseUrl);
+  const { baseUrl, channelUrl, files } = options;
+  const folder = baseUrl === undefined ? undefined : resolveFolder(platform, baseUrl);
   // What is kept is of the channel, as every release of one has a folder of its own.
-  const series = options.channelUrl === undefined ? folder : resolveChannel(platform, options.channelUrl);
+  const series = channelUrl === undefined ? folder : resolveChannel(platform, channelUrl);
   const keys = readKeys(options.publicKey);
   const minRollbackIndex = checkRollbackIndex(options.minRollbackIndex ?? 0);
   // Asked anew for each bundle: time goes on, and another page may have seen a later bundle.
@@ -119,12 +121,13 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     const live = new LiveEngine(engine, instance, async () => {
       return construct(instance, await read(lasting), await trust()).engine;
     });
-    rememberPopular(live, bundle.files, folder === undefined);
+    rememberPopular(live, bundle.files, files !== undefined);
     return { engine: live, files: bundle, isLastGood: false };
   };
   const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload));
-  if (folder === undefined || series === undefined) return fromSource(false);
+  if (files !== undefined || series === undefined) return fromSource(false);
   try {
+    if (folder === undefined) throw new RecommenderError('not_found', 'no bundle of the channel is kept here', { hint: 'load with the baseUrl that followChannel gives' });
     // A cache may hold a damaged or outdated copy; the second refusal is final.
     const loaded = await fromSource(false).catch((thrown: unknown) => {
       const error = toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');

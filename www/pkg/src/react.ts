@@ -61,6 +61,5 @@ export function useRecommendations(recommender: Recommender | undefined, options
 function keyOf(source: string | URL | LoadOptions | undefined): unknown {
   if (source === undefined || typeof source === 'string') return source;
   if (source instanceof URL) return source.href;
-  if (source.baseUrl !== undefined) return String(source.baseUrl);
-  return source.files ?? source.engine;
+  return source.files ?? source.engine ?? String(source.baseUrl ?? source.channelUrl);
 }

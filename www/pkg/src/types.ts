@@ -197,8 +197,11 @@ export type PublicKey = Uint8Array | string;
 
 export interface LoadOptions {
   /** Folder of the bundle: an absolute or page-relative URL; in Node also a path. */
-  baseUrl?: string | URL;
-  /** The channel that named the folder: its bundles share the one that is kept and the largest `rollback_index` that was seen. */
+  baseUrl?: string | URL | undefined;
+  /**
+   * The channel that named the folder: its bundles share the one that is kept and the largest `rollback_index` that was seen. Without
+   * `baseUrl`, as when the channel cannot be read, the bundle that is kept.
+   */
   channelUrl?: string | URL;
   /** The bundle's files by name, instead of `baseUrl`. */
   files?: Readonly<Record<string, Uint8Array | ArrayBuffer>>;
@@ -221,7 +224,7 @@ export interface LoadOptions {
   fullWasm?: WasmSource;
   /** Used for the bundle and for reports instead of the global `fetch`. */
   fetch?: Fetch;
-  /** Stops a load. */
+  /** Stops a load. After `AbortSignal.timeout` a bundle that was kept is opened, where there is one; else the code is `io`. */
   signal?: AbortSignal;
   /** Refuses larger bundles before they are fetched; 256 MiB by default. */
   maxBundleBytes?: number;
