@@ -63,14 +63,25 @@ test('a device keeps its draw for a canary where it may keep something', async (
 test('a draw goes with consent, and with everything else that is erased', async (t) => {
   const fixture = await openFixture();
   const kept = storageIn(t);
-  for (const forget of [(recommender) => recommender.setConsent('none'), (recommender) => recommender.erase()]) {
+  const draw = async () => {
     await follow(CHANNEL, { consent: 'device' });
     assert.equal(kept.size, 1);
+  };
+  for (const forget of [(recommender) => recommender.setConsent('none'), (recommender) => recommender.erase()]) {
+    await draw();
     const recommender = await fixture.load({ consent: 'device' });
     await forget(recommender);
     assert.equal(kept.size, 0);
     recommender.free();
   }
+  await draw();
+  const without = await fixture.load({ consent: 'none' });
+  await without.settled();
+  assert.equal(kept.size, 0);
+  without.free();
+  await draw();
+  await follow({ ...CHANNEL, canary: null }, { consent: 'none' });
+  assert.equal(kept.size, 0, 'also where there is no canary any more');
   fixture.engine.free();
 });
 

@@ -339,6 +339,16 @@ test('a page opens the last good bundle where its folder is away or damaged', { 
       return [await loadIn(AbortSignal.timeout(100)), await loadIn(AbortSignal.timeout(100), { keepBundle: false }), await loadIn(stopped.signal)];
     });
     assert.deepEqual(late, [true, 'io', 'cancelled']);
+    // Nor does a page wait for an engine that does not come, once its time is up.
+    const withoutEngine = await page.context().newPage();
+    await withoutEngine.goto(page.url());
+    await withoutEngine.route(/\/bundle\/|\.wasm$/, () => {});
+    const code = await withoutEngine.evaluate(async () => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      return Recommender.load({ baseUrl: './bundle/', signal: AbortSignal.timeout(100) }).then(() => 'loaded', (error) => error.code);
+    });
+    assert.equal(code, 'io');
+    await withoutEngine.close();
     await page.unroute(/\/bundle\//);
     // Each folder keeps its own, up to four; those of a channel are one.
     await visit({ channelUrl: './channel.json' });

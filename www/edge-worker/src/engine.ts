@@ -37,13 +37,15 @@ interface Load {
   startedAt: number;
   failedAt?: number;
   loaded?: Recommender;
+  /** Whether what it loaded has stopped, so that any other takes its place. */
+  isStopped?: boolean;
 }
 
 type WaitUntil = (work: Promise<unknown>) => void;
 
 let load: Load | undefined;
-/** What is to take the place of `load`, whose engine has stopped. */
-let successor: Load | undefined;
+/** When something was last loaded in the place of an engine that stopped. */
+let replacedAt = -Infinity;
 
 /**
  * The isolate's one engine, loaded by the first request that needs it. A load outlives the request
@@ -69,9 +71,10 @@ export async function engine(env: Env, waitUntil: WaitUntil): Promise<Recommende
  * place. Until then it goes on with its fallback lists.
  */
 export function replace(stopped: Recommender, env: Env, waitUntil: WaitUntil): void {
-  if (load?.loaded !== stopped) return;
-  if (successor !== undefined && Date.now() - successor.startedAt < REPLACE_MILLIS) return;
-  successor = begin(env, waitUntil);
+  if (load?.loaded !== stopped || Date.now() - replacedAt < REPLACE_MILLIS) return;
+  load.isStopped = true;
+  replacedAt = Date.now();
+  begin(env, waitUntil);
 }
 
 function isPast({ loaded, failedAt, startedAt }: Load): boolean {
@@ -85,10 +88,10 @@ function begin(env: Env, waitUntil: WaitUntil): Load {
     (recommender) => {
       begun.loaded = recommender;
       if (load === begun) return;
-      if (begun === successor) load?.loaded?.free();
-      // One that was given up is better than one that is still on its way.
-      if (begun === successor || load?.loaded === undefined) load = begun;
-      else recommender.free();
+      // One that was given up is better than one that is still on its way, and any than one that stopped.
+      if (load?.loaded !== undefined && !load.isStopped) return recommender.free();
+      load?.loaded?.free();
+      load = begun;
     },
     () => {
       begun.failedAt = Date.now();

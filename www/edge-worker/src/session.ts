@@ -22,8 +22,8 @@ export async function sessionOf(request: Request, env: Env): Promise<SessionInte
       crypto.subtle.verify('HMAC', await keyOf(secret, 'verify'), fromBase64(signature), bytes)));
     if (!verified.includes(true)) return [];
     const [madeAt, stored] = JSON.parse(new TextDecoder().decode(bytes)) as [number, [string, string, number][]];
-    // A browser forgets it by then; whoever copied it does not.
-    if (seconds() - madeAt > LASTING_SECONDS) return [];
+    // A browser forgets it by then; whoever copied it and has not used it does not.
+    if (!(seconds() - madeAt <= LASTING_SECONDS)) return [];
     return stored.map(([itemId, kind, timestamp]) => ({ itemId, kind, timestamp }));
   } catch {
     // Cut off or made by somebody else: a visitor without a session.

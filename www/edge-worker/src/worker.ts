@@ -52,10 +52,10 @@ async function recommend(request: Request, env: Env, context: ExecutionContext):
   const body = parse(await readBody(request));
   const options = decodeRequest(body);
   if ((body as { session?: unknown }).session == null) options.session = await sessionOf(request, env);
-  const recommender = await load(env, context);
+  const recommender = await running(env, context);
   const response = recommender.recommend(options);
   // An engine that failed is being opened again, which this request's end must not stop.
-  if (response.faults.some(({ code }) => code === 'engine_failed')) context.waitUntil(restart(recommender, env, context));
+  if (response.faults.some(({ code }) => code === 'engine_failed')) context.waitUntil(restarted(recommender));
   return json(encodeResponse(response));
 }
 
@@ -91,25 +91,26 @@ function withCookies(...cookies: string[]): Response {
 }
 
 async function health(env: Env, context: ExecutionContext): Promise<Response> {
-  const recommender = await load(env, context);
+  const recommender = await running(env, context);
   try {
     recommender.hasItem('any');
   } catch (thrown) {
-    context.waitUntil(restart(recommender, env, context));
+    context.waitUntil(restarted(recommender));
     throw new Problem(503, thrown instanceof RecommenderError ? thrown : unexpected(thrown), { 'retry-after': String(RETRY_AFTER_SECONDS) });
   }
   const { hash, name, version } = recommender.bundle;
   return json({ status: 'ok', bundle: { sha256: hash, name, version } });
 }
 
-/** Waits for an engine that is opened again, and has another loaded where that did not help. */
-async function restart(recommender: Recommender, env: Env, context: ExecutionContext): Promise<void> {
+async function restarted(recommender: Recommender): Promise<void> {
   await recommender.engine.settled?.();
-  try {
-    recommender.hasItem('any');
-  } catch {
-    replace(recommender, env, (work) => context.waitUntil(work));
-  }
+}
+
+/** The recommender; where an attempt to start its engine again did not help, another is loaded in its place, with all the time that this request has. */
+async function running(env: Env, context: ExecutionContext): ReturnType<typeof engine> {
+  const recommender = await load(env, context);
+  if (recommender.engine.state === 'stopped') replace(recommender, env, (work) => context.waitUntil(work));
+  return recommender;
 }
 
 async function load(env: Env, context: ExecutionContext): ReturnType<typeof engine> {

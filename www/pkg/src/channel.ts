@@ -52,6 +52,7 @@ export async function followChannel(url: string | URL, options: ChannelOptions =
   if (draw !== undefined && !(draw >= 0 && draw < 1)) {
     throw new RecommenderError('invalid_argument', 'draw is out of range', { expected: 'a number from 0, under 1', found: String(draw) });
   }
+  if (effectiveConsent(options.consent ?? defaultConsent()) === 'none') dropDraws();
   const page = (globalThis as { document?: { baseURI: string } }).document?.baseURI;
   const at = new URL(url, page);
   const { canary, champion } = decode(await read(at, options));
@@ -105,10 +106,7 @@ function isRelease(release: unknown): release is Release {
 /** This device's number for a canary, from 0, under 1; kept where that is allowed and possible. */
 function drawOf(url: URL, hash: string, { consent = defaultConsent() }: ChannelOptions): number {
   const fresh = () => (crypto.getRandomValues(new Uint32Array(1))[0] as number) / 2 ** 32;
-  if (effectiveConsent(consent) === 'none') {
-    dropDraws();
-    return fresh();
-  }
+  if (effectiveConsent(consent) === 'none') return fresh();
   try {
     const key = drawKey(url);
     const [keptHash, keptDraw] = (localStorage.getItem(key) ?? '').split(' ');

@@ -106,6 +106,8 @@ export interface Engine {
   manifest(): WireManifest;
   /** Resolves when no attempt to start an engine that failed again is under way; absent where none is made. */
   settled?(): Promise<void>;
+  /** Whether it runs, is being started again, waits for the next call to be, or is not started any more. */
+  readonly state?: 'running' | 'starting' | 'stopped' | 'over';
   bundleHash(): string;
   hasItem(itemId: string): boolean;
   len(): number;

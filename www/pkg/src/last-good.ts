@@ -11,7 +11,7 @@ const MAX_KEPT = 4;
 const INDEX_QUERY = '?rollback_index';
 /** Header of a kept bundle that names it and its signature. */
 const NAME_HEADER = 'x-sanderling-bundle';
-/** Refusals that say something of the folder, and not of the caller's arguments or this device. */
+/** Refusals that say something of the folder, and not of this device or, but for a limit, of the caller's arguments. */
 const FOLDER_IS_BAD = new Set([
   'io', 'internal', 'not_found', 'limit_exceeded', 'file_missing', 'file_truncated', 'hash_mismatch', 'signature_missing', 'signature_invalid', 'bundle_expired', 'bundle_rolled_back', 'manifest_invalid',
   'unsupported_format_version', 'incompatible_features', 'items_invalid', 'neighbours_invalid', 'vocabulary_invalid', 'segments_invalid', 'baseline_invalid',

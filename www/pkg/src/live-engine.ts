@@ -3,7 +3,7 @@ import type {
   Engine, Json, WireManifest, WireRecommendation, WireRequest, WireResponse, WireTelemetryState,
 } from './engine.js';
 import { isErrorCode, RecommenderError } from './errors.js';
-import type { Instance } from './runtime.js';
+import type { BornEngine, Instance } from './runtime.js';
 
 /** Shortest time between two attempts to open the bundle again. */
 const REOPEN_PAUSE_MILLIS = 10_000;
@@ -17,7 +17,7 @@ const REOPEN_TIMEOUT_MILLIS = 60_000;
  */
 export class LiveEngine implements Engine {
   readonly #instance: Instance;
-  readonly #open: () => Promise<Engine>;
+  readonly #open: () => Promise<BornEngine>;
   readonly #manifest: WireManifest;
   readonly #bundleHash: string;
   #engine: Engine | undefined;
@@ -27,8 +27,8 @@ export class LiveEngine implements Engine {
   readonly #leave: () => void;
   #onReplaced: { restore: (engine: Engine) => void; done: () => void } | undefined;
 
-  /** `open` makes the engine anew, in `instance` as it is by then. */
-  constructor(engine: Engine, instance: Instance, open: () => Promise<Engine>) {
+  /** Of an `engine` in the present `instance`; `open` makes it anew, in that one as it is by then. */
+  constructor(engine: Engine, instance: Instance, open: () => Promise<BornEngine>) {
     this.#engine = engine;
     this.#instance = instance;
     this.#open = open;
@@ -46,6 +46,12 @@ export class LiveEngine implements Engine {
   /** `restore` gets every engine that takes the place of one that failed, before anybody else uses it; then `done` is called. */
   onReplaced(restore: (engine: Engine) => void, done: () => void): void {
     this.#onReplaced = { restore, done };
+  }
+
+  get state(): 'running' | 'starting' | 'stopped' | 'over' {
+    if (this.#engine !== undefined) return 'running';
+    if (this.#isFreed || this.#instance.isDisabled) return 'over';
+    return this.#reopening === undefined ? 'stopped' : 'starting';
   }
 
   /** Resolves when no attempt to open the bundle again is under way; a host may have dropped one, which never ends. */
@@ -189,12 +195,13 @@ export class LiveEngine implements Engine {
 
   /** Never rejects: the next call after a pause tries again. */
   async #replace(): Promise<void> {
-    const generation = this.#instance.numDiscarded;
     try {
-      const engine = await this.#open();
+      const { engine, generation } = await this.#open();
+      // Another engine's trap may have come in between, and then not even `free` may be called.
+      if (generation !== this.#instance.numDiscarded) return;
       const isTheSame = engine.bundleHash() === this.#bundleHash;
       // A bundle that was replaced on the server would not fit what is remembered of this one.
-      if (this.#isFreed || this.#engine !== undefined || !isTheSame || generation !== this.#instance.numDiscarded) {
+      if (this.#isFreed || this.#engine !== undefined || !isTheSame) {
         engine.free();
         return;
       }

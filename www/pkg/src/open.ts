@@ -2,13 +2,14 @@ import { checkConsent, checkFlag, checkIdleSeconds, checkRollbackIndex, checkSes
 import { bundleInfoFromWire } from './boundary.js';
 import { fetchBundle, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
+import { dropDraws } from './draws.js';
 import type { Engine, Trust, WireManifest } from './engine.js';
 import { isErrorCode, RecommenderError, toRecommenderError } from './errors.js';
 import { dropLastGood, keepLastGood, keepRollbackIndex, lastGood, mayFallBack, seenRollbackIndex } from './last-good.js';
 import { LiveEngine } from './live-engine.js';
 import type { Platform } from './platform.js';
 import { rememberPopular } from './popular.js';
-import { instanceOf, type Instance, type Runtime } from './runtime.js';
+import { instanceOf, type BornEngine, type Instance, type Runtime } from './runtime.js';
 import { reportsUrl, type Sender } from './sender.js';
 import { FallbackStorage, type DeviceStorage } from './storage.js';
 import type { BundleInfo, Consent, Fetch, LoadOptions, PublicKey } from './types.js';
@@ -17,6 +18,9 @@ const DEFAULT_MAX_BUNDLE_BYTES = 256 * 1024 * 1024;
 const DEFAULT_MAX_SESSION_LENGTH = 200;
 const DEFAULT_SESSION_IDLE_SECONDS = 1800;
 const DEFAULT_SEND_TIMEOUT_SECONDS = 10;
+
+/** How long the engine is waited for where a load's time is up. */
+const ENGINE_GRACE_MILLIS = 1000;
 
 /** Everything that a recommender is made of. */
 export interface OpenedRecommender {
@@ -117,10 +121,10 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
   const open = async (read: (options: LoadOptions) => Promise<BundleFiles>): Promise<LoadedEngine> => {
     // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
     const [bundle, asked] = await Promise.all([read(options), trust(), runtimes.first]);
-    const { engine, instance } = await runtimes.open(bundle, asked);
-    const live = new LiveEngine(engine, instance, async () => {
-      return construct(instance, await read(lasting), await trust()).engine;
-    });
+    const { instance, ...opened } = await runtimes.open(bundle, asked);
+    // Another engine's trap may have come in between.
+    const { engine } = opened.generation === instance.numDiscarded ? opened : construct(instance, bundle, asked);
+    const live = new LiveEngine(engine, instance, async () => construct(instance, await read(lasting), await trust()));
     rememberPopular(live, bundle.files, files !== undefined);
     return { engine: live, files: bundle, isLastGood: false };
   };
@@ -142,13 +146,21 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     return loaded;
   } catch (thrown) {
     const kept = keeps && mayFallBack(thrown) ? await lastGood(series) : undefined;
-    if (kept === undefined) throw thrown;
+    if (kept === undefined || bytesOf(kept) > maxBytesOf(options)) throw thrown;
     // Another page may keep another one, which would not be the same engine again after a trap.
-    const loaded = await open(async () => kept).catch(() => {
-      throw thrown;
+    const loaded = await engineInTime(runtimes.first, options.signal).then(() => open(async () => kept)).catch((later: unknown) => {
+      throw folder === undefined ? later : thrown;
     });
     return { ...loaded, isLastGood: true };
   }
+}
+
+/** Resolves with the engine; whose time is up does not wait for one that does not come. */
+async function engineInTime(engine: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
+  const grace = new Promise<never>((_, reject) => {
+    if (signal?.aborted) setTimeout(reject, ENGINE_GRACE_MILLIS);
+  });
+  await Promise.race([engine, grace]);
 }
 
 interface LoadedEngine {
@@ -157,8 +169,7 @@ interface LoadedEngine {
   isLastGood: boolean;
 }
 
-interface Opened {
-  engine: Engine;
+interface Opened extends BornEngine {
   instance: Instance;
 }
 
@@ -191,7 +202,7 @@ function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: P
 function construct(instance: Instance, bundle: BundleFiles, trust: Trust): Opened {
   if (instance.isDisabled) throw instance.exhausted();
   try {
-    return { engine: instance.open(bundle, trust), instance };
+    return { ...instance.open(bundle, trust), instance };
   } catch (thrown) {
     if (!isErrorCode((thrown as { code?: unknown } | null)?.code)) instance.discard();
     throw toRecommenderError(thrown, 'internal', 'the bundle cannot be opened');
@@ -206,10 +217,18 @@ async function readFiles(options: LoadOptions, platform: Platform, fetch: Fetch,
     fetch,
     platform,
     signed: options.publicKey !== undefined,
-    maxBundleBytes: options.maxBundleBytes ?? DEFAULT_MAX_BUNDLE_BYTES,
+    maxBundleBytes: maxBytesOf(options),
     signal: options.signal,
     reload,
   });
+}
+
+function maxBytesOf({ maxBundleBytes = DEFAULT_MAX_BUNDLE_BYTES }: LoadOptions): number {
+  return maxBundleBytes;
+}
+
+function bytesOf({ files }: BundleFiles): number {
+  return Object.values(files).reduce((sum, { length }) => sum + length, 0);
 }
 
 function givenFiles(files: LoadOptions['files']): Record<string, Uint8Array> {
@@ -283,6 +302,7 @@ async function persistentStorage(options: LoadOptions, platform: Platform): Prom
 async function forgetStored(options: LoadOptions, platform: Platform): Promise<void> {
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
   await Promise.all([platform.keepsBundles && dropLastGood(), (storage?.destroy?.() ?? storage?.clear())?.catch(() => {})]);
+  dropDraws();
 }
 
 function senderOf(options: LoadOptions, platform: Platform, fetch: Fetch): Sender | undefined {

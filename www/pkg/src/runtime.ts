@@ -29,6 +29,12 @@ export interface Runtimes {
   full?: Runtime;
 }
 
+/** An engine, and how many instances had failed before the one that it runs in: of one that failed since, nothing may be called. */
+export interface BornEngine {
+  engine: Engine;
+  generation: number;
+}
+
 /** What lives in an instance. */
 export interface Discardable {
   discarded(): void;
@@ -56,10 +62,10 @@ export class Instance {
   }
 
   /** Opens a bundle in the present instance; throws objects that carry a stable `code`, and whatever an instance that failed throws. */
-  open({ files, digests }: BundleFiles, { keys, now, leastRollbackIndex }: Trust): Engine {
+  open({ files, digests }: BundleFiles, { keys, now, leastRollbackIndex }: Trust): BornEngine {
     const given = new this.#Files();
     for (const [name, bytes] of Object.entries(files)) given.add(name, bytes, digests?.[name]);
-    return new this.#Engine(given, joined(keys), now, leastRollbackIndex);
+    return { engine: new this.#Engine(given, joined(keys), now, leastRollbackIndex), generation: this.numDiscarded };
   }
 
   /** Whether so many instances have failed that there is no new one. */

@@ -1,5 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { defaultConsent, effectiveConsent } from './consent.js';
+import { dropDraws } from './draws.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import { disposeSymbol, MAX_TIMER_MILLIS } from './globals.js';
 import type {
@@ -41,7 +42,9 @@ export class WorkerRecommender {
     const options = typeof source === 'string' || source instanceof URL ? { baseUrl: source } : source;
     const calls = new Calls(start());
     try {
-      return new WorkerRecommender(calls, await calls.call<Loaded>('load', [sendable(options)]));
+      const sent = sendable(options);
+      if (sent.consent === 'none') dropDraws();
+      return new WorkerRecommender(calls, await calls.call<Loaded>('load', [sent]));
     } catch (thrown) {
       calls.stop();
       throw thrown;
@@ -100,10 +103,13 @@ export class WorkerRecommender {
   }
 
   setConsent(consent: Consent): Promise<void> {
+    // Workers have no part in what pages alone keep.
+    if (effectiveConsent(consent) === 'none') dropDraws();
     return this.#calls.call('setConsent', [effectiveConsent(consent)]);
   }
 
   erase(): Promise<void> {
+    dropDraws();
     return this.#calls.call('erase', []);
   }
 
@@ -121,7 +127,7 @@ export class WorkerRecommender {
     flush: (options: FlushOptions = {}): Promise<FlushResult> => this.#calls.call('flush', [options]),
   };
 
-  /** Stops the worker, after what was called before is done, or ten seconds. What is stored stays; any other call rejects afterwards. */
+  /** Stops the worker, after what was called before is done, or a minute. What is stored stays; any other call rejects afterwards. */
   free(): void {
     void this.settled().catch(() => {});
     this.#calls.close();
@@ -135,7 +141,7 @@ export class WorkerRecommender {
 }
 
 /** How long a worker that is freed is waited for. */
-const MAX_IDLE_MILLIS = 10_000;
+const MAX_IDLE_MILLIS = 60_000;
 
 /** Calls that wait for their answers. */
 class Calls {

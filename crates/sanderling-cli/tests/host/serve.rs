@@ -286,19 +286,20 @@ fn nobody_waits_longer_than_a_call_may_take() {
 
 #[test]
 fn the_time_that_a_request_waits_is_part_of_its_deadline() {
-    let Some((server, engine)) = Server::start(PoolLimits { instances: 1, ..LIMITS }) else { return };
+    let limits = PoolLimits { instances: 1, waiting: 64, ..LIMITS };
+    let Some((server, engine)) = Server::start(limits) else { return };
     let item_id = engine.bundle().vocabulary().item_ids().next().unwrap();
     let session = serde_json::json!([{"item_id": item_id, "kind": "view", "timestamp": 1}]);
     // Many times what the list takes.
-    let short = serde_json::json!({"session": session, "deadline_ms": 30}).to_string().into_bytes();
+    let short = serde_json::json!({"session": session, "deadline_ms": 100}).to_string().into_bytes();
     let long = long_request();
     let was_late = std::thread::scope(|scope| {
-        for _ in 0..10 {
-            scope.spawn(|| (0..10).for_each(|_| drop(server.send("POST", "/recommend", &long))));
+        for _ in 0..40 {
+            scope.spawn(|| (0..5).for_each(|_| drop(server.send("POST", "/recommend", &long))));
         }
         (0..10).any(|_| server.send("POST", "/recommend", &short).body.contains("deadline_exceeded"))
     });
-    assert!(was_late, "ten requests of tens of milliseconds were before it");
+    assert!(was_late, "forty requests of tens of milliseconds were before it");
 }
 
 #[test]
