@@ -348,6 +348,18 @@ test('a page opens the last good bundle where its folder is away or damaged', { 
       return Recommender.load({ baseUrl: './bundle/', signal: AbortSignal.timeout(100) }).then(() => 'loaded', (error) => error.code);
     });
     assert.equal(code, 'io');
+    // Also where everything else is there in time.
+    await withoutEngine.unroute(/\/bundle\/|\.wasm$/);
+    await withoutEngine.route(/\.wasm$/, () => {});
+    await withoutEngine.reload();
+    const codes = await withoutEngine.evaluate(async () => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      const stopped = new AbortController();
+      const loads = [AbortSignal.timeout(300), stopped.signal].map((signal) => Recommender.load({ baseUrl: './bundle/', signal }).then(() => 'loaded', (error) => error.code));
+      setTimeout(() => stopped.abort(), 300);
+      return Promise.all(loads);
+    });
+    assert.deepEqual(codes, ['io', 'cancelled']);
     await withoutEngine.close();
     await page.unroute(/\/bundle\//);
     // Each folder keeps its own, up to four; those of a channel are one.

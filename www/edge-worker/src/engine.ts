@@ -37,8 +37,6 @@ interface Load {
   startedAt: number;
   failedAt?: number;
   loaded?: Recommender;
-  /** Whether what it loaded has stopped, so that any other takes its place. */
-  isStopped?: boolean;
 }
 
 type WaitUntil = (work: Promise<unknown>) => void;
@@ -72,7 +70,6 @@ export async function engine(env: Env, waitUntil: WaitUntil): Promise<Recommende
  */
 export function replace(stopped: Recommender, env: Env, waitUntil: WaitUntil): void {
   if (load?.loaded !== stopped || Date.now() - replacedAt < REPLACE_MILLIS) return;
-  load.isStopped = true;
   replacedAt = Date.now();
   begin(env, waitUntil);
 }
@@ -89,9 +86,11 @@ function begin(env: Env, waitUntil: WaitUntil): Load {
       begun.loaded = recommender;
       if (load === begun) return;
       // One that was given up is better than one that is still on its way, and any than one that stopped.
-      if (load?.loaded !== undefined && !load.isStopped) return recommender.free();
-      load?.loaded?.free();
+      const before = load?.loaded;
+      if (before?.engine.state === 'running') return recommender.free();
       load = begun;
+      // Behind those that have just been given it.
+      setTimeout(() => before?.free(), 0);
     },
     () => {
       begun.failedAt = Date.now();

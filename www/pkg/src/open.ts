@@ -4,7 +4,7 @@ import { fetchBundle, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
 import { dropDraws } from './draws.js';
 import type { Engine, Trust, WireManifest } from './engine.js';
-import { isErrorCode, RecommenderError, toRecommenderError } from './errors.js';
+import { isErrorCode, isStopped, RecommenderError, toRecommenderError } from './errors.js';
 import { dropLastGood, keepLastGood, keepRollbackIndex, lastGood, mayFallBack, seenRollbackIndex } from './last-good.js';
 import { LiveEngine } from './live-engine.js';
 import type { Platform } from './platform.js';
@@ -120,7 +120,7 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
   const { signal: _, ...lasting } = options;
   const open = async (read: (options: LoadOptions) => Promise<BundleFiles>): Promise<LoadedEngine> => {
     // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
-    const [bundle, asked] = await Promise.all([read(options), trust(), runtimes.first]);
+    const [bundle, asked] = await Promise.all([read(options), trust(), engineInTime(runtimes.first, options.signal)]);
     const { instance, ...opened } = await runtimes.open(bundle, asked);
     // Another engine's trap may have come in between.
     const { engine } = opened.generation === instance.numDiscarded ? opened : construct(instance, bundle, asked);
@@ -148,19 +148,23 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     const kept = keeps && mayFallBack(thrown) ? await lastGood(series) : undefined;
     if (kept === undefined || bytesOf(kept) > maxBytesOf(options)) throw thrown;
     // Another page may keep another one, which would not be the same engine again after a trap.
-    const loaded = await engineInTime(runtimes.first, options.signal).then(() => open(async () => kept)).catch((later: unknown) => {
+    const loaded = await open(async () => kept).catch((later: unknown) => {
       throw folder === undefined ? later : thrown;
     });
     return { ...loaded, isLastGood: true };
   }
 }
 
-/** Resolves with the engine; whose time is up does not wait for one that does not come. */
-async function engineInTime(engine: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
-  const grace = new Promise<never>((_, reject) => {
-    if (signal?.aborted) setTimeout(reject, ENGINE_GRACE_MILLIS);
+/** The engine, unless it does not come until a second after `signal`. */
+function engineInTime(engine: Promise<Instance>, signal: AbortSignal | undefined): Promise<Instance> {
+  if (signal === undefined) return engine;
+  const late = new Promise<never>((_, reject) => {
+    const code = () => (isStopped(signal) ? 'cancelled' : 'io');
+    const wait = () => setTimeout(() => reject(new RecommenderError(code(), 'the engine was not there in time')), ENGINE_GRACE_MILLIS);
+    if (signal.aborted) wait();
+    else signal.addEventListener('abort', wait, { once: true });
   });
-  await Promise.race([engine, grace]);
+  return Promise.race([engine, late]);
 }
 
 interface LoadedEngine {
@@ -223,12 +227,13 @@ async function readFiles(options: LoadOptions, platform: Platform, fetch: Fetch,
   });
 }
 
-function maxBytesOf({ maxBundleBytes = DEFAULT_MAX_BUNDLE_BYTES }: LoadOptions): number {
-  return maxBundleBytes;
+function maxBytesOf({ maxBundleBytes }: LoadOptions): number {
+  return maxBundleBytes ?? DEFAULT_MAX_BUNDLE_BYTES;
 }
 
+/** Of the files that a manifest names. */
 function bytesOf({ files }: BundleFiles): number {
-  return Object.values(files).reduce((sum, { length }) => sum + length, 0);
+  return Object.entries(files).reduce((sum, [name, { length }]) => sum + (name.startsWith('manifest.') ? 0 : length), 0);
 }
 
 function givenFiles(files: LoadOptions['files']): Record<string, Uint8Array> {
@@ -300,9 +305,9 @@ async function persistentStorage(options: LoadOptions, platform: Platform): Prom
 
 /** Without consent nothing is kept, and what an earlier visit was allowed to keep is removed. */
 async function forgetStored(options: LoadOptions, platform: Platform): Promise<void> {
+  dropDraws();
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
   await Promise.all([platform.keepsBundles && dropLastGood(), (storage?.destroy?.() ?? storage?.clear())?.catch(() => {})]);
-  dropDraws();
 }
 
 function senderOf(options: LoadOptions, platform: Platform, fetch: Fetch): Sender | undefined {
