@@ -530,6 +530,19 @@ mod tests {
     }
 
     #[test]
+    fn the_number_without_an_opposite_is_found_wherever_it_is() {
+        for len in [0, 1, 63, 64, 65, 200] {
+            let mut rows = vec![0x7F; len];
+            assert!(!has_least(&rows, Packing::Bytes), "{len}");
+            for at in 0..len {
+                rows[at] = 0x80;
+                assert!(has_least(&rows, Packing::Bytes), "{at} of {len}");
+                rows[at] = 0x81;
+            }
+        }
+    }
+
+    #[test]
     fn sums_are_those_of_the_numbers_one_by_one() {
         for (packing, widths) in
             [(Packing::Bytes, [1, 15, 16, 33, 64]), (Packing::Nibbles, [1, 7, 16, 33, 40])]

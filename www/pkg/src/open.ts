@@ -158,13 +158,21 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
 /** The engine, unless it does not come until a second after `signal`. */
 function engineInTime(engine: Promise<Instance>, signal: AbortSignal | undefined): Promise<Instance> {
   if (signal === undefined) return engine;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const wait = (): void => {
+    const code = isStopped(signal) ? 'cancelled' : 'io';
+    timer = setTimeout(() => giveUp(new RecommenderError(code, 'the engine was not there in time')), ENGINE_GRACE_MILLIS);
+  };
+  let giveUp: (error: RecommenderError) => void;
   const late = new Promise<never>((_, reject) => {
-    const code = () => (isStopped(signal) ? 'cancelled' : 'io');
-    const wait = () => setTimeout(() => reject(new RecommenderError(code(), 'the engine was not there in time')), ENGINE_GRACE_MILLIS);
-    if (signal.aborted) wait();
-    else signal.addEventListener('abort', wait, { once: true });
+    giveUp = reject;
   });
-  return Promise.race([engine, late]);
+  if (signal.aborted) wait();
+  else signal.addEventListener('abort', wait);
+  return Promise.race([engine, late]).finally(() => {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', wait);
+  });
 }
 
 interface LoadedEngine {

@@ -6,9 +6,9 @@ import {
 import { interactionFromWire, recommendationFromWire, responseFromWire } from './boundary.js';
 import { effectiveConsent, privacySignal } from './consent.js';
 import { readCorrection, UserCorrection } from './correction.js';
+import { dropDraws } from './draws.js';
 import type { Engine } from './engine.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
-import { dropDraws } from './draws.js';
 import { disposeSymbol } from './globals.js';
 import { Keeper } from './keeper.js';
 import { dropLastGood } from './last-good.js';
@@ -254,7 +254,7 @@ export abstract class RecommenderBase {
     await followed;
   }
 
-  /** Forgets the session, what was learned of the user, the histograms every report that waits and draws for canaries, in memory and in storage; and the sessions that wait in a `SharedSessions` of this page. */
+  /** Forgets the session, what was learned of the user, the histograms, every report that waits and draws for canaries, in memory and in storage; and the sessions that wait in a `SharedSessions` of this page. */
   async erase(): Promise<void> {
     this.#checkAlive();
     const { numFailures } = this.#keeper;
