@@ -116,7 +116,7 @@ function drawOf(url: URL, hash: string, { consent = defaultConsent() }: ChannelO
     localStorage.setItem(key, `${hash} ${draw}`);
     return draw;
   } catch {
-    // As where they are dropped.
+    // Workers and servers have no such storage, and a private window may refuse it.
     return fresh();
   }
 }
