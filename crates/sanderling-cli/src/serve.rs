@@ -1,5 +1,6 @@
 //! The edge component behind HTTP: what `sanderling serve` runs.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,14 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use sanderling_collector::{Connections, Problem};
 use sanderling_types::{Code, Error};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::bundle_source::BundleSource;
 use crate::wasm_host::Pool;
 
 /// Most bytes of a request's body; the component has the same limit.
@@ -51,21 +54,44 @@ struct Outcome {
 /// |---|---|
 /// | `POST /recommend` | what the component answers: a [`sanderling_types::Response`] or a problem document; 503 with `Retry-After` when too many wait, 504 when one takes too long or too much memory |
 /// | `GET /healthz` | `{"status","version","bundle_sha256"}` while the process serves |
-/// | `GET /metrics` | requests by status, a histogram of their seconds, instances that were replaced, when the bundle expires, in the OpenMetrics text format |
+/// | `GET /metrics` | requests by status, a histogram of their seconds, instances that were replaced, which bundle is served, when it expires, how often the one that was there could not be, in the OpenMetrics text format |
 pub async fn serve(
-    pool: Pool,
+    pool: Arc<Pool>,
     listener: TcpListener,
     connections: Connections,
     grace: Duration,
     shutdown: impl Future<Output = ()>,
 ) {
     let shared = Arc::new(Shared {
-        pool: Arc::new(pool),
+        pool,
         requests: Family::default(),
         // A quarter of a millisecond to about four seconds.
         seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
     });
     connections.serve(router(shared), listener, grace, shutdown).await;
+}
+
+/// Looks at `source` again and again, `every` so long, and serves what is there. What cannot be served is logged once.
+pub async fn follow(pool: &Pool, source: &BundleSource, every: Duration) -> Infallible {
+    let mut last_failure = String::new();
+    loop {
+        tokio::time::sleep(every).await;
+        match pool.refresh(source).await {
+            Ok(is_other) => {
+                if is_other {
+                    tracing::info!(bundle_sha256 = pool.served().sha256(), "another bundle is served");
+                }
+                last_failure.clear();
+            }
+            Err(error) => {
+                let failure = error.to_string();
+                if failure != last_failure {
+                    tracing::error!(%error, "the bundle that is there now is not served; the one before is");
+                }
+                last_failure = failure;
+            }
+        }
+    }
 }
 
 fn router(shared: Arc<Shared>) -> Router {
@@ -132,7 +158,7 @@ fn headers(more: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> header:
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let version = env!("CARGO_PKG_VERSION");
-    Json(json!({ "status": "ok", "version": version, "bundle_sha256": shared.pool.bundle_sha256() }))
+    Json(json!({ "status": "ok", "version": version, "bundle_sha256": shared.pool.served().sha256() }))
         .into_response()
 }
 
@@ -145,7 +171,15 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         "Instances that trapped or ran out of time or memory",
         ConstCounter::new(shared.pool.num_replaced()),
     );
-    if let Some(expires_at) = shared.pool.expires_at() {
+    registry.register(
+        "bundle_failed_checks",
+        "Looks at the folder that found no bundle, or one that cannot be served",
+        ConstCounter::new(shared.pool.num_failed_checks()),
+    );
+    let served = shared.pool.served();
+    let labels = [("sha256", served.sha256().to_owned()), ("version", served.version().to_string())];
+    registry.register("bundle", "The bundle that is served", Info::new(labels));
+    if let Some(expires_at) = served.expires_at() {
         registry.register(
             "bundle_expiry_timestamp_seconds",
             "When the bundle expires, in Unix seconds",

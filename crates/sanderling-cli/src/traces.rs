@@ -1,7 +1,7 @@
 //! Logs on standard error, and traces to an OpenTelemetry collector where the environment names one.
 
 use std::env;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -39,7 +39,10 @@ impl Traces {
                 .map_err(|error| Error::new(Code::InvalidArgument, "RUST_LOG cannot be used").found(error))?,
             Err(_) => Targets::new().with_target(TRACED, LevelFilter::INFO).with_default(LevelFilter::WARN),
         };
-        let logs = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_filter(logged);
+        let coloured =
+            io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let logs =
+            tracing_subscriber::fmt::layer().with_ansi(coloured).with_writer(io::stderr).with_filter(logged);
         let provider = ENDPOINTS
             .iter()
             .any(|name| env::var_os(name).is_some_and(|address| !address.is_empty()))

@@ -5,6 +5,7 @@
 
 mod instance;
 mod pool;
+mod served;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,7 @@ use serde_json::Value;
 pub use instance::Answer;
 use instance::{Budget, Instance, Metering, Prepared};
 pub use pool::{Pool, PoolLimits};
+pub use served::ServedBundle;
 
 /// What one call may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,16 +1,18 @@
 //! `sanderling serve`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use sanderling_cli::serve::serve;
+use sanderling_cli::bundle_source::BundleSource;
+use sanderling_cli::serve::{follow, serve};
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
 use sanderling_collector::Connections;
-use sanderling_types::{Code, Error, Manifest, Result};
+use sanderling_core::Trust;
+use sanderling_types::Result;
 use serde_json::json;
 
 use crate::interrupt::stop_signal;
@@ -24,10 +26,11 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sanderling serve bundles/shop --listen 127.0.0.1:8080\n  \
     curl -d '{\"session\":[{\"item_id\":\"item-12\",\"kind\":\"view\",\"timestamp\":1764000000}],\"limit\":5}' http://127.0.0.1:8080/recommend\n\n\
-    Prints the address it listens on, then serves POST /recommend, GET /healthz and GET /metrics.\n\
+    Prints the address it listens on, then serves POST /recommend, GET /healthz and GET /metrics. \
+    Another bundle in the folder takes the place of the one before while requests are answered; one that cannot be opened does not.\n\
     Stops on SIGINT or SIGTERM after finishing open requests.")]
 pub(crate) struct Serve {
-    /// Bundle folder.
+    /// Folder of a bundle, or of a channel, whose champion is served.
     bundle: PathBuf,
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:8080")]
@@ -38,6 +41,9 @@ pub(crate) struct Serve {
     /// A bundle with a smaller `rollback_index` was taken back, and is refused.
     #[arg(long, value_name = "INDEX", default_value_t = 0)]
     min_rollback_index: u64,
+    /// How often to look whether there is another bundle in the folder, which then takes the place of the one before; 0: never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    check_seconds: u64,
     /// The engine as a wasi:http component.
     #[arg(long, value_name = "FILE", default_value = "build/sanderling-edge.wasm")]
     component: PathBuf,
@@ -64,12 +70,9 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
     let _traces = Traces::start("sanderling-serve")?;
     // From the beginning: the first process of a container has no default action of a signal.
     let mut stop = Box::pin(stop_signal());
-    let trust = super::trust(&args.public_key)?;
-    let files: BTreeMap<String, Vec<u8>> = sanderling_train::bundle::read(&args.bundle)?
-        .iter()
-        .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
-        .collect();
-    check_rollback_index(&files, args.min_rollback_index)?;
+    let trust = Trust { least_rollback_index: args.min_rollback_index, ..super::trust(&args.public_key)? };
+    let source = BundleSource::new(args.bundle.clone());
+    let files = source.read()?;
     let (listener, url) = super::listen_on(args.listen).await?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let limits = PoolLimits {
@@ -80,23 +83,18 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
         memory_bytes: args.memory_bytes,
     };
     let pool = tokio::select! {
-        pool = Pool::start(&args.component, &files, &trust.keys, limits) => pool?,
+        pool = Pool::start(&args.component, &files, trust, limits) => pool?,
         () = &mut stop => return Ok(()),
     };
-    let json = json!({ "url": url, "bundle_hash": pool.bundle_sha256(), "instances": limits.instances });
-    output.result(&json, &format!("listening on {url}; bundle {}", pool.bundle_sha256()))?;
+    let pool = Arc::new(pool);
+    let bundle = pool.served();
+    let json = json!({ "url": url, "bundle_hash": bundle.sha256(), "instances": limits.instances });
+    output.result(&json, &format!("listening on {url}; bundle {}", bundle.sha256()))?;
+    let every = Duration::from_secs(args.check_seconds);
+    let followed = Arc::clone(&pool);
+    let following =
+        (!every.is_zero()).then(|| tokio::spawn(async move { follow(&followed, &source, every).await }));
     serve(pool, listener, Connections::default(), GRACE, stop).await;
+    following.inspect(tokio::task::JoinHandle::abort);
     Ok(())
-}
-
-/// What the component cannot know of a bundle that is its first.
-fn check_rollback_index(files: &BTreeMap<String, Vec<u8>>, least: u64) -> Result<()> {
-    let manifest = files.get(Manifest::FILE_NAME).map(|bytes| Manifest::read(bytes)).transpose()?;
-    let found = manifest.and_then(|manifest| manifest.rollback_index).unwrap_or(0);
-    if found >= least {
-        return Ok(());
-    }
-    Err(Error::new(Code::BundleRolledBack, "the bundle was taken back")
-        .expected(format!("a rollback_index of at least {least}"))
-        .found(found))
 }

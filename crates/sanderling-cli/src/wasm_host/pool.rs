@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sanderling_core::PublicKey;
-use sanderling_types::{Code, Error, Manifest, Result};
+use sanderling_core::Trust;
+use sanderling_types::{Code, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::instance::{Answer, Budget, Instance, Metering, Prepared};
-use super::{PackedBundle, bundle_hash, post, prepare, read_component};
+use super::instance::{Answer, Budget, Metering, Prepared};
+use super::served::ServedBundle;
+use super::{post, prepare, read_component};
+use crate::bundle_source::BundleSource;
 
 /// What a pool may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +32,17 @@ pub struct PoolLimits {
     pub memory_bytes: usize,
 }
 
-/// Answers requests with instances of one component that all have the same bundle open. An instance that traps or runs out of
+/// Answers requests with instances of one component that have the same bundle open. An instance that traps or runs out of
 /// time or memory is replaced; the request that it had fails.
 pub struct Pool {
     prepared: Prepared,
-    bundle: PackedBundle,
-    bundle_sha256: String,
-    expires_at: Option<i64>,
+    trust: Trust,
     limits: PoolLimits,
-    free: Mutex<Vec<Instance>>,
+    served: RwLock<Arc<ServedBundle>>,
     instances: Arc<Semaphore>,
     places: Arc<Semaphore>,
     num_lost: AtomicU64,
+    num_failed_checks: AtomicU64,
 }
 
 impl fmt::Debug for Pool {
@@ -52,20 +53,20 @@ impl fmt::Debug for Pool {
 
 impl Pool {
     /// Compiles the component at `path`, or takes what an earlier start compiled, and opens a bundle, given its files by name, in
-    /// every instance; one of `public_keys`, where there are any, must have signed it.
+    /// every instance. This bundle, and each that takes its place, must satisfy `trust`, as of the time at which it is given.
     ///
     /// # Errors
     /// [`Code::Io`] when the component cannot be read, [`Code::InvalidArgument`] when it is not a `wasi:http/proxy` component or
-    /// there would be no instance; [`Code::LimitExceeded`] when opening the bundle takes more than the limits allow; the codes of
-    /// `Bundle::open`.
+    /// there would be no instance; [`Code::BundleRolledBack`]; [`Code::LimitExceeded`] when opening the bundle takes more than the
+    /// limits allow; the codes of `Bundle::open`.
     pub async fn start(
         path: &Path,
         files: &BTreeMap<String, Vec<u8>>,
-        public_keys: &[PublicKey],
+        trust: Trust,
         limits: PoolLimits,
     ) -> Result<Self> {
         let component = read_component(path)?;
-        Self::from_bytes(&component, files, public_keys, limits).await
+        Self::from_bytes(&component, files, trust, limits).await
     }
 
     /// As [`Pool::start`], with the component's bytes.
@@ -75,7 +76,7 @@ impl Pool {
     pub async fn from_bytes(
         component: &[u8],
         files: &BTreeMap<String, Vec<u8>>,
-        public_keys: &[PublicKey],
+        trust: Trust,
         limits: PoolLimits,
     ) -> Result<Self> {
         let most = Semaphore::MAX_PERMITS - limits.waiting.min(Semaphore::MAX_PERMITS);
@@ -86,40 +87,56 @@ impl Pool {
         }
         // Compiling takes seconds, in which a signal to stop is heard.
         let component = component.to_vec();
-        let prepared = tokio::task::spawn_blocking(move || prepare(&component, Metering::Time)).await;
-        let prepared = prepared.map_err(|error| {
-            Error::new(Code::Internal, "the compiler stopped").found(&error).source_error(error)
-        })??;
-        let manifest = files.get(Manifest::FILE_NAME).and_then(|bytes| Manifest::read(bytes).ok());
-        let mut pool = Self {
-            expires_at: manifest.and_then(|manifest| manifest.expires_at),
+        let prepared = blocking(move || prepare(&component, Metering::Time)).await?;
+        let served = ServedBundle::open(&prepared, files, &trust, limits).await?;
+        Ok(Self {
             prepared,
-            bundle: PackedBundle::new(files, public_keys)?,
-            bundle_sha256: String::new(),
+            trust,
             limits,
-            free: Mutex::default(),
+            served: RwLock::new(Arc::new(served)),
             instances: Arc::new(Semaphore::new(limits.instances)),
             places: Arc::new(Semaphore::new(limits.instances + limits.waiting)),
             num_lost: AtomicU64::new(0),
-        };
-        for _ in 0..limits.instances {
-            let (instance, hash) = pool.open().await?;
-            pool.bundle_sha256 = hash;
-            pool.give_back(instance);
+            num_failed_checks: AtomicU64::new(0),
+        })
+    }
+
+    /// The bundle that requests are answered with from now on.
+    #[must_use]
+    pub fn served(&self) -> Arc<ServedBundle> {
+        Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Serves the bundle that is at `source` now, where that is another one than what is served, and says whether it was. Requests go on
+    /// with the one before until all instances have the other open, and what is at work then finishes with it: until that, there is memory
+    /// of both. Of a signed bundle none with a smaller `rollback_index` takes the place.
+    ///
+    /// # Errors
+    /// As [`BundleSource::read`] and [`Pool::start`]. The one before is served on.
+    pub async fn refresh(&self, source: &BundleSource) -> Result<bool> {
+        let refreshed = self.serve_other(source.clone()).await;
+        if refreshed.is_err() {
+            self.num_failed_checks.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(pool)
+        refreshed
     }
 
-    /// Hash of the bundle that every instance has open.
-    #[must_use]
-    pub fn bundle_sha256(&self) -> &str {
-        &self.bundle_sha256
+    async fn serve_other(&self, source: BundleSource) -> Result<bool> {
+        let before = self.served();
+        let sha256 = before.sha256().to_owned();
+        let other =
+            move || if source.sha256()?.to_string() == sha256 { Ok(None) } else { source.read().map(Some) };
+        let Some(files) = blocking(other).await? else { return Ok(false) };
+        let trust = before.trust_in_next(&self.trust);
+        let next = ServedBundle::open(&self.prepared, &files, &trust, self.limits).await?;
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(true)
     }
 
-    /// When the bundle expires, in Unix seconds. It is served on then, as a pool opens it as of the time at which it was started.
+    /// Calls of [`Pool::refresh`] that failed.
     #[must_use]
-    pub fn expires_at(&self) -> Option<i64> {
-        self.expires_at
+    pub fn num_failed_checks(&self) -> u64 {
+        self.num_failed_checks.load(Ordering::Relaxed)
     }
 
     /// Instances that had to be given up; the next request starts another in the place of one.
@@ -154,19 +171,15 @@ impl Pool {
 
     /// `since` is when the request came.
     async fn call(&self, body: Bytes, since: Instant) -> Result<Answer> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut instance = match free {
-            Some(instance) => instance,
-            None => {
-                let opened = self.open().await;
-                opened.inspect_err(|error| tracing::error!(%error, "an instance cannot be started"))?.0
-            }
-        };
+        let served = self.served();
+        let taken = served.take(&self.prepared, self.limits).await;
+        let mut instance =
+            taken.inspect_err(|error| tracing::error!(%error, "an instance cannot be started"))?;
         instance.set_memory_limit(self.limits.memory_bytes);
         let request = post("/recommend", body, since.elapsed())?;
         let answer = instance.send(request, Budget::Time(self.limits.call_time)).await;
         match &answer {
-            Ok(_) => self.give_back(instance),
+            Ok(_) => served.give_back(instance),
             Err(error) => {
                 self.num_lost.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "an instance was given up");
@@ -182,16 +195,10 @@ impl Pool {
                 .hint("try again after the time in Retry-After, or give the server more instances")
         })
     }
+}
 
-    /// Starts an instance and opens the bundle in it.
-    async fn open(&self) -> Result<(Instance, String)> {
-        let budget = Budget::Time(self.limits.load_time);
-        let mut instance = Instance::start(&self.prepared, self.limits.memory_bytes, budget).await?;
-        let hash = bundle_hash(&self.bundle.send_to(&mut instance, budget).await?)?;
-        Ok((instance, hash))
-    }
-
-    fn give_back(&self, instance: Instance) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
-    }
+/// Runs what takes long where requests do not wait for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::new(Code::Internal, "a thread stopped").found(&error).source_error(error))?
 }

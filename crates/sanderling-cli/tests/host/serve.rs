@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use sanderling_cli::serve::serve;
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
 use sanderling_collector::Connections;
-use sanderling_core::{Bundle, BundleFiles, Engine};
+use sanderling_core::{Bundle, BundleFiles, Engine, Trust};
 use sanderling_tract::FullRuntime;
 use sanderling_types::{Code, Response};
 use serde_json::Value;
@@ -44,11 +45,11 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, started) = std::sync::mpsc::channel();
         let run = async move {
-            let pool = Pool::start(&component, &files, &[], limits).await.unwrap();
+            let pool = Pool::start(&component, &files, Trust::default(), limits).await.unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             ready.send(listener.local_addr().unwrap()).unwrap();
             let shutdown = async move { drop(stopped.await) };
-            serve(pool, listener, Connections::default(), Duration::from_secs(5), shutdown).await;
+            serve(Arc::new(pool), listener, Connections::default(), Duration::from_secs(5), shutdown).await;
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let thread = std::thread::spawn(move || runtime.block_on(run));
@@ -68,19 +69,19 @@ impl Drop for Server {
     }
 }
 
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     retry_after: Option<String>,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
-fn send(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Answer {
+pub(super) fn send(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Answer {
     let agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(60)))
@@ -112,11 +113,11 @@ fn a_component_that_never_opens_a_bundle_is_stopped_by_time() {
     let limits = PoolLimits { load_time: Duration::from_millis(50), ..LIMITS };
     let endless = component("(loop $forever br $forever)");
     let files = [("manifest.json".to_owned(), b"{}".to_vec())].into();
-    let error = runtime.block_on(Pool::from_bytes(&endless, &files, &[], limits)).unwrap_err();
+    let error = runtime.block_on(Pool::from_bytes(&endless, &files, Trust::default(), limits)).unwrap_err();
     assert_eq!(error.code(), Code::LimitExceeded, "{error}");
     assert!(error.message().contains("time"), "{error}");
     let none = PoolLimits { instances: 0, ..LIMITS };
-    let error = runtime.block_on(Pool::from_bytes(&endless, &files, &[], none)).unwrap_err();
+    let error = runtime.block_on(Pool::from_bytes(&endless, &files, Trust::default(), none)).unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
 }
 

@@ -1,0 +1,184 @@
+//! A server goes on with the next bundle, of a folder or of a channel, without a restart.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::real_parts;
+use super::serve::send;
+
+/// Runs the program to its end and gives the object that it prints.
+fn sanderling(arguments: &[&str]) -> Value {
+    let done = Command::new(env!("CARGO_BIN_EXE_sanderling")).args(arguments).arg("--json").output().unwrap();
+    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+/// The program as a server that looks for another bundle every second.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    bundle: String,
+}
+
+impl Server {
+    fn start(component: &Path, folder: &Path, more: &[&Path]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_sanderling"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--check-seconds", "1", "--instances", "2", "--json"])
+            .arg(folder)
+            .arg("--component")
+            .arg(component)
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let address = ready["url"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+        Self { process, address, bundle: ready["bundle_hash"].as_str().unwrap().to_owned() }
+    }
+
+    fn bundle(&self) -> Value {
+        send(self.address, "GET", "/healthz", b"").json()["bundle_sha256"].clone()
+    }
+
+    fn metrics(&self) -> String {
+        send(self.address, "GET", "/metrics", b"").body
+    }
+
+    fn stop(mut self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert_eq!(self.process.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A folder with a key and two releases of a bundle that the key has signed, of which the first was taken back by the second.
+struct Site(tempfile::TempDir);
+
+impl Site {
+    /// `None` where the component is not to be tested.
+    fn new() -> Option<(PathBuf, Self)> {
+        let (component, files) = real_parts()?;
+        let site = Self(tempfile::tempdir().unwrap());
+        sanderling(&["keygen", "--out", &site.text("key")]);
+        for (release, index) in [("first", "1"), ("second", "2")] {
+            let folder = site.path(release);
+            fs::create_dir(&folder).unwrap();
+            files.iter().for_each(|(name, bytes)| fs::write(folder.join(name), bytes).unwrap());
+            let (folder, key) = (site.text(release), site.text("key"));
+            sanderling(&["sign", &folder, "--key", &key, "--rollback-index", index]);
+        }
+        Some((component, site))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn promote(&self, release: &str) {
+        sanderling(&["promote", &self.text(release), "--channel", &self.text("live")]);
+    }
+}
+
+#[test]
+fn a_server_goes_on_with_the_champion_of_its_channel_and_loses_no_request() {
+    let Some((component, site)) = Site::new() else { return };
+    site.promote("first");
+    let server =
+        Server::start(&component, &site.path("live"), &[Path::new("--public-key"), &site.path("key.pub")]);
+    let first = server.bundle.clone();
+
+    let is_over = AtomicBool::new(false);
+    let num_asked = std::thread::scope(|scope| {
+        let ask = || {
+            let mut num_asked = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let answer = send(server.address, "POST", "/recommend", b"{}");
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                num_asked += 1;
+            }
+            num_asked
+        };
+        let clients = [scope.spawn(ask), scope.spawn(ask)];
+        site.promote("second");
+        wait_until("the second is served", || server.bundle() != *first);
+        is_over.store(true, Ordering::Relaxed);
+        clients.map(|client| client.join().unwrap())
+    });
+    assert!(num_asked.iter().all(|asked| *asked > 0), "{num_asked:?}");
+    let second = server.bundle();
+    let metrics = server.metrics();
+    let info = format!("sanderling_bundle_info{{sha256=\"{}\"", second.as_str().unwrap());
+    assert!(metrics.contains(&info) && metrics.contains("bundle_failed_checks_total 0"), "{metrics}");
+
+    // Who is told of the first again does not go back to it: it was taken back.
+    site.promote("first");
+    wait_until("the first is refused", || !server.metrics().contains("bundle_failed_checks_total 0"));
+    assert_eq!(server.bundle(), second);
+    assert_eq!(send(server.address, "POST", "/recommend", b"{}").status, 200);
+    server.stop();
+}
+
+#[test]
+fn half_a_bundle_is_not_served_and_the_whole_one_is() {
+    let Some((component, site)) = Site::new() else { return };
+    fs::rename(site.path("first"), site.path("bundle")).unwrap();
+    let server = Server::start(&component, &site.path("bundle"), &[]);
+    let first = server.bundle.clone();
+    // The manifest comes before what it names.
+    let copy = |name: &str| fs::copy(site.path("second").join(name), site.path("bundle").join(name)).unwrap();
+    let vocabulary = site.path("bundle").join("vocabulary.bin");
+    fs::write(&vocabulary, "{").unwrap();
+    copy("manifest.json");
+    copy("manifest.sig");
+    wait_until("the half is refused", || !server.metrics().contains("bundle_failed_checks_total 0"));
+    assert_eq!(server.bundle(), *first);
+    copy("vocabulary.bin");
+    wait_until("the whole is served", || server.bundle() != *first);
+    server.stop();
+}
+
+#[test]
+fn a_channel_that_names_another_bundle_than_its_folder_has_is_refused() {
+    let Some((component, site)) = Site::new() else { return };
+    site.promote("first");
+    let live = site.path("live");
+    let mut channel: Value = serde_json::from_slice(&fs::read(live.join("channel.json")).unwrap()).unwrap();
+    channel["champion"]["bundle_sha256"] = "0".repeat(64).into();
+    fs::write(live.join("channel.json"), channel.to_string()).unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_sanderling"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--json", "--component"])
+        .args([&component, &live])
+        .output()
+        .unwrap();
+    let error: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((done.status.code(), &error["error"]["code"]), (Some(2), &Value::from("hash_mismatch")));
+}
