@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { cp, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,9 +8,10 @@ import { after, before, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
+import { readBundle, signBundle } from './lib/bundle.mjs';
 import { openFixture } from './lib/fixture.mjs';
 import { importFrom } from './lib/node.mjs';
-import { BUILD, toolPath, WWW } from './lib/paths.mjs';
+import { BUILD, PROGRAM, toolPath, WWW } from './lib/paths.mjs';
 import { bundleWorker, startWorkerd } from './lib/workerd.mjs';
 
 const run = promisify(execFile);
@@ -18,6 +20,13 @@ let fixture;
 let template;
 let modules;
 let host;
+const started = [];
+
+/** Starts a worker that ends with these tests at the latest: one that a failed test leaves would keep them from ending. */
+async function start(options) {
+  started.push(await startWorkerd(options));
+  return started.at(-1);
+}
 
 before(async () => {
   fixture = await openFixture();
@@ -26,12 +35,12 @@ before(async () => {
   await cp(join(WWW, 'edge-worker'), template, { recursive: true });
   await symlink(join(fixture.project, 'node_modules'), join(template, 'node_modules'));
   modules = await bundleWorker({ entry: join(template, 'src/worker.ts'), project: fixture.project });
-  host = await startWorkerd({ modules, bundle: fixture.bundle });
+  host = await start({ modules, bundle: fixture.bundle });
 });
 
 after(async () => {
   fixture.engine.free();
-  await host.close();
+  await Promise.all(started.map(({ close }) => close()));
   await rm(template, { recursive: true, force: true });
 });
 
@@ -101,7 +110,7 @@ test('one visitor sees nothing of another', async () => {
 });
 
 test('a cold isolate answers many first requests at once', async () => {
-  const cold = await startWorkerd({ modules, bundle: fixture.bundle });
+  const cold = await start({ modules, bundle: fixture.bundle });
   const answers = await Promise.all(Array.from({ length: 8 }, () => cold.worker.dispatchFetch('http://worker.invalid/recommend', { method: 'POST', body: '{}' })));
   assert.deepEqual(answers.map(({ status }) => status), Array.from({ length: 8 }, () => 200));
   await Promise.all(answers.map((answer) => answer.text()));
@@ -142,7 +151,7 @@ test('a bundle that cannot be loaded is a 503 with its own code, and is tried ag
   const assets = { ...fixture.files };
   const { 'items.bin': items } = assets;
   delete assets['items.bin'];
-  const broken = await startWorkerd({ modules, assets });
+  const broken = await start({ modules, assets });
   const askBroken = () => broken.worker.dispatchFetch('http://worker.invalid/recommend', { method: 'POST', body: '{}' });
   const response = await askBroken();
   assert.equal(response.headers.get('retry-after'), '5');
@@ -170,7 +179,7 @@ test('an engine that stops when its bundle was replaced gives way to one of the 
     };
   `;
   const assets = { ...fixture.files };
-  const stopped = await startWorkerd({ modules: await bundleWorker({ contents, project: fixture.project }), assets });
+  const stopped = await start({ modules: await bundleWorker({ contents, project: fixture.project }), assets });
   const send = (path, init) => stopped.worker.dispatchFetch(`http://worker.invalid${path}`, init);
   const list = async () => (await send('/recommend', { method: 'POST', body: '{"limit":3}' })).json();
   const versionOf = async () => (await (await send('/healthz')).json()).bundle?.version;
@@ -191,9 +200,87 @@ test('an engine that stops when its bundle was replaced gives way to one of the 
   await stopped.close();
 });
 
+/** A worker that looks at its bundle with every request, and what it answers. */
+async function startFollowing(assets, bindings = {}) {
+  const following = await start({ modules, assets, bindings: { CHECK_SECONDS: '0.001', ...bindings } });
+  const send = (path, init) => following.worker.dispatchFetch(`http://worker.invalid${path}`, init);
+  const served = async () => {
+    const { bundle } = await (await send('/healthz')).json();
+    return [bundle.version, bundle.sha256];
+  };
+  /** Asks until that bundle is served; there is always a list of a whole engine. */
+  const goesOnWith = async (version) => {
+    for (let tries = 0; tries < 300 && (await served())[0] !== version; tries += 1) {
+      const { recommendations, faults } = await (await send('/recommend', { method: 'POST', body: '{"limit":3}' })).json();
+      assert.deepEqual([recommendations.length, faults.map(({ code }) => code)], [3, ['empty_session']]);
+      await setTimeout(20);
+    }
+    assert.equal((await served())[0], version);
+  };
+  return { served, goesOnWith, close: following.close };
+}
+
+const withVersion = (version, files = fixture.files) => {
+  const manifest = JSON.parse(new TextDecoder().decode(files['manifest.json']));
+  return { ...files, 'manifest.json': new TextEncoder().encode(JSON.stringify({ ...manifest, version })) };
+};
+
+test('the next bundle of a folder takes the place of the one before, and what is no bundle does not', async () => {
+  const assets = withVersion(1);
+  const following = await startFollowing(assets);
+  const [, first] = await following.served();
+  Object.assign(assets, withVersion(2));
+  await following.goesOnWith(2);
+  assert.notEqual((await following.served())[1], first);
+
+  const { 'items.bin': items } = assets;
+  Object.assign(assets, withVersion(3), { 'items.bin': items.subarray(1) });
+  for (let looks = 0; looks < 5; looks += 1) {
+    await setTimeout(50);
+    await following.goesOnWith(2);
+  }
+  assets['items.bin'] = items;
+  await following.goesOnWith(3);
+  await following.close();
+});
+
+test('the champion of a channel is served, whatever its canary is, and none that was taken back', async () => {
+  const { scratch, folder, publicKey } = await signBundle(fixture.bundle);
+  const release = async (version) => {
+    await run(PROGRAM, ['sign', folder, '--key', join(scratch, 'key'), '--rollback-index', String(version)]);
+    const files = await readBundle(folder);
+    const hash = createHash('sha256').update(files['manifest.json']).digest('hex');
+    Object.assign(assets, Object.fromEntries(Object.entries(files).map(([name, bytes]) => [`/live/${version}/${name}`, bytes])));
+    return { bundle_sha256: hash, path: `${version}/`, since: 1, version };
+  };
+  const assets = {};
+  const [first, second] = [await release(1), await release(2)];
+  const name = (champion, canary = null) => {
+    assets['/live/channel.json'] = new TextEncoder().encode(JSON.stringify({ canary, champion, format_version: 1, name: 'shop' }));
+  };
+  name(first, { release: second, share: 0.5 });
+  const following = await startFollowing(assets, { BUNDLE_URL: '/live/channel.json', PUBLIC_KEY: publicKey });
+  const servesFor = async ({ bundle_sha256: hash }) => {
+    for (let looks = 0; looks < 5; looks += 1) {
+      assert.equal((await following.served())[1], hash);
+      await setTimeout(50);
+    }
+  };
+  await servesFor(first);
+  name(second);
+  for (let tries = 0; tries < 300 && (await following.served())[1] !== second.bundle_sha256; tries += 1) await setTimeout(20);
+  await servesFor(second);
+  name(first);
+  await servesFor(second);
+  name({ ...second, bundle_sha256: '0'.repeat(64) });
+  await servesFor(second);
+  await following.close();
+  await rm(scratch, { recursive: true, force: true });
+});
+
 test('a bundle may come from a bucket', async () => {
   // A prefix as buckets have them.
-  const stored = await startWorkerd({ modules, r2Buckets: ['BUNDLES'], bindings: { BUNDLE_URL: 'bundle/' } });
+  const stored = await start({ modules, r2Buckets: ['BUNDLES'], bindings: { BUNDLE_URL: 'bundle/' } });
   const askStored = () => stored.worker.dispatchFetch('http://worker.invalid/recommend', { method: 'POST', body: '{}' });
   const bucket = await stored.worker.getR2Bucket('BUNDLES');
   await assertProblem(await askStored(), 503, 'file_missing');
@@ -206,7 +293,7 @@ test('a bundle may come from a bucket', async () => {
 });
 
 test('a browser keeps its session in a signed cookie, with consent', async () => {
-  const keeping = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { SESSION_SECRET: 'a secret of this test' } });
+  const keeping = await start({ modules, bundle: fixture.bundle, bindings: { SESSION_SECRET: 'a secret of this test' } });
   const send = (path, { body, cookie, method = 'POST', ...headers } = {}) => keeping.worker.dispatchFetch(`http://worker.invalid${path}`, {
     method, headers: { ...headers, ...(cookie === undefined ? {} : { cookie: `theirs=1; ${cookie}` }) }, ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
@@ -248,7 +335,7 @@ test('a browser keeps its session in a signed cookie, with consent', async () =>
   for (const body of [[], { consent: 'device', interactions: [{}] }, { consent: 'device', other: 1 }]) await assertProblem(await send('/session', { body }), 400, 'invalid_argument');
   // Another secret signs, and the one before is still believed; no other is.
   for (const [secrets, faults] of [['a new one, a secret of this test', []], ['a new one', ['empty_session']]]) {
-    const changed = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { SESSION_SECRET: secrets } });
+    const changed = await start({ modules, bundle: fixture.bundle, bindings: { SESSION_SECRET: secrets } });
     const answer = await changed.worker.dispatchFetch('http://worker.invalid/recommend', { method: 'POST', body: JSON.stringify(options), headers: { cookie } });
     assert.deepEqual((await answer.json()).faults.map(({ code }) => code), faults, secrets);
     await changed.close();
@@ -280,7 +367,7 @@ test('reports are handed on without anything that tells whose they are', async (
   });
   await new Promise((listening) => collector.listen(0, '127.0.0.1', listening));
   const { port } = collector.address();
-  const handing = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { COLLECTOR_URL: `http://127.0.0.1:${port}/` } });
+  const handing = await start({ modules, bundle: fixture.bundle, bindings: { COLLECTOR_URL: `http://127.0.0.1:${port}/` } });
   const send = (headers = {}) => handing.worker.dispatchFetch('http://worker.invalid/v1/reports', {
     method: 'POST', body: '{"report_id":"x"}', headers: { cookie: 'id=1', 'user-agent': 'somebody', referer: 'https://shop.example/private', 'x-forwarded-for': '203.0.113.9', ...headers },
   });
@@ -301,7 +388,7 @@ test('reports are handed on without anything that tells whose they are', async (
 
 test('browsers may call from the configured origin only', async () => {
   const origin = 'https://shop.example';
-  const open = await startWorkerd({ modules, bundle: fixture.bundle, bindings: { ALLOWED_ORIGIN: origin, SESSION_SECRET: 'a secret of this test' } });
+  const open = await start({ modules, bundle: fixture.bundle, bindings: { ALLOWED_ORIGIN: origin, SESSION_SECRET: 'a secret of this test' } });
   const from = (other, method = 'POST') =>
     open.worker.dispatchFetch('http://worker.invalid/recommend', { method, headers: { origin: other }, ...(method === 'POST' ? { body: '{}' } : {}) });
   for (const [other, method, expected] of [[origin, 'POST', origin], [origin, 'OPTIONS', origin], ['https://else.example', 'POST', null]]) {

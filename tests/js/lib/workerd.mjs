@@ -68,7 +68,8 @@ export async function startWorkerd({ modules, bundle, bindings = {}, assets, ...
     ...options,
   });
   const url = await worker.ready;
-  return { worker, url, close: () => worker.dispose() };
+  let closed;
+  return { worker, url, close: () => (closed ??= worker.dispose()) };
 }
 
 /** Opens workerd as a runtime for operations. */

@@ -1,6 +1,6 @@
 import { RecommenderError } from 'sanderling';
 
-import type { Env } from './engine.js';
+import type { Env } from './env.js';
 import { Problem } from './problem.js';
 
 /** Longest that a visitor waits for the collector. */

@@ -1,6 +1,6 @@
 import { RecommenderError, type SessionInteraction } from 'sanderling';
 
-import type { Env } from './engine.js';
+import type { Env } from './env.js';
 
 const NAME = '__Host-sanderling-session';
 /** Browsers take cookies of 4,096 bytes with name and attributes. */

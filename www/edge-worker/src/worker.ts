@@ -1,6 +1,7 @@
 import { decodeRequest, encodeResponse, RecommenderError, type Recommender, type SessionInteraction } from 'sanderling';
 
-import { engine, replace, type Env } from './engine.js';
+import { engine, replace } from './engine.js';
+import type { Env } from './env.js';
 import { Problem } from './problem.js';
 import { forwardReport } from './reports.js';
 import { cookiesFor, forgottenCookies, sessionOf } from './session.js';
