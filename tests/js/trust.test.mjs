@@ -116,3 +116,34 @@ test('a browser remembers the rollback index of a folder and opens nothing older
     await opened.close();
   }
 });
+
+test('two pages that open bundles at one time leave the larger rollback index', { skip: noBrowser }, async () => {
+  const folders = await Promise.all(['2', '3'].map((index) => signedCopy(`at-once-${index}`, '--key', key('key'), '--rollback-index', index)));
+  const opened = await openPage({ project: fixture.project, bundle: folders[1] });
+  try {
+    await cp(folders[0], join(opened.root, 'before'), { recursive: true });
+    const index = await opened.page.evaluate(async (publicKey) => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      const put = Cache.prototype.put;
+      const written = [];
+      // The page with the bundle of before is slow to write.
+      Cache.prototype.put = async function (address, response) {
+        if (!String(address).endsWith('?rollback_index')) return put.call(this, address, response);
+        const text = await response.text();
+        if (text === '2') await new Promise((done) => setTimeout(done, 300));
+        await put.call(this, address, new Response(text));
+        written.push(text);
+      };
+      const ofBefore = (url, init) => fetch(String(url).replace('/bundle/', '/before/'), init);
+      const options = { baseUrl: './bundle/', consent: 'device', publicKey };
+      const recommenders = await Promise.all([Recommender.load({ ...options, fetch: ofBefore }), Recommender.load(options)]);
+      for (let tries = 0; tries < 100 && !written.includes('3'); tries += 1) await new Promise((done) => setTimeout(done, 20));
+      await new Promise((done) => setTimeout(done, 500));
+      for (const recommender of recommenders) recommender.free();
+      return (await (await caches.open('sanderling-bundles')).match(new URL('bundle/?rollback_index', location.href)))?.text();
+    }, keys[0]);
+    assert.equal(index, '3');
+  } finally {
+    await opened.close();
+  }
+});

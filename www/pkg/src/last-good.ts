@@ -74,9 +74,11 @@ export async function seenRollbackIndex(folder: URL): Promise<number> {
 
 /** Remembers the rollback index of a bundle that was opened. */
 export async function keepRollbackIndex(folder: URL, index: number): Promise<void> {
-  if (index <= (await seenRollbackIndex(folder))) return;
   try {
-    await (await caches.open(CACHE)).put(indexAddress(folder), new Response(String(index)));
+    // One page at a time: a smaller index must not be written behind a larger one.
+    await navigator.locks.request(CACHE, async () => {
+      if (index > (await seenRollbackIndex(folder))) await (await caches.open(CACHE)).put(indexAddress(folder), new Response(String(index)));
+    });
   } catch {
     // As above.
   }
