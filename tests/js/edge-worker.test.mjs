@@ -165,6 +165,16 @@ test('a bundle that cannot be loaded is a 503 with its own code, and is tried ag
   await broken.close();
 });
 
+test('a bundle that an isolate has no room for is refused before its files are fetched', async () => {
+  const manifest = JSON.parse(new TextDecoder().decode(fixture.files['manifest.json']));
+  manifest.files.items.bytes = 30 * 1024 * 1024;
+  const large = await start({ modules, assets: { 'manifest.json': new TextEncoder().encode(JSON.stringify(manifest)) } });
+  const answer = await large.worker.dispatchFetch('http://worker.invalid/recommend', { method: 'POST', body: '{}' });
+  const { expected } = await assertProblem(answer, 503, 'limit_exceeded');
+  assert.equal(expected, `at most ${24 * 1024 * 1024} bytes`);
+  await large.close();
+});
+
 test('an engine that stops when its bundle was replaced gives way to one of the new bundle', async () => {
   const contents = `
     import worker from ${JSON.stringify(join(template, 'src/worker.ts'))};

@@ -25,6 +25,8 @@ let load: Load | undefined;
 let replacedAt = -Infinity;
 /** When the bundle that is there was last looked at. */
 let checkedAt = -Infinity;
+/** Why the last look served nothing else, if it should have. */
+let lastFailure: string | undefined;
 
 /**
  * The isolate's one engine, loaded by the first request that needs it. A load outlives the request
@@ -51,12 +53,15 @@ export async function engine(env: Env, waitUntil: WaitUntil): Promise<Recommende
 /** Loads the bundle that is there now where that is another one than `before`, which answers until then, and after it if it is refused. */
 async function refresh(before: Recommender, env: Env, waitUntil: WaitUntil): Promise<void> {
   checkedAt = Date.now();
-  if ((await presentHash(env)) === before.bundle.hash || load?.loaded !== before) return;
-  await begin(env, waitUntil, before).recommender;
+  if ((await presentHash(env)) !== before.bundle.hash && load?.loaded === before) await begin(env, waitUntil, before).recommender;
+  lastFailure = undefined;
 }
 
+/** Once, however often it is found again. */
 function logged(thrown: unknown): void {
-  console.error('the bundle that is there now is not served; the one before is:', thrown);
+  const failure = String(thrown);
+  if (failure !== lastFailure) console.error('the bundle that is there now is not served; the one before is:', thrown);
+  lastFailure = failure;
 }
 
 /**

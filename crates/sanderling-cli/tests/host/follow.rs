@@ -1,80 +1,15 @@
 //! A server goes on with the next bundle, of a folder or of a channel, without a restart.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::process::{Server, sanderling, wait_until};
 use super::real_parts;
 use super::serve::send;
-
-/// Runs the program to its end and gives the object that it prints.
-fn sanderling(arguments: &[&str]) -> Value {
-    let done = Command::new(env!("CARGO_BIN_EXE_sanderling")).args(arguments).arg("--json").output().unwrap();
-    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    serde_json::from_slice(&done.stdout).unwrap()
-}
-
-/// The program as a server that looks for another bundle every second.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-    bundle: String,
-}
-
-impl Server {
-    fn start(component: &Path, folder: &Path, more: &[&Path]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_sanderling"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--check-seconds", "1", "--instances", "2", "--json"])
-            .arg(folder)
-            .arg("--component")
-            .arg(component)
-            .args(more)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        let address = ready["url"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
-        Self { process, address, bundle: ready["bundle_hash"].as_str().unwrap().to_owned() }
-    }
-
-    fn bundle(&self) -> Value {
-        send(self.address, "GET", "/healthz", b"").json()["bundle_sha256"].clone()
-    }
-
-    fn metrics(&self) -> String {
-        send(self.address, "GET", "/metrics", b"").body
-    }
-
-    fn stop(mut self) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert_eq!(self.process.wait().unwrap().code(), Some(0));
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// A folder with a key and two releases of a bundle that the key has signed, of which the first was taken back by the second.
 struct Site(tempfile::TempDir);
@@ -114,7 +49,7 @@ fn a_server_goes_on_with_the_champion_of_its_channel_and_loses_no_request() {
     site.promote("first");
     let server =
         Server::start(&component, &site.path("live"), &[Path::new("--public-key"), &site.path("key.pub")]);
-    let first = server.bundle.clone();
+    let first = server.first_bundle.clone();
 
     let is_over = AtomicBool::new(false);
     let num_asked = std::thread::scope(|scope| {
@@ -152,7 +87,7 @@ fn half_a_bundle_is_not_served_and_the_whole_one_is() {
     let Some((component, site)) = Site::new() else { return };
     fs::rename(site.path("first"), site.path("bundle")).unwrap();
     let server = Server::start(&component, &site.path("bundle"), &[]);
-    let first = server.bundle.clone();
+    let first = server.first_bundle.clone();
     // The manifest comes before what it names.
     let copy = |name: &str| fs::copy(site.path("second").join(name), site.path("bundle").join(name)).unwrap();
     let vocabulary = site.path("bundle").join("vocabulary.bin");

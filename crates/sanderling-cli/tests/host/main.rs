@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "modules of one test")]
 
 mod follow;
+mod process;
 mod serve;
 
 use std::collections::BTreeMap;
