@@ -1,8 +1,8 @@
 //! Where a server's bundle lies: a bundle's folder, or that of a channel, whose champion it is.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use sanderling_types::{Channel, Code, Error, Manifest, Result, Sha256Hash};
@@ -11,9 +11,13 @@ use sanderling_types::{Channel, Code, Error, Manifest, Result, Sha256Hash};
 #[derive(Debug, Clone)]
 pub struct BundleSource(PathBuf);
 
+/// Most bytes of the files of a bundle; the component takes no more.
+const MAX_BUNDLE_BYTES: u64 = 256 << 20;
+
 /// The bundle that is there now.
 struct Present {
     folder: PathBuf,
+    manifest: Vec<u8>,
     sha256: Sha256Hash,
 }
 
@@ -36,14 +40,30 @@ impl BundleSource {
     /// The files of the bundle that is there now. Whoever opens them finds out whether they are of one bundle: a copy may be on its way.
     ///
     /// # Errors
-    /// As [`BundleSource::sha256`] and [`sanderling_train::bundle::read`].
+    /// As [`BundleSource::sha256`] and [`sanderling_train::bundle::read`]; [`Code::LimitExceeded`] for more than a component takes, before they
+    /// are read.
     pub fn read(&self) -> Result<BTreeMap<String, Vec<u8>>> {
-        let files = sanderling_train::bundle::read(&self.present()?.folder)?;
-        Ok(files.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect())
+        let present = self.present()?;
+        let total = Manifest::read(&present.manifest)?
+            .files
+            .values()
+            .map(|entry| entry.bytes)
+            .fold(0, u64::saturating_add);
+        if total > MAX_BUNDLE_BYTES {
+            return Err(Error::new(Code::LimitExceeded, "the bundle is too large")
+                .expected(format!("at most {MAX_BUNDLE_BYTES} bytes"))
+                .found(format!("{total} bytes")));
+        }
+        let files: BTreeMap<_, _> = sanderling_train::bundle::read(&present.folder)?.into();
+        if files.get(Manifest::FILE_NAME) == Some(&present.manifest) {
+            return Ok(files);
+        }
+        Err(Error::new(Code::HashMismatch, "another bundle took the place of this one while it was read")
+            .hint("try again"))
     }
 
     fn present(&self) -> Result<Present> {
-        let Some(channel) = read_file(&self.0.join(Channel::FILE_NAME))? else {
+        let Some(channel) = read_file(&self.0.join(Channel::FILE_NAME), Channel::MAX_BYTES)? else {
             return Present::of(self.0.clone());
         };
         let champion = Channel::decode(&channel)?.champion;
@@ -64,16 +84,17 @@ impl BundleSource {
 impl Present {
     fn of(folder: PathBuf) -> Result<Self> {
         let path = folder.join(Manifest::FILE_NAME);
-        let manifest = read_file(&path)?
+        let manifest = read_file(&path, Manifest::MAX_BYTES)?
             .ok_or_else(|| Error::new(Code::FileMissing, format!("{} is missing", path.display())))?;
-        Ok(Self { folder, sha256: Sha256Hash::of(&manifest) })
+        Ok(Self { folder, sha256: Sha256Hash::of(&manifest), manifest })
     }
 }
 
-/// `None` where there is no such file.
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+/// The bytes of a file, no more than one beyond `max_bytes`, which whoever decodes it finds; `None` where there is no such file.
+fn read_file(path: &Path, max_bytes: usize) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::new(Code::Io, format!("{} cannot be read", path.display()))
             .found(&error)

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -19,12 +19,12 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use sanderling_collector::{Connections, Problem};
-use sanderling_types::{Code, Error};
+use sanderling_types::{Code, Error, Sha256Hash};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::bundle_source::BundleSource;
-use crate::wasm_host::Pool;
+use crate::wasm_host::{Pool, Refreshes};
 
 /// Most bytes of a request's body; the component has the same limit.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -71,24 +71,41 @@ pub async fn serve(
     connections.serve(router(shared), listener, grace, shutdown).await;
 }
 
-/// Looks at `source` again and again, `every` so long, and serves what is there. What cannot be served is logged once.
+/// Most of the time after which what could not be served is tried again.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+
+/// A bundle that could not be served.
+struct Refused {
+    /// `None` where there was none.
+    sha256: Option<Sha256Hash>,
+    failure: String,
+    pause: Duration,
+    again_at: Instant,
+}
+
+/// Looks at `source` again and again, `every` so long, and serves what is there. What cannot be served is logged, and while it stays is tried again
+/// after a time that doubles: a copy may be on its way, and opening costs.
 pub async fn follow(pool: &Pool, source: &BundleSource, every: Duration) -> Infallible {
-    let mut last_failure = String::new();
+    let mut refused: Option<Refused> = None;
     loop {
         tokio::time::sleep(every).await;
+        let looked = source.clone();
+        let sha256 = tokio::task::spawn_blocking(move || looked.sha256().ok()).await.unwrap_or_default();
+        let before = refused.take().filter(|refused| refused.sha256 == sha256);
+        if before.as_ref().is_some_and(|before| Instant::now() < before.again_at) {
+            refused = before;
+            continue;
+        }
         match pool.refresh(source).await {
-            Ok(is_other) => {
-                if is_other {
-                    tracing::info!(bundle_sha256 = pool.served().sha256(), "another bundle is served");
-                }
-                last_failure.clear();
-            }
+            Ok(true) => tracing::info!(bundle_sha256 = pool.served().sha256(), "another bundle is served"),
+            Ok(false) => {}
             Err(error) => {
                 let failure = error.to_string();
-                if failure != last_failure {
+                if before.as_ref().is_none_or(|before| before.failure != failure) {
                     tracing::error!(%error, "the bundle that is there now is not served; the one before is");
                 }
-                last_failure = failure;
+                let pause = before.map_or(every, |before| (2 * before.pause).min(MAX_PAUSE.max(every)));
+                refused = Some(Refused { sha256, failure, pause, again_at: Instant::now() + pause });
             }
         }
     }
@@ -171,10 +188,17 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         "Instances that trapped or ran out of time or memory",
         ConstCounter::new(shared.pool.num_replaced()),
     );
+    let Refreshes { num_failures, last_success } = shared.pool.refreshes();
     registry.register(
-        "bundle_failed_checks",
-        "Looks at the folder that found no bundle, or one that cannot be served",
-        ConstCounter::new(shared.pool.num_failed_checks()),
+        "bundle_refresh_failures",
+        "Times that the folder held no bundle, or another one that could not be served",
+        ConstCounter::new(num_failures),
+    );
+    let since_epoch = last_success.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    registry.register(
+        "bundle_last_refresh_timestamp_seconds",
+        "When the folder was last found to hold what is served, in Unix seconds",
+        ConstGauge::new(since_epoch.as_secs_f64()),
     );
     let served = shared.pool.served();
     let labels = [("sha256", served.sha256().to_owned()), ("version", served.version().to_string())];

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 pub use instance::Answer;
 use instance::{Budget, Instance, Metering, Prepared};
-pub use pool::{Pool, PoolLimits};
+pub use pool::{Pool, PoolLimits, Refreshes};
 pub use served::ServedBundle;
 
 /// What one call may use.

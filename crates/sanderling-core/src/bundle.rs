@@ -87,6 +87,12 @@ impl From<BTreeMap<String, Vec<u8>>> for BundleFiles {
     }
 }
 
+impl From<BundleFiles> for BTreeMap<String, Vec<u8>> {
+    fn from(files: BundleFiles) -> Self {
+        files.files.into_iter().map(|file| (file.name, file.bytes)).collect()
+    }
+}
+
 /// The ranker that a bundle runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RankerModel {

@@ -1,8 +1,8 @@
 //! Bundles on disk: assembling the manifest, writing and reading folders.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use sanderling_core::BundleFiles;
@@ -159,25 +159,27 @@ pub fn write(files: &BundleFiles, dir: &Path) -> Result<()> {
     })
 }
 
-/// Reads the manifest and every file that it names; checking them is [`sanderling_core::Bundle::open`]'s work, but for the
-/// digests of pieces.
+/// Reads the manifest and every file that it names, of each no more than a byte beyond its length; checking them is
+/// [`sanderling_core::Bundle::open`]'s work, but for the digests of pieces.
 ///
 /// # Errors
 /// [`Code::FileMissing`] or [`Code::Io`], [`Code::HashMismatch`] for pieces, and what [`Manifest::decode`] says.
 pub fn read(dir: &Path) -> Result<BundleFiles> {
-    let read_file = |name: &str| {
+    let read_file = |name: &str, max_bytes: u64| {
         let path = dir.join(name);
-        fs::read(&path).map_err(|error| {
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(max_bytes + 1).read_to_end(&mut bytes));
+        read.map(|_| bytes).map_err(|error| {
             let code =
                 if error.kind() == std::io::ErrorKind::NotFound { Code::FileMissing } else { Code::Io };
             Error::new(code, format!("{} cannot be read", path.display())).found(&error).source_error(error)
         })
     };
-    let manifest_bytes = read_file(Manifest::FILE_NAME)?;
+    let manifest_bytes = read_file(Manifest::FILE_NAME, Manifest::MAX_BYTES as u64)?;
     let manifest = Manifest::decode(&manifest_bytes)?;
     let mut files = BundleFiles::new();
     for entry in manifest.files.values() {
-        let content = read_file(&entry.path)?;
+        let content = read_file(&entry.path, entry.bytes)?;
         // Devices look at one of the two digests, so whoever lets a bundle through looks at both.
         if content.len() as u64 == entry.bytes {
             entry.check_pieces(&content)?;
@@ -186,7 +188,10 @@ pub fn read(dir: &Path) -> Result<BundleFiles> {
     }
     files.insert(Manifest::FILE_NAME, manifest_bytes);
     if dir.join(Manifest::SIGNATURE_FILE_NAME).exists() {
-        files.insert(Manifest::SIGNATURE_FILE_NAME, read_file(Manifest::SIGNATURE_FILE_NAME)?);
+        files.insert(
+            Manifest::SIGNATURE_FILE_NAME,
+            read_file(Manifest::SIGNATURE_FILE_NAME, Manifest::MAX_BYTES as u64)?,
+        );
     }
     Ok(files)
 }

@@ -24,6 +24,7 @@ pub(crate) mod verify;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use sanderling_core::{Bundle, Engine, PublicKey, Trust, operations};
 use sanderling_tract::FullRuntime;
@@ -47,13 +48,18 @@ pub(crate) fn trust(public_keys: &[std::path::PathBuf]) -> Result<Trust> {
     Ok(Trust { now: now.ok().map(|now| now.as_secs() as i64), ..Trust::in_keys(keys?) })
 }
 
+/// How long is waited for what blocks a thread when the work is over, as a folder of a server that is away.
+const BLOCKED: Duration = Duration::from_secs(5);
+
 /// Runs `work` on an event loop of its own.
 pub(crate) fn run_async<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::new(Code::Internal, "the event loop cannot start").source_error(error))?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(BLOCKED);
+    result
 }
 
 /// Listens on an address; also gives its URL, with the port that a port 0 became.

@@ -12,7 +12,7 @@ use sanderling_cli::serve::{follow, serve};
 use sanderling_cli::wasm_host::{Pool, PoolLimits};
 use sanderling_collector::Connections;
 use sanderling_core::Trust;
-use sanderling_types::Result;
+use sanderling_types::{Code, Error, Result};
 use serde_json::json;
 
 use crate::interrupt::stop_signal;
@@ -92,9 +92,18 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
     output.result(&json, &format!("listening on {url}; bundle {}", bundle.sha256()))?;
     let every = Duration::from_secs(args.check_seconds);
     let followed = Arc::clone(&pool);
-    let following =
-        (!every.is_zero()).then(|| tokio::spawn(async move { follow(&followed, &source, every).await }));
-    serve(pool, listener, Connections::default(), GRACE, stop).await;
-    following.inspect(tokio::task::JoinHandle::abort);
-    Ok(())
+    let following = async {
+        if every.is_zero() {
+            return std::future::pending().await;
+        }
+        // A task of its own, so that requests are taken while it works. It ends by a panic alone.
+        tokio::spawn(async move { follow(&followed, &source, every).await }).await
+    };
+    tokio::select! {
+        () = serve(pool, listener, Connections::default(), GRACE, stop) => Ok(()),
+        ended = following => {
+            let Err(error) = ended;
+            Err(Error::new(Code::Internal, "nothing looks for the next bundle any more").found(&error).source_error(error))
+        }
+    }
 }

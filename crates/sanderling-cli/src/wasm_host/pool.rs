@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use sanderling_core::Trust;
@@ -42,7 +42,17 @@ pub struct Pool {
     instances: Arc<Semaphore>,
     places: Arc<Semaphore>,
     num_lost: AtomicU64,
-    num_failed_checks: AtomicU64,
+    refreshing: tokio::sync::Mutex<()>,
+    refreshes: Mutex<Refreshes>,
+}
+
+/// How often a pool found no bundle that it could serve, and when it last did: the one that it serves, or another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refreshes {
+    /// Failures.
+    pub num_failures: u64,
+    /// At first the time of its start.
+    pub last_success: SystemTime,
 }
 
 impl fmt::Debug for Pool {
@@ -97,7 +107,8 @@ impl Pool {
             instances: Arc::new(Semaphore::new(limits.instances)),
             places: Arc::new(Semaphore::new(limits.instances + limits.waiting)),
             num_lost: AtomicU64::new(0),
-            num_failed_checks: AtomicU64::new(0),
+            refreshing: tokio::sync::Mutex::default(),
+            refreshes: Mutex::new(Refreshes { num_failures: 0, last_success: SystemTime::now() }),
         })
     }
 
@@ -109,14 +120,18 @@ impl Pool {
 
     /// Serves the bundle that is at `source` now, where that is another one than what is served, and says whether it was. Requests go on
     /// with the one before until all instances have the other open, and what is at work then finishes with it: until that, there is memory
-    /// of both. Of a signed bundle none with a smaller `rollback_index` takes the place.
+    /// of both, and of the files of the other. Of a signed bundle none with a smaller `rollback_index` takes the place.
     ///
     /// # Errors
     /// As [`BundleSource::read`] and [`Pool::start`]. The one before is served on.
     pub async fn refresh(&self, source: &BundleSource) -> Result<bool> {
+        // One at a time: what is judged by the bundle before must take its place and no other's.
+        let _alone = self.refreshing.lock().await;
         let refreshed = self.serve_other(source.clone()).await;
-        if refreshed.is_err() {
-            self.num_failed_checks.fetch_add(1, Ordering::Relaxed);
+        let mut refreshes = self.refreshes.lock().unwrap_or_else(PoisonError::into_inner);
+        match &refreshed {
+            Ok(_) => refreshes.last_success = SystemTime::now(),
+            Err(_) => refreshes.num_failures += 1,
         }
         refreshed
     }
@@ -133,10 +148,10 @@ impl Pool {
         Ok(true)
     }
 
-    /// Calls of [`Pool::refresh`] that failed.
+    /// How calls of [`Pool::refresh`] ended.
     #[must_use]
-    pub fn num_failed_checks(&self) -> u64 {
-        self.num_failed_checks.load(Ordering::Relaxed)
+    pub fn refreshes(&self) -> Refreshes {
+        *self.refreshes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Instances that had to be given up; the next request starts another in the place of one.

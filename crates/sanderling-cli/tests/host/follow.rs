@@ -11,7 +11,9 @@ use super::process::{Server, sanderling, wait_until};
 use super::real_parts;
 use super::serve::send;
 
-/// A folder with a key and two releases of a bundle that the key has signed, of which the first was taken back by the second.
+const FAILURES: &str = "sanderling_bundle_refresh_failures_total";
+
+/// A folder with a key, two releases of a bundle that the key has signed, of which the first was taken back by the second, and one of somebody else.
 struct Site(tempfile::TempDir);
 
 impl Site {
@@ -19,12 +21,16 @@ impl Site {
     fn new() -> Option<(PathBuf, Self)> {
         let (component, files) = real_parts()?;
         let site = Self(tempfile::tempdir().unwrap());
-        sanderling(&["keygen", "--out", &site.text("key")]);
-        for (release, index) in [("first", "1"), ("second", "2")] {
+        for key in ["key", "foreign-key"] {
+            sanderling(&["keygen", "--out", &site.text(key)]);
+        }
+        for (release, key, index) in
+            [("first", "key", "1"), ("second", "key", "2"), ("foreign", "foreign-key", "3")]
+        {
             let folder = site.path(release);
             fs::create_dir(&folder).unwrap();
             files.iter().for_each(|(name, bytes)| fs::write(folder.join(name), bytes).unwrap());
-            let (folder, key) = (site.text(release), site.text("key"));
+            let (folder, key) = (site.text(release), site.text(key));
             sanderling(&["sign", &folder, "--key", &key, "--rollback-index", index]);
         }
         Some((component, site))
@@ -72,13 +78,22 @@ fn a_server_goes_on_with_the_champion_of_its_channel_and_loses_no_request() {
     let second = server.bundle();
     let metrics = server.metrics();
     let info = format!("sanderling_bundle_info{{sha256=\"{}\"", second.as_str().unwrap());
-    assert!(metrics.contains(&info) && metrics.contains("bundle_failed_checks_total 0"), "{metrics}");
+    assert!(metrics.contains(&info), "{metrics}");
+    assert_eq!(server.metric(FAILURES), 0.0);
 
-    // Who is told of the first again does not go back to it: it was taken back.
-    site.promote("first");
-    wait_until("the first is refused", || !server.metrics().contains("bundle_failed_checks_total 0"));
-    assert_eq!(server.bundle(), second);
-    assert_eq!(send(server.address, "POST", "/recommend", b"{}").status, 200);
+    // The first was taken back, and somebody else has signed the other one.
+    for (num_refused, release) in ["first", "foreign"].into_iter().enumerate() {
+        site.promote(release);
+        wait_until("it is refused", || server.metric(FAILURES) > 3.0 * num_refused as f64);
+        wait_until("it is tried again", || server.metric(FAILURES) >= 3.0 * (num_refused + 1) as f64);
+        assert_eq!(server.bundle(), second);
+        assert_eq!(send(server.address, "POST", "/recommend", b"{}").status, 200);
+    }
+    let log = server.log();
+    assert_eq!(log.matches("is not served").count(), 2, "each refusal once: {log}");
+    for code in ["bundle_rolled_back", "signature_invalid"] {
+        assert!(log.contains(code), "{log}");
+    }
     server.stop();
 }
 
@@ -94,7 +109,7 @@ fn half_a_bundle_is_not_served_and_the_whole_one_is() {
     fs::write(&vocabulary, "{").unwrap();
     copy("manifest.json");
     copy("manifest.sig");
-    wait_until("the half is refused", || !server.metrics().contains("bundle_failed_checks_total 0"));
+    wait_until("the half is refused", || server.metric(FAILURES) > 0.0);
     assert_eq!(server.bundle(), *first);
     copy("vocabulary.bin");
     wait_until("the whole is served", || server.bundle() != *first);

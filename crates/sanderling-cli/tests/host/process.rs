@@ -24,10 +24,12 @@ pub(super) struct Server {
     pub(super) address: SocketAddr,
     /// The hash of the bundle that it began with.
     pub(super) first_bundle: String,
+    log: tempfile::NamedTempFile,
 }
 
 impl Server {
     pub(super) fn start(component: &Path, folder: &Path, more: &[&Path]) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_sanderling"))
             .args(["serve", "--listen", "127.0.0.1:0", "--check-seconds", "1", "--instances", "2", "--json"])
             .arg(folder)
@@ -35,13 +37,15 @@ impl Server {
             .arg(component)
             .args(more)
             .stdout(Stdio::piped())
+            .stderr(log.reopen().unwrap())
+            .env_remove("RUST_LOG")
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
         let address = ready["url"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
-        Self { process, address, first_bundle: ready["bundle_hash"].as_str().unwrap().to_owned() }
+        Self { process, address, first_bundle: ready["bundle_hash"].as_str().unwrap().to_owned(), log }
     }
 
     pub(super) fn bundle(&self) -> Value {
@@ -50,6 +54,18 @@ impl Server {
 
     pub(super) fn metrics(&self) -> String {
         send(self.address, "GET", "/metrics", b"").body
+    }
+
+    /// The value of a metric without labels.
+    pub(super) fn metric(&self, name: &str) -> f64 {
+        let metrics = self.metrics();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
+    }
+
+    /// What it has written to standard error.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
     }
 
     pub(super) fn stop(mut self) {
