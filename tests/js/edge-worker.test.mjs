@@ -1,48 +1,33 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
-import { cp, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
-import { readBundle, signBundle } from './lib/bundle.mjs';
-import { openFixture } from './lib/fixture.mjs';
+import { openTemplate } from './lib/edge-worker.mjs';
 import { importFrom } from './lib/node.mjs';
-import { BUILD, PROGRAM, toolPath, WWW } from './lib/paths.mjs';
-import { bundleWorker, startWorkerd } from './lib/workerd.mjs';
+import { toolPath } from './lib/paths.mjs';
+import { bundleWorker } from './lib/workerd.mjs';
 
 const run = promisify(execFile);
 
+let edge;
 let fixture;
 let template;
 let modules;
+let start;
 let host;
-const started = [];
-
-/** Starts a worker that ends with these tests at the latest: one that a failed test leaves would keep them from ending. */
-async function start(options) {
-  started.push(await startWorkerd(options));
-  return started.at(-1);
-}
 
 before(async () => {
-  fixture = await openFixture();
-  // The template is used as a deployer would: out of the tree, with the packed package installed.
-  template = await mkdtemp(join(BUILD, 'js', 'edge-worker-'));
-  await cp(join(WWW, 'edge-worker'), template, { recursive: true });
-  await symlink(join(fixture.project, 'node_modules'), join(template, 'node_modules'));
-  modules = await bundleWorker({ entry: join(template, 'src/worker.ts'), project: fixture.project });
+  edge = await openTemplate();
+  ({ fixture, template, modules, start } = edge);
   host = await start({ modules, bundle: fixture.bundle });
 });
 
-after(async () => {
-  fixture.engine.free();
-  await Promise.all(started.map(({ close }) => close()));
-  await rm(template, { recursive: true, force: true });
-});
+after(() => edge.close());
 
 const ask = (path, init) => host.worker.dispatchFetch(new URL(path, 'http://worker.invalid/'), init);
 const recommend = (body) => ask('/recommend', { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body) });
@@ -210,82 +195,11 @@ test('an engine that stops when its bundle was replaced gives way to one of the 
   await stopped.close();
 });
 
-/** A worker that looks at its bundle with every request, and what it answers. */
-async function startFollowing(assets, bindings = {}) {
-  const following = await start({ modules, assets, bindings: { CHECK_SECONDS: '0.001', ...bindings } });
-  const send = (path, init) => following.worker.dispatchFetch(`http://worker.invalid${path}`, init);
-  const served = async () => {
-    const { bundle } = await (await send('/healthz')).json();
-    return [bundle.version, bundle.sha256];
-  };
-  /** Asks until that bundle is served; there is always a list of a whole engine. */
-  const goesOnWith = async (version) => {
-    for (let tries = 0; tries < 300 && (await served())[0] !== version; tries += 1) {
-      const { recommendations, faults } = await (await send('/recommend', { method: 'POST', body: '{"limit":3}' })).json();
-      assert.deepEqual([recommendations.length, faults.map(({ code }) => code)], [3, ['empty_session']]);
-      await setTimeout(20);
-    }
-    assert.equal((await served())[0], version);
-  };
-  return { served, goesOnWith, close: following.close };
-}
-
-const withVersion = (version, files = fixture.files) => {
-  const manifest = JSON.parse(new TextDecoder().decode(files['manifest.json']));
-  return { ...files, 'manifest.json': new TextEncoder().encode(JSON.stringify({ ...manifest, version })) };
-};
-
-test('the next bundle of a folder takes the place of the one before, and what is no bundle does not', async () => {
-  const assets = withVersion(1);
-  const following = await startFollowing(assets);
-  const [, first] = await following.served();
-  Object.assign(assets, withVersion(2));
-  await following.goesOnWith(2);
-  assert.notEqual((await following.served())[1], first);
-
-  const { 'items.bin': items } = assets;
-  Object.assign(assets, withVersion(3), { 'items.bin': items.subarray(1) });
-  for (let looks = 0; looks < 5; looks += 1) {
-    await setTimeout(50);
-    await following.goesOnWith(2);
-  }
-  assets['items.bin'] = items;
-  await following.goesOnWith(3);
-  await following.close();
-});
-
-test('the champion of a channel is served, whatever its canary is, and none that was taken back', async () => {
-  const { scratch, folder, publicKey } = await signBundle(fixture.bundle);
-  const release = async (version) => {
-    await run(PROGRAM, ['sign', folder, '--key', join(scratch, 'key'), '--rollback-index', String(version)]);
-    const files = await readBundle(folder);
-    const hash = createHash('sha256').update(files['manifest.json']).digest('hex');
-    Object.assign(assets, Object.fromEntries(Object.entries(files).map(([name, bytes]) => [`/live/${version}/${name}`, bytes])));
-    return { bundle_sha256: hash, path: `${version}/`, since: 1, version };
-  };
-  const assets = {};
-  const [first, second] = [await release(1), await release(2)];
-  const name = (champion, canary = null) => {
-    assets['/live/channel.json'] = new TextEncoder().encode(JSON.stringify({ canary, champion, format_version: 1, name: 'shop' }));
-  };
-  name(first, { release: second, share: 0.5 });
-  const following = await startFollowing(assets, { BUNDLE_URL: '/live/channel.json', PUBLIC_KEY: publicKey });
-  const servesFor = async ({ bundle_sha256: hash }) => {
-    for (let looks = 0; looks < 5; looks += 1) {
-      assert.equal((await following.served())[1], hash);
-      await setTimeout(50);
-    }
-  };
-  await servesFor(first);
-  name(second);
-  for (let tries = 0; tries < 300 && (await following.served())[1] !== second.bundle_sha256; tries += 1) await setTimeout(20);
-  await servesFor(second);
-  name(first);
-  await servesFor(second);
-  name({ ...second, bundle_sha256: '0'.repeat(64) });
-  await servesFor(second);
-  await following.close();
-  await rm(scratch, { recursive: true, force: true });
+test('a time between looks that is none is said', async () => {
+  const odd = await start({ modules, bundle: fixture.bundle, bindings: { CHECK_SECONDS: '1m' } });
+  const problem = await assertProblem(await odd.worker.dispatchFetch('http://worker.invalid/healthz'), 503, 'invalid_argument');
+  assert.equal(problem.found, '1m');
+  await odd.close();
 });
 
 test('a bundle may come from a bucket', async () => {

@@ -1,6 +1,6 @@
 import { RecommenderError, type Recommender } from 'sanderling';
 
-import { open, presentHash } from './bundle.js';
+import { checkMillisOf, open, presentHash } from './bundle.js';
 import type { Env } from './env.js';
 
 /** How long a load is waited for. Hosts drop what a request began some 30 seconds after its end, and a dropped load never ends. */
@@ -9,13 +9,23 @@ const LOAD_MILLIS = 25_000;
 const FAILED_MILLIS = 5_000;
 /** How long after an attempt to load in the place of an engine that stopped there is another. */
 const REPLACE_MILLIS = 60_000;
-const DEFAULT_CHECK_SECONDS = 60;
+/** Most of the time after which a bundle that was refused is tried again. */
+const MAX_PAUSE_MILLIS = 3_600_000;
 
 interface Load {
   recommender: Promise<Recommender>;
   startedAt: number;
   failedAt?: number;
   loaded?: Recommender;
+}
+
+/** What is there instead of what is served, and could not be. */
+interface Refused {
+  /** `undefined` where nothing was found. */
+  hash: string | undefined;
+  failure: string;
+  pauseMillis: number;
+  againAt: number;
 }
 
 type WaitUntil = (work: Promise<unknown>) => void;
@@ -25,8 +35,9 @@ let load: Load | undefined;
 let replacedAt = -Infinity;
 /** When the bundle that is there was last looked at. */
 let checkedAt = -Infinity;
-/** Why the last look served nothing else, if it should have. */
-let lastFailure: string | undefined;
+/** When the look began that has not ended. */
+let lookingSince = -Infinity;
+let refused: Refused | undefined;
 
 /**
  * The isolate's one engine, loaded by the first request that needs it. A load outlives the request
@@ -45,23 +56,8 @@ export async function engine(env: Env, waitUntil: WaitUntil): Promise<Recommende
   const running = await Promise.race([recommender, late])
     .then((loaded) => other() ?? loaded, (thrown: unknown) => other() ?? Promise.reject(thrown))
     .finally(() => clearTimeout(timer));
-  const checkMillis = 1000 * Number(env.CHECK_SECONDS || DEFAULT_CHECK_SECONDS);
-  if (checkMillis > 0 && Date.now() - checkedAt > checkMillis) waitUntil(refresh(running, env, waitUntil).catch(logged));
+  if (Date.now() - checkedAt > checkMillisOf(env)) waitUntil(refresh(running, env, waitUntil));
   return running;
-}
-
-/** Loads the bundle that is there now where that is another one than `before`, which answers until then, and after it if it is refused. */
-async function refresh(before: Recommender, env: Env, waitUntil: WaitUntil): Promise<void> {
-  checkedAt = Date.now();
-  if ((await presentHash(env)) !== before.bundle.hash && load?.loaded === before) await begin(env, waitUntil, before).recommender;
-  lastFailure = undefined;
-}
-
-/** Once, however often it is found again. */
-function logged(thrown: unknown): void {
-  const failure = String(thrown);
-  if (failure !== lastFailure) console.error('the bundle that is there now is not served; the one before is:', thrown);
-  lastFailure = failure;
 }
 
 /**
@@ -69,9 +65,45 @@ function logged(thrown: unknown): void {
  * place. Until then it goes on with its fallback lists.
  */
 export function replace(stopped: Recommender, env: Env, waitUntil: WaitUntil): void {
-  if (load?.loaded !== stopped || Date.now() - replacedAt < REPLACE_MILLIS) return;
+  if (Date.now() - replacedAt < REPLACE_MILLIS) return;
   replacedAt = Date.now();
-  begin(env, waitUntil, stopped).recommender.catch(logged);
+  waitUntil(refresh(stopped, env, waitUntil));
+}
+
+/** Loads the bundle that is there now where it is another one than `before`, which answers until then, and after it if it is refused; or where that has stopped. */
+async function refresh(before: Recommender, env: Env, waitUntil: WaitUntil): Promise<void> {
+  // A host may have dropped the one before, which then never ends. Where too many engines have failed none helps.
+  if (Date.now() - lookingSince < LOAD_MILLIS || before.engine.state === 'over') return;
+  lookingSince = checkedAt = Date.now();
+  let hash: string | undefined;
+  try {
+    hash = await presentHash(env);
+    if (refused?.hash === hash && Date.now() < refused.againAt) return;
+    const isWanted = hash !== before.bundle.hash || before.engine.state === 'stopped';
+    if (isWanted && load?.loaded === before) await begin(env, waitUntil, before).recommender;
+    refused = undefined;
+  } catch (thrown) {
+    refused = refusedBy(thrown, hash, checkMillisOf(env));
+    // One that was stopped with it is being opened again, if its bundle is there still.
+    await before.engine.settled?.();
+  } finally {
+    lookingSince = -Infinity;
+  }
+}
+
+function refusedBy(thrown: unknown, hash: string | undefined, checkMillis: number): Refused {
+  const before = refused?.hash === hash ? refused : undefined;
+  const failure = String(thrown);
+  if (failure !== before?.failure) console.error('the bundle that is there now is not served; the one before is:', thrown);
+  // What stops the engine when it is opened takes the other one with it, as both are in one instance: once is enough.
+  const stops = !(thrown instanceof RecommenderError) || thrown.code === 'internal' || thrown.code === 'inference_failed';
+  const pauseMillis = stops ? Infinity : before === undefined ? checkMillis : Math.min(2 * before.pauseMillis, MAX_PAUSE_MILLIS);
+  return { hash, failure, pauseMillis, againAt: Date.now() + pauseMillis };
+}
+
+/** A turn of the event loop later. */
+function turn(): Promise<void> {
+  return new Promise((done) => setTimeout(done, 0));
 }
 
 function isPast({ loaded, failedAt, startedAt }: Load): boolean {
@@ -86,13 +118,13 @@ function begin(env: Env, waitUntil: WaitUntil, before?: Recommender): Load {
   const over = begun.recommender.then(
     (recommender) => {
       begun.loaded = recommender;
-      if (load === begun) return;
+      if (load === begun) return undefined;
       // One that was given up is better than one that is still on its way, and any than one that stopped.
       const current = load?.loaded;
       if (current !== before && current?.engine.state === 'running') return recommender.free();
       load = begun;
-      // Behind those that have just been given it.
-      setTimeout(() => current?.free(), 0);
+      // Behind those that have just been given it. A host drops what it is not told to wait for.
+      return turn().then(() => current?.free());
     },
     () => {
       begun.failedAt = Date.now();

@@ -6,7 +6,10 @@ export interface Env {
   BUNDLES?: { get(key: string): Promise<{ body: ReadableStream } | null> };
   /** Folder of the bundle, or a `channel.json`, whose champion is served: a path inside BUNDLES or ASSETS, or an address with its scheme. */
   BUNDLE_URL?: string;
-  /** Seconds after which a request makes the worker look whether there is another bundle, which then takes the place of the one before; 0: never. */
+  /**
+   * Seconds after which a request makes the worker look whether there is another bundle in BUNDLES or at the address, which then takes the place of the one
+   * before; 0: never.
+   */
   CHECK_SECONDS?: string;
   /** 64 hex digits, or several keys with commas between them; empty accepts an unsigned bundle. */
   PUBLIC_KEY?: string;

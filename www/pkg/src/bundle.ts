@@ -9,7 +9,7 @@ const SHA256_BYTES = 32;
 
 /** Largest manifest and signature that are read. */
 const MAX_MANIFEST_BYTES = 256 * 1024;
-const MANIFEST = 'manifest.json';
+export const MANIFEST = 'manifest.json';
 export const SIGNATURE = 'manifest.sig';
 /** For people and for adding items; the engine does not ask for them. */
 const NOT_FOR_DEVICES = new Set(['card', 'content']);

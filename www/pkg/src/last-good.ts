@@ -91,7 +91,8 @@ function indexAddress(folder: URL): string {
 /** Forgets every kept bundle. */
 export async function dropLastGood(): Promise<void> {
   try {
-    await caches.delete(CACHE);
+    // Behind whoever is writing.
+    await navigator.locks.request(CACHE, () => caches.delete(CACHE));
   } catch {
     // There is nothing to forget.
   }

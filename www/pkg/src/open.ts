@@ -1,6 +1,6 @@
 import { checkConsent, checkFlag, checkIdleSeconds, checkRollbackIndex, checkSessionLength, record, wrongType } from './arguments.js';
 import { bundleInfoFromWire } from './boundary.js';
-import { fetchBundle, type BundleFiles } from './bundle.js';
+import { fetchBundle, MANIFEST, type BundleFiles } from './bundle.js';
 import { defaultConsent, effectiveConsent } from './consent.js';
 import { dropDraws } from './draws.js';
 import type { Engine, Trust, WireManifest } from './engine.js';
@@ -124,7 +124,13 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     const { instance, ...opened } = await runtimes.open(bundle, asked);
     // Another engine's trap may have come in between.
     const { engine } = opened.generation === instance.numDiscarded ? opened : construct(instance, bundle, asked);
-    const live = new LiveEngine(engine, instance, async () => construct(instance, await read(lasting), await trust()));
+    const digest = String(bundle.digests?.[MANIFEST]);
+    const live = new LiveEngine(engine, instance, async () => {
+      const again = await read(lasting);
+      // What took its place could stop the instance, too, and all for nothing.
+      if (String(again.digests?.[MANIFEST]) !== digest) throw new RecommenderError('not_found', 'the bundle is not there any more');
+      return construct(instance, again, await trust());
+    });
     rememberPopular(live, bundle.files, files !== undefined);
     return { engine: live, files: bundle, isLastGood: false };
   };
