@@ -87,6 +87,17 @@ test('interactions that no bundle can know do not refuse the request', async () 
   assert.deepEqual(faults.map(({ code }) => code), ['unknown_items', 'empty_session']);
 });
 
+test('visitors of one moment have chances of their own', async () => {
+  const session = fixture.itemIds.slice(0, 3).map((item_id) => ({ item_id, kind: 'view', timestamp: 1_700_000_000 }));
+  const listed = async (more) => {
+    const { recommendations } = await (await recommend({ session, now: 1_700_000_100, rules: { exploration: 0.5 }, ...more })).json();
+    return recommendations.map(({ item_id: id, propensity }) => `${id} ${propensity}`).join();
+  };
+  const lists = await Promise.all(Array.from({ length: 8 }, () => listed({})));
+  assert.ok(new Set(lists).size > 4, `${new Set(lists).size} different lists`);
+  assert.equal(await listed({ seed: 5 }), await listed({ seed: 5 }));
+});
+
 test('one visitor sees nothing of another', async () => {
   const [itemId] = fixture.itemIds;
   await recommend({ session: [{ item_id: itemId, kind: 'view', timestamp: 1 }] });

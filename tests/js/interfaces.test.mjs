@@ -142,6 +142,50 @@ test('the element takes what was set before it was defined, follows its consent,
   });
 });
 
+test('the element keeps the nodes of items that stay, and the focus', { skip: noBrowser }, async () => {
+  const markup = `
+    <sanderling-recommendations base-url="./bundle/" limit="6" consent="none">
+      <template><button data-item-id></button> <i data-reason></i></template>
+    </sanderling-recommendations>`;
+  const script = `
+    import 'sanderling/element';
+    window.element = document.querySelector('sanderling-recommendations');
+    window.lists = 0;
+    element.addEventListener('sanderling:list', () => (window.lists += 1));
+    element.addEventListener('sanderling:choose', (event) => event.preventDefault());
+  `;
+  await inPage(markup, script, async (page) => {
+    const buttons = page.locator('sanderling-recommendations button');
+    await buttons.nth(5).waitFor();
+    const shown = await buttons.allInnerTexts();
+    await buttons.nth(2).focus();
+    await page.evaluate(() => (window.nodes = [...element.querySelectorAll('div')]));
+    // Another first item, and one less: the others move up.
+    const wanted = [shown[5], shown[2], shown[0], shown[3]];
+    await page.evaluate((only) => {
+      element.options = { rules: { only, pins: only.map((itemId, at) => ({ itemId, position: at + 1 })) } };
+    }, wanted);
+    await page.waitForFunction(() => element.querySelectorAll('div').length === 4);
+    assert.deepEqual(await buttons.allInnerTexts(), wanted);
+    const { sameNodes, focused } = await page.evaluate(() => ({
+      sameNodes: [...element.querySelectorAll('div')].map((node) => window.nodes.indexOf(node)),
+      focused: document.activeElement.textContent,
+    }));
+    assert.deepEqual(sameNodes, [5, 2, 0, 3]);
+    assert.equal(focused, shown[2]);
+    // The position of a click is that of the list that is shown now.
+    const chosen = page.evaluate(() => new Promise((told) => element.addEventListener('sanderling:choose', ({ detail }) => told(detail.recommendation.position))));
+    await buttons.nth(1).click();
+    assert.equal(await chosen, 2);
+    // What no attribute has.
+    const code = await page.evaluate(() => new Promise((told) => {
+      element.addEventListener('sanderling:error', ({ detail }) => told(detail.code));
+      element.loadOptions = { minRollbackIndex: 99 };
+    }));
+    assert.equal(code, 'bundle_rolled_back');
+  });
+});
+
 test('React renders the list anew when the session changes, under StrictMode too', { skip: noBrowser }, async () => {
   const script = `
     import { StrictMode, useEffect } from 'react';
@@ -167,7 +211,7 @@ test('React renders the list anew when the session changes, under StrictMode too
     const code = await page.evaluate(async () => {
       const { recommender } = window;
       window.leave();
-      await undefined;
+      await new Promise((done) => setTimeout(done, 20));
       try {
         return recommender.recommend();
       } catch (error) {
@@ -175,6 +219,34 @@ test('React renders the list anew when the session changes, under StrictMode too
       }
     });
     assert.equal(code, 'invalid_argument', 'it is freed with the component');
+  });
+});
+
+test('React follows the consent, loads once whatever is written in place, and shares one recommender', { skip: noBrowser }, async () => {
+  const script = `
+    import { useState } from 'react';
+    import { createRoot } from 'react-dom/client';
+    import { useRecommender } from 'sanderling/react';
+    window.loads = new Set();
+    function Shop({ files }) {
+      const [consent, setConsent] = useState('device');
+      const { recommender, error } = useRecommender({ files: { ...files }, consent });
+      window.recommender = recommender;
+      window.change = setConsent;
+      if (recommender !== undefined) window.loads.add(recommender);
+      return <p data-error={error?.code}>{recommender?.consent} {window.loads.size}</p>;
+    }
+    const names = ['manifest.json', ...Object.values((await (await fetch('./bundle/manifest.json')).json()).files).map(({ path }) => path)];
+    const files = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await (await fetch('./bundle/' + name)).arrayBuffer()])));
+    createRoot(document.getElementById('root')).render(<Shop files={files} />);
+  `;
+  await inPage('<div id="root"></div>', script, async (page) => {
+    await page.locator('p', { hasText: 'device 1' }).waitFor();
+    for (const consent of ['none', 'share', 'none']) {
+      await page.evaluate((to) => window.change(to), consent);
+      await page.waitForFunction((to) => window.recommender.consent === to, consent);
+    }
+    assert.equal(await page.evaluate(() => window.loads.size), 1);
   });
 });
 
@@ -220,9 +292,10 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
       const ranked = [here.rank(itemIds, request), await there.rank(itemIds, request)].map((list) => JSON.stringify(list));
       const similar = [here.similar(itemIds[0]), await there.similar(itemIds[0])].map((list) => JSON.stringify(list));
       const late = await there.recommend({ ...request, deadlineMs: 0 });
+      const lateRank = await there.rank(itemIds, { ...request, deadlineMs: 0 });
       const out = {
         lists, ranked, similar, heard: heard.length, hash: [here.bundle.hash, there.bundle.hash],
-        late: late.faults.map(({ code }) => code),
+        late: [...late.faults, ...lateRank.faults].map(({ code }) => code),
         preview: (await there.telemetry.preview()).consent,
         codes: [
           await codeOf(there.similar('no such item')), await codeOf(there.recommend({ limit: 'x' })), await codeOf(there.recommend({ context: { f: () => 1 } })),
@@ -243,10 +316,56 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
     for (const [onPage, inWorker] of [seen.lists, seen.ranked, seen.similar, seen.hash]) assert.equal(inWorker, onPage);
     assert.equal(JSON.parse(seen.ranked[0]).recommendations.length, 3);
     assert.equal(seen.heard, 3);
-    assert.deepEqual(seen.late, ['deadline_exceeded']);
+    assert.deepEqual(seen.late, ['deadline_exceeded', 'deadline_exceeded']);
     assert.equal(seen.preview, 'none');
     assert.equal(seen.learned, 1, 'a correction is learned in the worker');
     assert.deepEqual(seen.codes, ['unknown_item', 'invalid_argument', 'invalid_argument', 'file_missing', 'invalid_argument', 'invalid_argument']);
+  } finally {
+    await opened.close();
+  }
+});
+
+test('a consent that is taken back in one tab is not undone by another, which takes over what is done in a third', { skip: noBrowser }, async () => {
+  const opened = await openPage(fixture);
+  const tabs = [opened.page, await opened.context.newPage(), await opened.context.newPage()];
+  try {
+    for (const tab of tabs) {
+      await tab.goto(opened.url);
+      await tab.evaluate(async () => {
+        const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+        window.recommender = await Recommender.load({ baseUrl: './bundle/', consent: 'share' });
+      });
+    }
+    const [left, middle, right] = tabs;
+    const observe = (tab, itemId) => tab.evaluate(async (id) => {
+      window.recommender.observe({ itemId: id, kind: 'view' });
+      await window.recommender.settled();
+    }, itemId);
+    const sessionOf = (tab) => tab.evaluate(() => window.recommender.session.map(({ itemId }) => itemId));
+    await observe(left, fixture.itemIds[0]);
+    await observe(middle, fixture.itemIds[1]);
+    assert.deepEqual(await sessionOf(right), []);
+    await right.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+    await right.waitForFunction(() => window.recommender.session.length === 2);
+    assert.deepEqual(await sessionOf(right), fixture.itemIds.slice(0, 2));
+
+    const databases = () => left.evaluate(async () => (await indexedDB.databases()).map(({ name }) => name));
+    assert.deepEqual(await databases(), ['sanderling']);
+    await left.evaluate(() => window.recommender.setConsent('none'));
+    assert.deepEqual(await databases(), []);
+    for (const tab of [middle, right]) {
+      await observe(tab, fixture.itemIds[2]);
+      const { storage, lists } = await tab.evaluate(async () => ({
+        storage: (await window.recommender.export()).storage, lists: window.recommender.recommend({ limit: 3 }).recommendations.length,
+      }));
+      assert.deepEqual([storage, lists], ['memory', 3]);
+    }
+    assert.deepEqual(await databases(), [], 'nothing is begun anew');
+    // It can still be taken back there, too, and given again.
+    await middle.evaluate(() => window.recommender.setConsent('none'));
+    await middle.evaluate(() => window.recommender.setConsent('device'));
+    await observe(middle, fixture.itemIds[3]);
+    assert.deepEqual(await databases(), ['sanderling']);
   } finally {
     await opened.close();
   }

@@ -130,7 +130,7 @@ test('importing any entry touches nothing', async () => {
     for (const name of ['fetch', 'indexedDB', 'navigator', 'localStorage', 'document', 'location']) {
       Object.defineProperty(globalThis, name, { configurable: true, get() { touched.push(name); return undefined; } });
     }
-    for (const entry of ['browser', 'node', 'element', 'channel', 'sessions']) await import('./node_modules/sanderling/dist/' + entry + '.js');
+    for (const entry of ['browser', 'node', 'element', 'channel', 'sessions', 'wire']) await import('./node_modules/sanderling/dist/' + entry + '.js');
     console.log(JSON.stringify(touched));
   `;
   const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], { cwd: fixture.project });

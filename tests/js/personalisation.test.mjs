@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { openFixture } from './lib/fixture.mjs';
+import { importFrom } from './lib/node.mjs';
 
 const START = 1_700_000_000;
 let fixture;
@@ -168,9 +169,10 @@ test('another\'s session is neither corrected nor learned from, unless a correct
   recommender.recommend({ session, correction: { ...correction, format_version: 9 } });
   recommender.recommend();
   assert.deepEqual(asked.map((one) => one?.num_updates), [undefined, 2, undefined, 2]);
-  const decoded = fixture.sanderling.decodeRequest({ correction });
+  const { decodeRequest } = await importFrom(fixture.project, 'wire');
+  const decoded = decodeRequest({ correction });
   assert.deepEqual(decoded.correction, correction);
-  assert.throws(() => fixture.sanderling.decodeRequest({ correction: 3 }), { code: 'invalid_argument' });
+  assert.throws(() => decodeRequest({ correction: 3 }), { code: 'invalid_argument' });
   recommender.free();
 });
 

@@ -90,6 +90,26 @@ test('an item that is looked at counts as viewed for one list, and is not in it'
   recommender.free();
 });
 
+test('an outcome that names an item of another list is not counted', async () => {
+  const recommender = await fixture.load({ consent: 'none' });
+  const counted = [];
+  const { engine } = recommender;
+  engine.recordOutcome = (position) => counted.push(position);
+  try {
+    const [older, newest] = [fixture.itemIds.slice(0, 3), fixture.itemIds.slice(3, 6)].map((only) => recommender.rank(only).recommendations);
+    recommender.recordOutcome({ position: 2, itemId: older[1].itemId });
+    recommender.recordOutcome({ position: 1, itemId: newest[1].itemId });
+    recommender.recordOutcome({ itemId: newest[1].itemId });
+    assert.deepEqual(counted, []);
+    recommender.recordOutcome({ position: 2, itemId: newest[1].itemId });
+    recommender.recordOutcome({ position: 3 });
+    recommender.recordOutcome();
+    assert.deepEqual(counted, [2, 3, undefined]);
+  } finally {
+    delete engine.recordOutcome;
+  }
+});
+
 test('items of the page are put in order, all of them and no others', async () => {
   const recommender = await fixture.load();
   const items = fixture.itemIds.slice(5, 12);

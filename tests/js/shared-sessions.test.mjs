@@ -492,6 +492,30 @@ test('what cannot be written is neither queued nor sent, and is shared once when
   assert.equal(counted.size, 1);
 });
 
+test('what cannot be deleted is said, and deleted when it can', async (t) => {
+  globalThis.reportError = () => {};
+  t.after(() => delete globalThis.reportError);
+  const { storage: stuck } = watched();
+  let isStuck = false;
+  for (const method of ['update', 'clear']) {
+    const work = stuck[method].bind(stuck);
+    stuck[method] = (...given) => (isStuck ? Promise.reject(new Error('the disk is full')) : work(...given));
+  }
+  const recommender = await share();
+  const sharing = await start(recommender, { storage: stuck });
+  const end = view(recommender);
+  await sharing.preview({ now: later(end) });
+  isStuck = true;
+  const codeOf = (work) => work.then(() => 'ok', ({ code }) => code);
+  assert.equal(await codeOf(sharing.erase()), 'io');
+  assert.equal(await codeOf(recommender.erase()), 'io', 'nor does the recommender say that all of it is gone');
+  assert.equal(await codeOf(sharing.setConsent('none')), 'io');
+  assert.equal(await codeOf(sharing.setConsent('none')), 'io', 'still');
+  isStuck = false;
+  assert.equal(await codeOf(sharing.setConsent('none')), 'ok');
+  assert.deepEqual(await stuck.entries(), {});
+});
+
 test('erasing deletes what waits and shares nothing of what was done until then', async () => {
   const recommender = await share();
   const sharing = await start(recommender);
@@ -589,7 +613,7 @@ test('a companion that fails stops neither the recommender nor the others', asyn
   recommender.attach({ consentChanged: () => { throw new Error('at once'); }, erase: () => Promise.reject(new Error('later')) });
   const leave = recommender.attach({ consentChanged: async () => called.push('consent'), erase: async () => called.push('erase') });
   view(recommender);
-  await recommender.erase();
+  await assert.rejects(recommender.erase(), { code: 'io' }, 'something may be stored still');
   assert.deepEqual(recommender.session, []);
   await recommender.setConsent('none');
   assert.deepEqual([called, failures], [['erase', 'consent'], ['later', 'at once']]);

@@ -1,8 +1,9 @@
 // Compiled against the packed package by packaging.test.mjs; never run.
 import {
-  decodeRequest, encodeResponse, MemoryStorage, Recommender, RecommenderError,
+  MemoryStorage, Recommender, RecommenderError,
   type DeviceStorage, type ErrorCode, type FlushResult, type LoadOptions, type Recommendation, type Reason,
 } from 'sanderling';
+import { decodeRequest, encodeResponse } from 'sanderling/wire';
 import { ERROR_CODES } from 'sanderling/errors';
 import { SharedSessions, type NotShared, type SharingOptions, type WaitingSession } from 'sanderling/sessions';
 

@@ -230,7 +230,7 @@ pub fn session(bytes: &[u8]) -> bool {
 /// can be learned on.
 #[must_use]
 pub fn request(bytes: &[u8]) -> bool {
-    let Ok(request) = Request::decode(bytes, 0) else { return false };
+    let Ok(request) = Request::decode(bytes, 0, 0) else { return false };
     let outcome = GOLDEN_ENGINE.recommend(&request);
     let num_features = GOLDEN_ENGINE.feature_encoder().num_features();
     let learned = GOLDEN_ENGINE.learn(request.correction.clone(), &outcome, 2);

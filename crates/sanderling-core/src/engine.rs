@@ -97,7 +97,7 @@ impl Engine {
     }
 
     /// The same, to the bit, by a caller that keeps `memory` from one request to the next: what the encoder made
-    /// of a session is used again when the next session begins with the same items. Without a clock no deadline is kept.
+    /// of a session is used again when the next session begins with the same items. Without a clock no deadline over 0 is kept.
     #[must_use]
     pub fn recommend_remembering(&self, request: &Request, memory: &mut SessionMemory) -> Outcome {
         self.recommend_timed(request, memory, &|| 0.0)
@@ -431,7 +431,9 @@ impl Engine {
             None => items.iter().map(|other| self.share_category(items[at], *other)).collect(),
         };
         let mut kept =
-            policy::diversify(&ordered, &scores, diversity, limit, alike, |at| cap.admits(items[at]));
+            policy::diversify(&ordered, &scores, &ranking.corrected, diversity, limit, alike, |at| {
+                cap.admits(items[at])
+            });
         let explored = rules
             .exploration
             .filter(|share| *share > 0.0)

@@ -75,8 +75,10 @@ impl Observer {
             |fault: &Fault| matches!(fault.code, FaultCode::RankerFailed | FaultCode::DeadlineExceeded);
         let ranker_failed = faults.iter().any(is_unranked);
         let own = outcome.response.recommendations.iter().filter(|one| one.source != Source::Pinned);
+        // Pins push what is behind them down.
+        let num_observed = own.clone().filter(|one| one.position as usize <= OBSERVED_POSITIONS).count();
         let ranked = own.zip(&outcome.retrieval_scores);
-        for (at, (recommendation, retrieval_score)) in ranked.take(OBSERVED_POSITIONS).enumerate() {
+        for (at, (recommendation, retrieval_score)) in ranked.take(num_observed).enumerate() {
             value(self.retrieval_score, *retrieval_score);
             if !ranker_failed {
                 value(self.ranker_score, recommendation.score);
@@ -84,7 +86,7 @@ impl Observer {
             }
         }
         let rows = outcome.features.chunks_exact(self.feature_fields.len().max(1));
-        for row in rows.take(OBSERVED_POSITIONS) {
+        for row in rows.take(num_observed) {
             for (field, element) in self.feature_fields.iter().zip(row) {
                 value(*field, *element);
             }

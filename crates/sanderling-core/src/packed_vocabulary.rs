@@ -24,6 +24,9 @@ pub struct PackedVocabulary {
     index: RowIndex,
 }
 
+/// Links of items to categories have 16 bits.
+const MAX_CATEGORIES: usize = 1 << 16;
+
 impl PackedVocabulary {
     /// Largest accepted encoding.
     pub const MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -248,9 +251,7 @@ impl Header {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize
         };
         if &header[..4] != Layout::MAGIC {
-            return Err(invalid("vocabulary.bin has the wrong first bytes")
-                .expected("SNDV")
-                .hint("a bundle of before this format has to be exported again"));
+            return Err(invalid("vocabulary.bin has the wrong first bytes").expected("SNDV"));
         }
         if u16_at(4) != Layout::VERSION {
             return Err(Error::new(
@@ -276,6 +277,9 @@ impl Header {
             return Err(invalid("vocabulary.bin has too many items")
                 .expected(format!("at most {}", ItemTable::MAX_ITEMS))
                 .found(header.num_items));
+        }
+        if header.num_categories > MAX_CATEGORIES {
+            return Err(invalid("vocabulary.bin has more than 65536 categories"));
         }
         if body.len() as u64 != header.body_bytes() {
             return Err(wrong_length(header.body_bytes()));

@@ -117,7 +117,8 @@ pub fn cap_categories(
 #[must_use]
 pub fn boosts(bundle: &Bundle, boosts: &[Boost], items: &[ItemIndex]) -> Vec<f32> {
     let mut added = vec![0.0; items.len()];
-    for boost in boosts.iter().filter(|boost| !boost.add.is_nan()) {
+    let names_any = |boost: &&Boost| !boost.item_ids.is_empty() || !boost.categories.is_empty();
+    for boost in boosts.iter().filter(names_any).filter(|boost| !boost.add.is_nan()) {
         let vocabulary = bundle.vocabulary();
         let ids = boost.item_ids.iter();
         let named = Mask::of(vocabulary.len(), ids.filter_map(|id| bundle.item_index(id)));
@@ -231,15 +232,20 @@ pub fn place<T>(listed: Vec<T>, pinned: Vec<(usize, T)>, limit: usize) -> Vec<T>
     out
 }
 
+/// Most and least relevance of what is boosted, in ranges of scores.
+const BEYOND: f32 = 1000.0;
+
 /// Fills at most `limit` places by maximal marginal relevance (Carbonell and Goldstein 1998): each place goes to
 /// the candidate with the most `(1 - diversity) · relevance - diversity · similarity`, of equals to the earlier one, if
-/// it is admitted; else it is left out. Relevance is the score between the least (0) and the most (1) of all; similarity
+/// it is admitted; else it is left out. Relevance is the score between the least (0) and the most (1) of all `unboosted`, so that boosts
+/// move what they are for and leave the others apart; a boosted item may lie beyond, by no more than a thousand times that. Similarity
 /// is the largest of `similarities`, numbers up to 1 of a position with each of `scores`, to the items that are placed
 /// already. `ordered` has positions of `scores`, best first; gives positions of `scores`.
 #[must_use]
 pub fn diversify(
     ordered: &[usize],
     scores: &[f32],
+    unboosted: &[f32],
     diversity: f32,
     limit: usize,
     similarities: impl Fn(usize) -> Vec<f32>,
@@ -250,19 +256,22 @@ pub fn diversify(
         return ordered.iter().copied().filter(|at| admits(*at)).take(limit).collect();
     }
     // Halved, so that the range is finite whatever the scores are.
-    let half = |at: usize| scores[at].clamp(f32::MIN, f32::MAX) / 2.0;
-    let halves = || ordered.iter().map(|at| half(*at)).filter(|score| !score.is_nan());
+    let half = |score: f32| score.clamp(f32::MIN, f32::MAX) / 2.0;
+    let halves = || ordered.iter().map(|at| half(unboosted[*at])).filter(|score| !score.is_nan());
     let (least, most) = (halves().fold(f32::INFINITY, f32::min), halves().fold(f32::NEG_INFINITY, f32::max));
-    let relevance = |at: usize| match half(at) {
-        score if score.is_nan() => 0.0,
-        score if most > least => (score - least) / (most - least),
-        _ => 1.0,
+    let relevance = |at: usize| {
+        let score = half(scores[at]);
+        let share = (score - least) / (most - least);
+        match (score.is_nan(), share.is_nan()) {
+            (true, _) => 0.0,
+            // All are the same.
+            (_, true) => 1.0,
+            _ => share.clamp(-BEYOND, BEYOND),
+        }
     };
-    let unplaced = |at: &usize| Unplaced {
-        at: *at,
-        relevance: (1.0 - diversity) * relevance(*at),
-        nearest: f32::NEG_INFINITY,
-        worth: (1.0 - diversity) * relevance(*at),
+    let unplaced = |at: &usize| {
+        let relevance = (1.0 - diversity) * relevance(*at);
+        Unplaced { at: *at, relevance, nearest: f32::NEG_INFINITY, worth: relevance }
     };
     let mut free: Vec<Unplaced> = ordered.iter().map(unplaced).collect();
     let mut placed: Vec<usize> = Vec::with_capacity(limit.min(ordered.len()));

@@ -111,7 +111,8 @@ impl Telemetry {
             self.closed = Some(std::mem::replace(&mut self.current, empty));
         }
         self.current.window_start.get_or_insert(window_start);
-        self.current.num_lists += u64::from(!outcome.retrieval_scores.is_empty());
+        let is_ranked = u64::from(!outcome.retrieval_scores.is_empty());
+        self.current.num_lists = self.current.num_lists.saturating_add(is_ranked);
         for observed in &outcome.observations {
             self.current.count(*observed);
         }
@@ -126,14 +127,18 @@ impl Telemetry {
 
     /// Counts what became of the newest list: `None` when nothing was chosen, else the 1-based position of the item that
     /// was. Its source, and whether lists of that first score and that length of history are chosen from, are counted once a list.
+    /// A position that the newest list does not have is one of another list, and is not counted.
     pub fn record_outcome(&mut self, position: Option<u32>) {
         let position = position.filter(|position| *position > 0);
+        if let (Some(position), Some(shown)) = (position, &self.shown)
+            && position as usize > shown.sources.len()
+        {
+            return;
+        }
         self.current.count_some(observed_position(&self.baseline, position));
         let Some(shown) = self.shown.take() else { return };
-        let chosen = position.map(|position| shown.sources.get(position as usize - 1));
-        if let None | Some(Some(_)) = chosen {
-            self.current.count_some(observed_choice(&self.baseline, chosen.flatten().copied()));
-        }
+        let chosen = position.and_then(|position| shown.sources.get(position as usize - 1)).copied();
+        self.current.count_some(observed_choice(&self.baseline, chosen));
         let mut fate = |name: &str, segment: usize| {
             self.current.count_some(observed_fate(&self.baseline, name, segment, position.is_some()));
         };

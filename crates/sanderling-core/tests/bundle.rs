@@ -4,7 +4,9 @@
 mod support;
 
 use ed25519_dalek::{Signer, SigningKey};
-use sanderling_core::{Bundle, BundleFiles, Combination, NeighbourTable, PublicKey, Signatures, Trust};
+use sanderling_core::{
+    Bundle, BundleFiles, Combination, NeighbourTable, PackedVocabulary, PublicKey, Signatures, Trust,
+};
 use sanderling_types::{
     Code, FeatureSpec, FieldKind, FileEntry, FileRole, ItemId, ItemIndex, Manifest, Sha256Hash,
 };
@@ -287,4 +289,23 @@ fn a_digest_of_the_host_is_believed_and_still_has_to_be_the_manifests() {
     *damaged.last_mut().unwrap() ^= 1;
     replaced.insert(path.clone(), damaged);
     assert_eq!(Bundle::open(replaced, None).unwrap_err().code(), Code::HashMismatch);
+}
+
+#[test]
+fn what_a_list_would_need_memory_for_is_bounded() {
+    let mut file = vocabulary().encode().unwrap();
+    file[12..16].copy_from_slice(&65_537u32.to_le_bytes());
+    let error = PackedVocabulary::decode(file).unwrap_err();
+    assert_eq!(error.code(), Code::VocabularyInvalid);
+    assert!(error.message().contains("more than 65536 categories"), "{error}");
+    let affinities = |len: usize| {
+        let names =
+            (0..len).map(|at| format!(r#"{{"decay":0.5,"kind":"category_affinity","name":"a{at}"}}"#));
+        let features = names.collect::<Vec<_>>().join(",");
+        FeatureSpec::decode(format!(r#"{{"features":[{features}],"format_version":1}}"#).as_bytes())
+    };
+    assert!(affinities(32).is_ok());
+    let error = affinities(33).unwrap_err();
+    assert_eq!(error.code(), Code::IncompatibleFeatures);
+    assert!(error.message().contains("more than 32 category affinities"), "{error}");
 }

@@ -219,8 +219,8 @@ fn json_has_all_of_it_and_nothing_else() {
     assert_eq!(read(&text).unwrap(), correction);
     assert!(read(&text.replace("num_updates", "updates")).is_err());
     let asked = format!(r#"{{"correction":{text}}}"#);
-    assert_eq!(Request::decode(asked.as_bytes(), 0).unwrap().correction, Some(correction));
-    assert_eq!(Request::decode(br#"{"correction":null}"#, 0).unwrap().correction, None);
+    assert_eq!(Request::decode(asked.as_bytes(), 0, 0).unwrap().correction, Some(correction));
+    assert_eq!(Request::decode(br#"{"correction":null}"#, 0, 0).unwrap().correction, None);
 }
 
 fn any_number() -> impl Strategy<Value = f32> {

@@ -77,14 +77,15 @@ fn diversity_places_by_marginal_relevance() {
     let alike = |a: usize| -> Vec<f32> {
         (0..4).map(|b| if is_first_kind(a) == is_first_kind(b) { 1.0 } else { 0.0 }).collect()
     };
-    let placed =
-        |diversity: f32, limit: usize| diversify(&ordered, &scores, diversity, limit, alike, |_| true);
+    let placed = |diversity: f32, limit: usize| {
+        diversify(&ordered, &scores, &scores, diversity, limit, alike, |_| true)
+    };
     assert_eq!(placed(0.0, 4), ordered);
     assert_eq!(placed(f32::NAN, 4), ordered);
     assert_eq!(placed(0.1, 4), [2, 0, 1, 3], "0.81 - 0.1 against 0.45");
     assert_eq!(placed(0.5, 4), [2, 1, 0, 3], "0.45 - 0.5 against 0.25");
     assert_eq!(placed(0.5, 2), [2, 1]);
-    let capped = |diversity: f32| diversify(&ordered, &scores, diversity, 3, alike, |at| at != 2);
+    let capped = |diversity: f32| diversify(&ordered, &scores, &scores, diversity, 3, alike, |at| at != 2);
     assert_eq!(capped(0.0), [0, 1, 3]);
     assert_eq!(capped(0.1), [0, 1, 3], "what is left out repels nothing");
     assert_eq!(placed(1.0, 4), [2, 1, 0, 3]);
@@ -92,13 +93,24 @@ fn diversity_places_by_marginal_relevance() {
     assert_eq!(placed(0.5, 0), [0usize; 0]);
     let endless = [f32::INFINITY, 1.0, f32::INFINITY, f32::NAN];
     assert_eq!(
-        diversify(&[0, 2, 1, 3], &endless, 0.4, 4, alike, |_| true),
+        diversify(&[0, 2, 1, 3], &endless, &endless, 0.4, 4, alike, |_| true),
         [0, 2, 1, 3],
         "0.6 - 0.4 against 0 - 0"
     );
-    assert_eq!(diversify(&[], &[], 0.5, 3, alike, |_| true), [0usize; 0]);
+    // Buried as deep as one likes, the first leaves the others apart.
+    for buried in [-1.0, -1e6, f32::NEG_INFINITY] {
+        let boosted = [0.9, 0.5, buried, 0.0];
+        let placed = diversify(&[0, 1, 3, 2], &boosted, &scores, 0.2, 4, alike, |_| true);
+        assert_eq!(placed, [0, 1, 3, 2], "{buried}: 0.72, then 0.4 against 0 - 0.2");
+    }
+    for lifted in [2.0, 1e6, f32::INFINITY] {
+        let boosted = [0.9, 0.5, 1.0, lifted];
+        let placed = diversify(&[3, 2, 0, 1], &boosted, &scores, 0.2, 4, alike, |_| true);
+        assert_eq!(placed, [3, 2, 0, 1], "{lifted}: 0.8, then 0.72 - 0.2 against 0.4 - 0.2");
+    }
+    assert_eq!(diversify(&[], &[], &[], 0.5, 3, alike, |_| true), [0usize; 0]);
     assert_eq!(
-        diversify(&[1, 0], &[1.0, 1.0], 0.5, 2, alike, |_| true),
+        diversify(&[1, 0], &[1.0, 1.0], &[1.0, 1.0], 0.5, 2, alike, |_| true),
         [1, 0],
         "equal scores are equally relevant"
     );

@@ -2,8 +2,8 @@
 //!
 //! Built for plain `wasm32-unknown-unknown` and turned into a component by `./build.sh wasm`, so it
 //! imports nothing but HTTP and clocks: no files, no random source. Time and seed are fields of
-//! the request, as everywhere in the engine; the wall clock only stands in for an absent `now`, and the
-//! monotonic one keeps `deadline_ms`.
+//! the request, as everywhere in the engine; the wall clock only stands in for an absent `now`, both clocks make
+//! an absent `seed`, another one for every request, and the monotonic one keeps `deadline_ms`.
 //!
 //! | Request | Body | Answer |
 //! |---|---|---|

@@ -43,6 +43,8 @@ pub struct HttpRequest {
     pub waited_ms: Option<String>,
     /// The host's clock in Unix seconds, for requests that do not bring a time.
     pub now: i64,
+    /// For requests that do not bring one: another one each time.
+    pub seed: u64,
     /// The host's monotonic clock in milliseconds, for requests with a deadline.
     pub clock_ms: fn() -> f64,
     /// The whole body.
@@ -187,7 +189,7 @@ fn recommend(engine: &Engine, memory: &mut SessionMemory, request: &HttpRequest)
     let start = (request.clock_ms)();
     check_length(&request.body, MAX_REQUEST_BYTES, "the request")?;
     let waited_ms = request.waited_ms.as_deref().map_or(Ok(0), whole_milliseconds)?;
-    let asked = Request::decode(&request.body, request.now)?;
+    let asked = Request::decode(&request.body, request.now, request.seed)?;
     let elapsed_ms = || f64::from(waited_ms) + ((request.clock_ms)() - start);
     let outcome = engine.recommend_timed(&asked, memory, &elapsed_ms);
     memory.forget_session();
@@ -264,12 +266,38 @@ mod tests {
             public_key: None,
             waited_ms: None,
             now: 0,
+            seed: 0,
             clock_ms: || 0.0,
             body: body.to_vec(),
         };
         let response = service.handle(&request);
         let body = serde_json::from_slice(&response.body).unwrap();
         (response, body)
+    }
+
+    fn post(path: &str, body: Vec<u8>) -> HttpRequest {
+        HttpRequest {
+            method: Method::Post,
+            path: path.to_owned(),
+            public_key: None,
+            waited_ms: None,
+            now: 0,
+            seed: 0,
+            clock_ms: || 0.0,
+            body,
+        }
+    }
+
+    fn with_golden_bundle() -> Service {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/v1/bundle");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+        });
+        let container = sanderling_types::pack_files(&files.collect()).unwrap();
+        let mut service = Service::default();
+        assert_eq!(ask(&mut service, Method::Put, "/bundle", &container).0.status, 200);
+        service
     }
 
     #[test]
@@ -308,14 +336,7 @@ mod tests {
 
     #[test]
     fn time_that_a_request_waited_is_part_of_its_deadline() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/v1/bundle");
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
-        });
-        let container = sanderling_types::pack_files(&files.collect()).unwrap();
-        let mut service = Service::default();
-        assert_eq!(ask(&mut service, Method::Put, "/bundle", &container).0.status, 200);
+        let mut service = with_golden_bundle();
         let engine = &service.loaded.as_ref().unwrap().engine;
         let item_id = engine.bundle().vocabulary().item_ids().next().unwrap().to_owned();
         let session = serde_json::json!([{"item_id": item_id, "kind": "view", "timestamp": 1}]);
@@ -327,6 +348,7 @@ mod tests {
                 public_key: None,
                 waited_ms: waited_ms.map(str::to_owned),
                 now: 0,
+                seed: 0,
                 clock_ms: || 0.0,
                 body: asked.clone().into_bytes(),
             });
@@ -341,6 +363,29 @@ mod tests {
     }
 
     #[test]
+    fn chance_is_the_hosts_where_a_request_brings_none() {
+        let mut service = with_golden_bundle();
+        let mut listed = |seed: u64, own: Option<u64>| {
+            let rules = serde_json::json!({"exploration": 0.5});
+            let asked = serde_json::json!({"session": [], "rules": rules, "limit": 10, "seed": own});
+            let mut asked = asked.as_object().unwrap().clone();
+            let ids = service.loaded.as_ref().unwrap().engine.bundle().vocabulary().item_ids();
+            let session: Vec<Value> = ids
+                .take(3)
+                .map(|id| serde_json::json!({"item_id": id, "kind": "view", "timestamp": 1}))
+                .collect();
+            asked.insert("session".to_owned(), session.into());
+            let body = serde_json::to_vec(&asked).unwrap();
+            let response = service.handle(&HttpRequest { seed, ..post("/recommend", body) });
+            let body: Value = serde_json::from_slice(&response.body).unwrap();
+            body["recommendations"].to_string()
+        };
+        let lists: std::collections::BTreeSet<String> = (0..8).map(|seed| listed(seed, None)).collect();
+        assert!(lists.len() > 4, "{} lists of 8 seeds", lists.len());
+        assert_eq!(listed(1, Some(7)), listed(2, Some(7)), "the request's own seed counts");
+    }
+
+    #[test]
     fn a_key_that_is_no_key_is_refused_before_the_bundle_is_read() {
         let request = HttpRequest {
             method: Method::Put,
@@ -348,6 +393,7 @@ mod tests {
             public_key: Some("xyz".to_owned()),
             waited_ms: None,
             now: 0,
+            seed: 0,
             clock_ms: || 0.0,
             body: Vec::new(),
         };

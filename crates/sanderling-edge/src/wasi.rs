@@ -1,6 +1,7 @@
 //! The component's export: one `wasi:http/incoming-handler` call to one [`Service`] call.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
 
 use wasip2::exports::http::incoming_handler::Guest;
@@ -45,7 +46,7 @@ fn read_request(request: &IncomingRequest) -> Result<HttpRequest, HttpResponse> 
     let max_bytes = Service::max_body_bytes(method, &path);
     let body = read_body(request, max_bytes).ok_or_else(|| Service::body_too_large(max_bytes))?;
     let now = i64::try_from(wasip2::clocks::wall_clock::now().seconds).unwrap_or(i64::MAX);
-    Ok(HttpRequest { method, path, public_key, waited_ms, now, clock_ms, body })
+    Ok(HttpRequest { method, path, public_key, waited_ms, now, seed: seed(), clock_ms, body })
 }
 
 /// Reads the body, or nothing when it is longer than `max_bytes`. A body that breaks off comes
@@ -85,6 +86,18 @@ fn write_response(out: ResponseOutparam, response: &HttpResponse) {
 #[unsafe(no_mangle)]
 unsafe extern "Rust" fn __getrandom_v03_custom(_dest: *mut u8, _len: usize) -> Result<(), getrandom::Error> {
     Err(getrandom::Error::UNSUPPORTED)
+}
+
+/// Of the clocks and a count: chances have to be even and no secret, so no random source is needed.
+fn seed() -> u64 {
+    thread_local! {
+        static NUM_SEEDS: Cell<u64> = const { Cell::new(0) };
+    }
+    let wall = wasip2::clocks::wall_clock::now();
+    let mut hasher = DefaultHasher::new();
+    (wall.seconds, wall.nanoseconds, wasip2::clocks::monotonic_clock::now()).hash(&mut hasher);
+    NUM_SEEDS.replace(NUM_SEEDS.get().wrapping_add(1)).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn clock_ms() -> f64 {

@@ -66,6 +66,8 @@ json_object!(FeatureSpec { format_version, features });
 impl FeatureSpec {
     /// Largest accepted encoding.
     pub const MAX_BYTES: usize = 64 * 1024;
+    /// Most features of the kind `category_affinity`: each has a number for every category in memory while a list is made.
+    pub const MAX_AFFINITIES: usize = 32;
 
     /// The spec that the trainer uses unless a recipe says otherwise: every kind once.
     #[must_use]
@@ -126,6 +128,13 @@ impl FeatureSpec {
         if let Some(feature) = spec.features.iter().find(|feature| !in_range(feature.decay)) {
             let message = format!("feature {} has a decay out of (0, 1]", quoted(&feature.name));
             return Err(Error::new(Code::IncompatibleFeatures, message));
+        }
+        let affinities = spec.features.iter().filter(|feature| feature.kind == FeatureKind::CategoryAffinity);
+        if affinities.count() > Self::MAX_AFFINITIES {
+            return Err(Error::new(
+                Code::IncompatibleFeatures,
+                "features.json declares more than 32 category affinities",
+            ));
         }
         if spec.features.is_empty() {
             return Err(Error::new(Code::IncompatibleFeatures, "features.json declares no feature"));

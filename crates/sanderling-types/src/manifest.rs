@@ -187,7 +187,7 @@ json_object!(Metric { high, low, value });
 /// What the policy does when a request does not say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyDefaults {
-    /// Most items of one category in a response; `None` for no cap.
+    /// Most items of one category in a response, beside pins; `None` for no cap.
     pub category_cap: Option<u32>,
     /// Whether items of the session are left out.
     pub exclude_seen: bool,

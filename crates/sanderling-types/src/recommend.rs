@@ -34,7 +34,7 @@ pub struct Rules {
     pub exclude_seen: Option<bool>,
     /// Conditions that every item must meet.
     pub filter: Filter,
-    /// Most items that share a first category.
+    /// Most items that share a first category, beside pins, which count for none.
     pub category_cap: Option<u32>,
     /// What is added to ranker scores before the list is made.
     pub boosts: Vec<Boost>,
@@ -121,15 +121,23 @@ impl Request {
     /// Recommendations of a request that does not say how many.
     pub const DEFAULT_LIMIT: u32 = 10;
 
-    /// Decodes a request; `now` (Unix seconds, of the host's clock) stands for an absent or `null` one.
+    /// Decodes a request; `now` (Unix seconds, of the host's clock) and `seed` stand for an absent or `null` one. A host gives each request
+    /// another seed: with one for all, exploration explores the same places for everybody.
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] for unknown keys and wrong types.
-    pub fn decode(request: &[u8], now: i64) -> Result<Self> {
+    pub fn decode(request: &[u8], now: i64, seed: u64) -> Result<Self> {
         let read = |tree: Json<'_>| {
-            let has_now = tree.get("now").is_some_and(|now| *now != Json::Null);
-            let request = Self::from_json(tree)?;
-            Ok(if has_now { request } else { Self { now, ..request } })
+            let has = |key| tree.get(key).is_some_and(|value| *value != Json::Null);
+            let (has_now, has_seed) = (has("now"), has("seed"));
+            let mut request = Self::from_json(tree)?;
+            if !has_now {
+                request.now = now;
+            }
+            if !has_seed {
+                request.seed = seed;
+            }
+            Ok(request)
         };
         read_json(request, Code::InvalidArgument, "the request", read)
     }
@@ -250,8 +258,8 @@ mod tests {
 
     #[test]
     fn what_a_request_leaves_out_is_the_same_on_every_host() {
-        let read = |value: serde_json::Value| Request::decode(value.to_string().as_bytes(), 77);
-        let plain = Request { now: 77, ..Request::default() };
+        let read = |value: serde_json::Value| Request::decode(value.to_string().as_bytes(), 77, 5);
+        let plain = Request { now: 77, seed: 5, ..Request::default() };
         assert_eq!(plain.limit, 10);
         assert_eq!(read(json!({})).unwrap(), plain);
         let nulls = json!({ "context": null, "rules": null, "limit": null, "now": null });

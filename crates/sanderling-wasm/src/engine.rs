@@ -138,7 +138,7 @@ impl WasmEngine {
         let text = json_text("the request", request)?;
         // Seconds of a clock are far inside an i64.
         let now = (js_sys::Date::now() / 1000.0) as i64;
-        let request = Request::decode(text.as_bytes(), now).map_err(|error| thrown(&error))?;
+        let request = Request::decode(text.as_bytes(), now, 0).map_err(|error| thrown(&error))?;
         let start = if request.deadline_ms.is_some() { performance_now() } else { 0.0 };
         let elapsed_ms = || performance_now() - start;
         let outcome = self.engine.recommend_timed(&request, &mut self.memory, &elapsed_ms);

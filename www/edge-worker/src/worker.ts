@@ -1,4 +1,5 @@
-import { decodeRequest, encodeResponse, RecommenderError, type Recommender, type SessionInteraction } from 'sanderling';
+import { RecommenderError, type Recommender, type SessionInteraction } from 'sanderling';
+import { decodeRequest, encodeResponse } from 'sanderling/wire';
 
 import { engine, replace } from './engine.js';
 import type { Env } from './env.js';
@@ -53,6 +54,8 @@ async function recommend(request: Request, env: Env, context: ExecutionContext):
   const body = parse(await readBody(request));
   const options = decodeRequest(body);
   if ((body as { session?: unknown }).session == null) options.session = await sessionOf(request, env);
+  // Visitors of one second would have the same chances otherwise.
+  options.seed ??= crypto.getRandomValues(new Uint32Array(1))[0]!;
   const recommender = await running(env, context);
   const response = recommender.recommend(options);
   // An engine that failed is being opened again, which this request's end must not stop.

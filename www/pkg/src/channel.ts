@@ -53,13 +53,22 @@ export async function followChannel(url: string | URL, options: ChannelOptions =
     throw new RecommenderError('invalid_argument', 'draw is out of range', { expected: 'a number from 0, under 1', found: String(draw) });
   }
   if (effectiveConsent(options.consent ?? defaultConsent()) === 'none') dropDraws();
-  const page = (globalThis as { document?: { baseURI: string } }).document?.baseURI;
-  const at = new URL(url, page);
+  const at = absolute(url);
   const { canary, champion } = decode(await read(at, options));
   const isCanary = canary !== null && (draw ?? drawOf(at, canary.release.bundle_sha256, options)) < canary.share;
   const chosen = isCanary ? canary.release : champion;
   const folder = (release: Release) => new URL(release.path, at).href;
   return { channelUrl: at.href, baseUrl: folder(chosen), bundleHash: chosen.bundle_sha256, version: chosen.version, isCanary, championUrl: folder(champion) };
+}
+
+/** Relative to the page, or to the script of a worker. */
+function absolute(url: string | URL): URL {
+  const { document, location } = globalThis as { document?: { baseURI: string }; location?: { href: string } };
+  try {
+    return new URL(url, document?.baseURI ?? location?.href);
+  } catch (thrown) {
+    throw new RecommenderError('invalid_argument', 'the address of the channel is not a URL', { found: String(url) }, thrown);
+  }
 }
 
 async function read(url: URL, options: ChannelOptions): Promise<string> {

@@ -11,16 +11,17 @@
  * ```
  *
  * Each recommendation becomes one copy of the template in the element's own (light) DOM, so that the page's styles
- * apply. The page fills in what it knows of an item in a `sanderling:item` listener.
+ * apply. The page fills in what it knows of an item in a `sanderling:item` listener. An item that is in the next list, too, keeps its node, and the focus.
  */
 import { Recommender } from './browser.js';
+import { anySignal } from './bundle.js';
 import { defaultConsent } from './consent.js';
 import { toRecommenderError } from './errors.js';
 import type { Consent, LoadOptions, Reason, Recommendation, RecommendOptions, RecommendResponse } from './types.js';
 
 const TAG = 'sanderling-recommendations';
 
-/** `detail` of `sanderling:item`: one recommendation and the node that shows it, before it is seen. */
+/** `detail` of `sanderling:item`: one recommendation and the node that shows it, before it is seen; once more where the reasons of an item have changed. */
 export interface ItemDetail {
   recommendation: Recommendation;
   element: HTMLElement;
@@ -31,22 +32,31 @@ export interface ChooseDetail {
   recommendation: Recommendation;
 }
 
+/** An item of the list, and the node that shows it. */
+interface Shown {
+  node: HTMLElement;
+  recommendation: Recommendation;
+}
+
 /** Servers have no elements; a class must still be able to extend something. */
 const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
 
 /**
- * `<sanderling-recommendations>`. Attributes: `base-url` (folder of the bundle), `limit` (10), `consent`, `collector-url`,
- * `kind` (`click`: the kind of interaction that a click is observed as). Events, all of which bubble: `sanderling:ready`, `sanderling:list` (`detail`: the
+ * `<sanderling-recommendations>`. Attributes: `base-url` (folder of the bundle), `limit` (10), `consent`, `collector-url`, `personalise`,
+ * `kind` (`click`: the kind of interaction that a click is observed as). Properties: `options` of `recommend`, `loadOptions` of `load`. Events, all of which bubble: `sanderling:ready`, `sanderling:list` (`detail`: the
  * response), `sanderling:item`, `sanderling:choose`, `sanderling:error` (`detail`: the error).
  */
 export class SanderlingRecommendations extends Base {
-  static readonly observedAttributes = ['base-url', 'consent', 'limit'];
+  static readonly observedAttributes = ['base-url', 'collector-url', 'consent', 'limit', 'personalise'];
 
   /** The loaded recommender, between `sanderling:ready` and removal. */
   recommender: Recommender | undefined;
   #options: RecommendOptions = {};
+  #loadOptions: LoadOptions = {};
   #controller: AbortController | undefined;
-  #shown: HTMLElement[] = [];
+  /** By item, in the order of the list. */
+  #shown = new Map<string, Shown>();
+  #template: HTMLTemplateElement | null = null;
   #stopListening: (() => void) | undefined;
   #isScheduled = false;
 
@@ -60,12 +70,24 @@ export class SanderlingRecommendations extends Base {
     this.#showSoon();
   }
 
+  /** Options of `Recommender.load` that no attribute has, such as `publicKey`; attributes go before them. */
+  get loadOptions(): LoadOptions {
+    return this.#loadOptions;
+  }
+
+  set loadOptions(options: LoadOptions) {
+    this.#loadOptions = options;
+    if (this.isConnected) this.#loadAnew();
+  }
+
   connectedCallback(): void {
-    if (Object.hasOwn(this, 'options')) {
+    for (const name of ['options', 'loadOptions'] as const) {
+      if (!Object.hasOwn(this, name)) continue;
       // Set before the element was defined, it would hide the accessor.
-      const { options } = this;
-      delete (this as { options?: RecommendOptions }).options;
-      this.options = options;
+      const value = this[name];
+      delete (this as Partial<SanderlingRecommendations>)[name];
+      if (name === 'options') this.#options = value as RecommendOptions;
+      else this.#loadOptions = value as LoadOptions;
     }
     void this.#load();
   }
@@ -78,16 +100,23 @@ export class SanderlingRecommendations extends Base {
     if (before === after || !this.isConnected) return;
     if (name === 'limit') return this.#showSoon();
     if (name === 'consent' && this.recommender !== undefined) return this.#setConsent(this.recommender, after as Consent | null);
+    this.#loadAnew();
+  }
+
+  #loadAnew(): void {
     this.#unload();
     void this.#load();
   }
 
   async #load(): Promise<void> {
+    const options: LoadOptions = { ...this.#loadOptions };
     const baseUrl = this.getAttribute('base-url');
-    if (baseUrl === null || this.#controller !== undefined) return;
+    if (baseUrl !== null) options.baseUrl = baseUrl;
+    const hasSource = ['baseUrl', 'channelUrl', 'engine', 'files'].some((name) => options[name as keyof LoadOptions] !== undefined);
+    if (!hasSource || this.#controller !== undefined) return;
     const controller = new AbortController();
     this.#controller = controller;
-    const options: LoadOptions = { baseUrl, signal: controller.signal };
+    options.signal = anySignal(options.signal, controller.signal);
     const consent = this.getAttribute('consent');
     if (consent !== null) options.consent = consent as Consent;
     const collectorUrl = this.getAttribute('collector-url');
@@ -141,33 +170,56 @@ export class SanderlingRecommendations extends Base {
       this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the options cannot be used'));
       return;
     }
-    this.#clear();
-    this.#shown = response.recommendations.map((recommendation) => this.#node(recommendation));
-    this.append(...this.#shown);
+    this.#arrange(response.recommendations);
     this.#tell('sanderling:list', response);
   }
 
-  #clear(): void {
-    for (const node of this.#shown) node.remove();
-    this.#shown = [];
+  /** Shows the items of a list, each in the node that it has, if it has one. */
+  #arrange(recommendations: readonly Recommendation[]): void {
+    const template = this.querySelector('template');
+    if (template !== this.#template) this.#clear();
+    this.#template = template;
+    const before = this.#shown;
+    this.#shown = new Map(recommendations.map((recommendation) => [recommendation.itemId, this.#shownAs(recommendation, before.get(recommendation.itemId))]));
+    for (const [itemId, { node }] of before) if (!this.#shown.has(itemId)) node.remove();
+    const focused = this.ownerDocument.activeElement;
+    let last: Node | undefined;
+    for (const { node } of this.#shown.values()) {
+      // What is in its place already keeps what a move would take, such as a selection.
+      if (node.parentNode !== this || (last !== undefined && last.nextSibling !== node)) this.insertBefore(node, last?.nextSibling ?? null);
+      last = node;
+    }
+    if (focused instanceof HTMLElement && this.contains(focused)) focused.focus({ preventScroll: true });
   }
 
-  #node(recommendation: Recommendation): HTMLElement {
+  #clear(): void {
+    for (const { node } of this.#shown.values()) node.remove();
+    this.#shown.clear();
+  }
+
+  #shownAs(recommendation: Recommendation, before: Shown | undefined): Shown {
+    const shown = { node: before?.node ?? this.#node(recommendation.itemId), recommendation };
+    if (before !== undefined && JSON.stringify(before.recommendation.reasons) === JSON.stringify(recommendation.reasons)) return shown;
+    fill(shown.node, recommendation);
+    this.#tell('sanderling:item', { recommendation, element: shown.node } satisfies ItemDetail);
+    return shown;
+  }
+
+  #node(itemId: string): HTMLElement {
     const node = document.createElement('div');
-    const template = this.querySelector('template');
-    if (template === null) node.textContent = recommendation.itemId;
-    else node.append(template.content.cloneNode(true));
-    node.dataset['itemId'] = recommendation.itemId;
-    fill(node, recommendation);
-    node.addEventListener('click', () => this.#choose(recommendation));
-    this.#tell('sanderling:item', { recommendation, element: node } satisfies ItemDetail);
+    if (this.#template === null) node.textContent = itemId;
+    else node.append(this.#template.content.cloneNode(true));
+    node.dataset['itemId'] = itemId;
+    node.addEventListener('click', () => this.#choose(itemId));
     return node;
   }
 
-  #choose(recommendation: Recommendation): void {
+  #choose(itemId: string): void {
+    const recommendation = this.#shown.get(itemId)?.recommendation;
+    if (recommendation === undefined) return;
     const isWanted = this.#tell('sanderling:choose', { recommendation } satisfies ChooseDetail);
     if (!isWanted || this.recommender === undefined) return;
-    this.recommender.recordOutcome({ position: recommendation.position });
+    this.recommender.recordOutcome({ position: recommendation.position, itemId });
     this.recommender.observe({ itemId: recommendation.itemId, kind: this.getAttribute('kind') ?? 'click' });
   }
 

@@ -2,7 +2,6 @@
 export { RecommenderError, type ErrorCode, type ErrorDetails } from './errors.js';
 export { MemoryStorage, type DeviceStorage } from './storage.js';
 export { IndexedDbStorage } from './indexed-db.js';
-export { decodeRequest, encodeResponse } from './wire.js';
 export type { Engine, Json } from './engine.js';
 export type { Companion, RecommenderBase } from './recommender.js';
 export type { WorkerLoadOptions, WorkerRecommender } from './worker-client.js';

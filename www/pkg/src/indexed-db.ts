@@ -8,6 +8,8 @@ export class IndexedDbStorage implements DeviceStorage {
   readonly description = 'indexeddb';
   readonly #name: string;
   #database: Promise<IDBDatabase> | undefined;
+  /** Somebody else has removed it, for a user who wants nothing kept: it is not made again. */
+  isGone = false;
 
   /** `name` is the database's name; nothing is opened before the first use. */
   constructor(name: string) {
@@ -68,6 +70,7 @@ export class IndexedDbStorage implements DeviceStorage {
   }
 
   #open(): Promise<IDBDatabase> {
+    if (this.isGone) return Promise.reject();
     this.#database ??= this.#connect().catch((error: unknown) => {
       this.#database = undefined;
       throw error;
@@ -83,7 +86,9 @@ export class IndexedDbStorage implements DeviceStorage {
       this.#database = undefined;
     };
     database.onclose = forget;
+    // There is one version only, so it is being deleted.
     database.onversionchange = () => {
+      this.isGone = true;
       database.close();
       forget();
     };

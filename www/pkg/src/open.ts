@@ -19,6 +19,9 @@ const DEFAULT_MAX_SESSION_LENGTH = 200;
 const DEFAULT_SESSION_IDLE_SECONDS = 1800;
 const DEFAULT_SEND_TIMEOUT_SECONDS = 10;
 
+/** How long storage is waited for. */
+const STORAGE_MILLIS = 3000;
+
 /** How long the engine is waited for where a load's time is up. */
 const ENGINE_GRACE_MILLIS = 1000;
 
@@ -309,12 +312,14 @@ function readKey(key: PublicKey): Uint8Array {
 async function persistentStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
   if (storage === undefined) return new FallbackStorage();
-  try {
-    await storage.entries();
-    return storage;
-  } catch {
-    return new FallbackStorage();
-  }
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  // Browsers have answered never.
+  const late = new Promise((done) => {
+    timer = setTimeout(done, STORAGE_MILLIS);
+  });
+  const opened = await Promise.race([storage.entries().catch(() => {}), late]);
+  clearTimeout(timer);
+  return opened === undefined ? new FallbackStorage() : storage;
 }
 
 /** Without consent nothing is kept, and what an earlier visit was allowed to keep is removed. */

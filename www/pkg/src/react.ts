@@ -2,31 +2,34 @@
  * The entry `sanderling/react`: two hooks. Importing it does nothing, and on a server nothing is loaded: the first answer
  * comes after the first paint.
  */
-import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from 'react';
+import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 
 import { Recommender } from './browser.js';
 import { anySignal } from './bundle.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
-import type { LoadOptions, RecommendOptions, RecommendResponse } from './types.js';
+import type { Consent, LoadOptions, RecommendOptions, RecommendResponse } from './types.js';
 
-/** What {@link useRecommender} has so far: neither while it loads. */
+/** What {@link useRecommender} has so far: neither while it loads, both where a consent could not be followed. */
 export interface LoadedRecommender {
   recommender?: Recommender;
   error?: RecommenderError;
 }
 
 /**
- * Loads a bundle while the component is mounted, and frees it afterwards. Another folder loads anew; other options count
- * when it does. `undefined` loads nothing yet.
+ * Loads a bundle while the component is mounted, and frees it afterwards. Another folder loads anew, another `consent` is followed at once; other
+ * options count when it is loaded. `undefined` loads nothing yet. Every call loads an engine of its own: share one by a context.
  */
 export function useRecommender(source: string | URL | LoadOptions | undefined): LoadedRecommender {
   const [loaded, setLoaded] = useState<LoadedRecommender>({});
+  /** The consent that the recommender was told last. */
+  const told = useRef<Consent | undefined>(undefined);
   const key = keyOf(source);
   useEffect(() => {
     if (source === undefined) return undefined;
     const controller = new AbortController();
     let recommender: Recommender | undefined;
-    const options = typeof source === 'string' || source instanceof URL ? { baseUrl: source } : source;
+    const options: LoadOptions = typeof source === 'string' || source instanceof URL ? { baseUrl: source } : source;
+    told.current = options.consent;
     Recommender.load({ ...options, signal: anySignal(options.signal, controller.signal) }).then(
       (done) => {
         if (controller.signal.aborted) return done.free();
@@ -40,11 +43,21 @@ export function useRecommender(source: string | URL | LoadOptions | undefined): 
     return () => {
       controller.abort();
       setLoaded({});
-      // When what uses it has been cleaned up, too: the order of cleanups is that of components.
-      queueMicrotask(() => recommender?.free());
+      // When what uses it has been cleaned up and rendered without it.
+      if (recommender !== undefined) setTimeout(() => recommender?.free());
     };
     // Options are often written in place, so that they are new objects each time.
   }, [key]);
+  const { recommender } = loaded;
+  const consent = typeof source === 'object' && !(source instanceof URL) ? source.consent : undefined;
+  useEffect(() => {
+    // One that was left out says nothing.
+    if (recommender === undefined || consent === undefined || consent === told.current) return;
+    told.current = consent;
+    recommender.setConsent(consent).catch((thrown: unknown) => {
+      setLoaded({ recommender, error: toRecommenderError(thrown, 'internal', 'the consent cannot be changed') });
+    });
+  }, [recommender, consent]);
   return loaded;
 }
 
@@ -61,5 +74,6 @@ export function useRecommendations(recommender: Recommender | undefined, options
 function keyOf(source: string | URL | LoadOptions | undefined): unknown {
   if (source === undefined || typeof source === 'string') return source;
   if (source instanceof URL) return source.href;
-  return source.files ?? source.engine ?? String(source.baseUrl ?? source.channelUrl);
+  // Of files that are put together in place the manifest is the same each time.
+  return source.files?.['manifest.json'] ?? source.files ?? source.engine ?? String(source.baseUrl ?? source.channelUrl);
 }

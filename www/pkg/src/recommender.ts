@@ -22,6 +22,10 @@ import type {
   RecommendResponse, SessionInteraction, SimilarOptions,
 } from './types.js';
 
+function notRemoved({ description: found }: DeviceStorage): RecommenderError {
+  return new RecommenderError('io', 'not everything that is stored could be removed', { found, hint: 'ask again' });
+}
+
 /** As if `thrown` had not been caught, without stopping who caught it. */
 function report(thrown: unknown): void {
   if (typeof reportError === 'function') return reportError(thrown);
@@ -61,7 +65,9 @@ export abstract class RecommenderBase {
   readonly #keeper: Keeper;
   readonly #session: Session;
   readonly #correction: UserCorrection;
-  /** Whether the newest list is one of this user, who can be learned from it. */
+  /** The items of the newest list. */
+  #listed: string[] = [];
+  /** Whether it is one of this user, who can be learned from it. */
   #isOwnList = false;
   #consent: Consent;
   /** The consent that storage follows by now: a privacy signal may have come since. */
@@ -74,8 +80,11 @@ export abstract class RecommenderBase {
   #revision = 0;
   readonly #listeners = new Set<() => void>();
   readonly #companions = new Set<Companion>();
-  /** A page that is hidden may never be shown again. */
-  readonly #save = (): void => this.telemetry.saveNow();
+  /** A page that is hidden may never be shown again; in one that is, others may have been used meanwhile. */
+  readonly #save = (): void => {
+    this.telemetry.saveNow();
+    void this.#session.refresh();
+  };
 
   /** Use `Recommender.load`. */
   protected constructor(opened: OpenedRecommender) {
@@ -131,7 +140,7 @@ export abstract class RecommenderBase {
 
   /**
    * Calls `listener` after every change of the session, and when an engine that failed is back, until the returned function is called.
-   * What another tab adds is noticed at the next write of this one. What
+   * What another tab adds is noticed when this one is shown again, and at its next write. What
    * `listener` throws is nobody's: it is reported like any uncaught error, and the others are still called.
    */
   onChange(listener: () => void): () => void {
@@ -190,6 +199,7 @@ export abstract class RecommenderBase {
     try {
       const wire = this.telemetry.counting(request.now, () => this.#timed((engine) => engine.recommend(request)));
       const response = responseFromWire(wire);
+      this.#listed = response.recommendations.map(({ itemId }) => itemId);
       return faults.length === 0 ? response : { ...response, faults: [...faults, ...response.faults] };
     } catch (thrown) {
       const { message, details } = toRecommenderError(thrown, 'internal', 'the engine failed');
@@ -228,10 +238,15 @@ export abstract class RecommenderBase {
     }
   }
 
-  /** Counts which position of the shown list the user chose, or that none was chosen. */
+  /**
+   * Counts which position of the newest list the user chose, or that none was chosen. With an `itemId` that the newest list does not have there,
+   * nothing is counted: it is of another list.
+   */
   recordOutcome(options: OutcomeOptions = {}): void {
     this.#checkAlive();
-    const position = checkPosition(record(options, 'options')['position']);
+    const { itemId, position: given } = record(options, 'options');
+    const position = checkPosition(given);
+    if (itemId !== undefined && this.#listed[(position ?? 0) - 1] !== itemId) return;
     // An outcome belongs to the window of its list, whatever time it is by now.
     this.#count(() => this.#opened.engine.recordOutcome(position));
     // The click may lead to another page, and what is gathered is written too late then.
@@ -261,8 +276,7 @@ export abstract class RecommenderBase {
     const others = this.#tell((companion) => companion.erase());
     dropDraws();
     await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase(), others]);
-    if (this.#keeper.numFailures === numFailures) return;
-    throw new RecommenderError('io', 'not everything that is stored could be removed', { found: this.#keeper.storage.description, hint: 'ask again' });
+    if (this.#keeper.numFailures !== numFailures) throw notRemoved(this.#keeper.storage);
   }
 
   /** Everything that is stored, in the form in which it is stored; without consent that is nothing. */
@@ -339,7 +353,7 @@ export abstract class RecommenderBase {
     }
     if (this.#unremoved === undefined) return;
     this.#applied = 'none';
-    throw new RecommenderError('io', 'what is stored cannot be removed', { found: this.#unremoved.description, hint: 'ask again' });
+    throw notRemoved(this.#unremoved);
   }
 
   async #startStoring(): Promise<void> {
@@ -392,12 +406,13 @@ export abstract class RecommenderBase {
     }
   }
 
-  /** What a companion throws is nobody's, as with listeners. */
+  /** What a companion throws is nobody's, as with listeners; but something may be stored still. */
   async #tell(what: (companion: Companion) => Promise<void>): Promise<void> {
     await Promise.all([...this.#companions].map(async (companion) => {
       try {
         await what(companion);
       } catch (thrown) {
+        this.#keeper.numFailures += 1;
         report(thrown);
       }
     }));

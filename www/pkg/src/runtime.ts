@@ -143,7 +143,7 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
     // What could not be fetched has its code already.
     if (thrown instanceof RecommenderError) throw thrown;
     const error = toRecommenderError(thrown, 'internal', 'the engine cannot be compiled here');
-    error.details.hint ??= 'a page with a Content-Security-Policy needs script-src \'wasm-unsafe-eval\'';
+    error.details.hint ??= 'its address must have the .wasm file, a Content-Security-Policy script-src \'wasm-unsafe-eval\'';
     throw error;
   }
 }

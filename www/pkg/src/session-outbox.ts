@@ -125,12 +125,14 @@ export class SessionOutbox {
     });
   }
 
-  /** Removes everything, after the writes that are under way; later ones find nothing. */
-  async destroy(): Promise<void> {
-    await this.#keeper.enqueue(async (storage) => {
-      this.#keeper.storage = new MemoryStorage();
+  /** Removes everything, after the writes that are under way; later ones find nothing. Resolves to whether it could. */
+  async destroy(): Promise<boolean> {
+    const isGone = await this.#keeper.enqueue(async (storage) => {
       await (storage.destroy?.() ?? storage.clear());
+      this.#keeper.storage = new MemoryStorage();
+      return true;
     });
+    return isGone ?? false;
   }
 
   /** Resolves when everything that was begun is over. */

@@ -55,6 +55,13 @@ export class Session {
     this.#replace(this.#capped([...readStoredSession(stored), ...this.#interactions]));
   }
 
+  /** Takes over what other pages have added or erased since. */
+  async refresh(): Promise<void> {
+    const numErases = this.#numErases;
+    const stored = await this.#keeper.enqueue((storage) => storage.entries());
+    if (stored !== undefined && numErases === this.#numErases) this.#takeOver(stored[SESSION_KEY]);
+  }
+
   /** Adds one interaction at the end. */
   append(interaction: WireInteraction): void {
     this.#replace(this.#capped([...this.#interactions, interaction]));
@@ -97,9 +104,12 @@ export class Session {
       if (numErases === this.#numErases) this.#unsaved = this.#capped([...added, ...this.#unsaved]);
       throw thrown;
     });
-    if (numErases !== this.#numErases) return;
-    const interactions = this.#capped([...readStoredSession(merged), ...this.#unsaved]);
-    // Other tabs may have added to it.
+    if (numErases === this.#numErases) this.#takeOver(merged);
+  }
+
+  /** Other pages may have added to it. */
+  #takeOver(stored: Json | undefined): void {
+    const interactions = this.#capped([...readStoredSession(stored), ...this.#unsaved]);
     if (!sameInteractions(interactions, this.#interactions)) this.#replace(interactions);
   }
 

@@ -127,6 +127,8 @@ export class SharedSessions {
   #given: SharingConsent;
   /** There while the consent in force allows it. */
   #outbox: SessionOutbox | undefined;
+  /** What a consent that was taken back should have removed, and could not. */
+  #unremoved: SessionOutbox | undefined;
   /** The last opening or removal of an outbox: they happen one after another. */
   #changing: Promise<void> = Promise.resolve();
   #rounds: Promise<unknown> = Promise.resolve();
@@ -142,7 +144,7 @@ export class SharedSessions {
     this.#given = given;
     const leave = [
       recommender.onChange(() => this.#sessionChanged()),
-      recommender.attach({ consentChanged: () => this.#follow(), erase: () => this.erase() }),
+      recommender.attach({ consentChanged: () => this.#followed(), erase: () => this.erase() }),
     ];
     this.#forget = () => leave.forEach((from) => from());
   }
@@ -155,7 +157,7 @@ export class SharedSessions {
   static async start(recommender: SharingRecommender, options: SharingOptions): Promise<SharedSessions> {
     const { settings, consent } = readOptions(options);
     const sharing = new SharedSessions(checkRecommender(recommender), settings, consent);
-    if (sharing.consent === 'none') await sharing.#newOutbox().destroy();
+    if (sharing.consent === 'none') sharing.#unremoved = sharing.#newOutbox();
     await sharing.#follow();
     if (settings.autoSend) sharing.#check();
     return sharing;
@@ -166,11 +168,16 @@ export class SharedSessions {
     return this.#notAllowed() === null ? 'sessions' : 'none';
   }
 
-  /** Changes what the user allows. `none` deletes what waits; with `sessions`, those that begin from now on are shared. */
+  /**
+   * Changes what the user allows. `none` deletes what waits; with `sessions`, those that begin from now on are shared.
+   *
+   * @throws RecommenderError `io` where what waits cannot be deleted, which is tried again with the next call.
+   */
   async setConsent(consent: SharingConsent): Promise<void> {
     this.#checkAlive();
     this.#given = checkConsent(consent);
     await this.#follow();
+    this.#checkRemoved(this.#unremoved);
   }
 
   /** Shows exactly what is sent next, after it has queued what ended. */
@@ -193,13 +200,21 @@ export class SharedSessions {
     return this.#round(nowOf(options));
   }
 
-  /** Deletes what waits. What was done until now is not shared any more. */
+  /**
+   * Deletes what waits. What was done until now is not shared any more.
+   *
+   * @throws RecommenderError `io` where what waits cannot be deleted: ask again.
+   */
   async erase(): Promise<void> {
     this.#checkAlive();
     // Before anything is waited for: the recommender may be forgetting its session, too.
     const barrier = this.#barrierNow();
     await this.#follow();
-    await this.#outbox?.change(({ requests, ...sharing }) => ({ ...begun(Math.max(sharing.barrier, barrier)), requests }));
+    this.#checkRemoved(this.#unremoved);
+    const outbox = this.#outbox;
+    const isWritten = await outbox?.change(({ requests, ...sharing }) => ({ ...begun(Math.max(sharing.barrier, barrier)), requests }));
+    // One that is gone by now has nothing in it.
+    if (isWritten === false && outbox?.isDurable && outbox === this.#outbox) this.#checkRemoved(outbox);
   }
 
   /** Everything that is stored for sharing, in the form in which it is stored; without consent that is nothing. */
@@ -240,18 +255,33 @@ export class SharedSessions {
   /** Follows the consent in force: begins an outbox where it is allowed, and removes it where it no longer is. */
   #follow(): Promise<void> {
     const isAllowed = this.consent === 'sessions';
-    const outbox = this.#outbox;
-    if (isAllowed && outbox === undefined) {
+    if (!isAllowed && this.#outbox !== undefined) {
+      this.#unremoved = this.#outbox;
+      this.#outbox = undefined;
+    }
+    const removed = this.#unremoved;
+    if (removed !== undefined) {
+      this.#changing = this.#changing.then(async () => {
+        if ((await removed.destroy()) && this.#unremoved === removed) this.#unremoved = undefined;
+      });
+    }
+    if (isAllowed && this.#outbox === undefined) {
       const begins = (this.#outbox = this.#newOutbox());
       // Now, and not when it is open: what was done before the consent is not part of it.
       const barrier = this.#barrierNow();
       this.#changing = this.#changing.then(() => begins.open(barrier));
     }
-    if (!isAllowed && outbox !== undefined) {
-      this.#outbox = undefined;
-      this.#changing = this.#changing.then(() => outbox.destroy());
-    }
     return this.#changing;
+  }
+
+  async #followed(): Promise<void> {
+    await this.#follow();
+    this.#checkRemoved(this.#unremoved);
+  }
+
+  #checkRemoved(unremoved: SessionOutbox | undefined): void {
+    if (unremoved === undefined) return;
+    throw new RecommenderError('io', 'sessions that wait could not be removed', { found: unremoved.description, hint: 'ask again' });
   }
 
   #newOutbox(): SessionOutbox {

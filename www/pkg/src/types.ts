@@ -52,7 +52,7 @@ export interface Rules {
   /** Whether items of the session are left out. */
   excludeSeen?: boolean;
   filter?: Filter;
-  /** Most items that share a first category. */
+  /** Most items that share a first category, beside pins, which count for none. */
   categoryCap?: number;
   /** What is added to ranker scores before the list is made. */
   boosts?: readonly Boost[];
@@ -115,6 +115,8 @@ export interface SimilarOptions {
 export interface OutcomeOptions {
   /** 1-based position of the chosen item in the list that was shown; leave out when none was chosen. */
   position?: number;
+  /** The chosen item, where a page has several lists: an outcome of another one than the newest is not counted. */
+  itemId?: string;
 }
 
 /** Why an item is in the list, in a form that a page can show. */

@@ -1,5 +1,5 @@
 /**
- * The JSON of `POST /recommend`: the same snake_case request and response that every HTTP host of
+ * The entry `sanderling/wire`, for hosts that answer requests. The JSON of `POST /recommend`: the same snake_case request and response that every HTTP host of
  * the engine speaks. Unlike the options of `recommend`, a request from the network is read
  * strictly: unknown keys and numbers out of range are refused.
  */

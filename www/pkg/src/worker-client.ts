@@ -33,14 +33,21 @@ export class WorkerRecommender {
     this.bundle = bundle;
     calls.onRevision = (revision) => {
       this.#revision = revision;
-      for (const listener of [...this.#listeners]) listener();
+      for (const listener of [...this.#listeners]) {
+        try {
+          listener();
+        } catch (thrown) {
+          // As on the page: it is the listener's own, and no other's.
+          reportError(thrown);
+        }
+      }
     };
   }
 
   /** @internal Use `Recommender.inWorker`. */
   static async load(start: () => Worker, source: string | URL | WorkerLoadOptions): Promise<WorkerRecommender> {
     const options = typeof source === 'string' || source instanceof URL ? { baseUrl: source } : source;
-    const calls = new Calls(start());
+    const calls = new Calls(started(start));
     try {
       const sent = sendable(options);
       if (sent.consent === 'none') dropDraws();
@@ -70,12 +77,20 @@ export class WorkerRecommender {
    * As on the page, and it is not waited for longer than `deadlineMs`: a worker that is late, or has failed, is answered for by an
    * empty list with the fault.
    */
-  async recommend(options: RecommendOptions = {}): Promise<RecommendResponse> {
-    const answered = this.#calls.call<RecommendResponse>('recommend', [options]).catch((error: RecommenderError) => {
+  recommend(options: RecommendOptions = {}): Promise<RecommendResponse> {
+    return this.#list('recommend', [options], options?.deadlineMs);
+  }
+
+  /** As on the page, and as {@link WorkerRecommender.recommend} where the worker is late or has failed. */
+  rank(itemIds: readonly string[], options: RankOptions = {}): Promise<RecommendResponse> {
+    return this.#list('rank', [itemIds, options], options?.deadlineMs);
+  }
+
+  async #list(method: Call['method'], args: readonly unknown[], deadlineMs: number | undefined): Promise<RecommendResponse> {
+    const answered = this.#calls.call<RecommendResponse>(method, args).catch((error: RecommenderError) => {
       if (error.code !== 'inference_failed') throw error;
       return { recommendations: [], faults: [{ code: 'engine_failed' as const, detail: error.message }] };
     });
-    const { deadlineMs } = options;
     if (deadlineMs === undefined || !Number.isFinite(deadlineMs)) return answered;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<RecommendResponse>((resolve) => {
@@ -84,10 +99,6 @@ export class WorkerRecommender {
       timer = setTimeout(() => resolve({ recommendations: [], faults: [{ code: 'deadline_exceeded', detail }] }), millis);
     });
     return Promise.race([answered, late]).finally(() => clearTimeout(timer));
-  }
-
-  rank(itemIds: readonly string[], options: RankOptions = {}): Promise<RecommendResponse> {
-    return this.#calls.call('rank', [itemIds, options]);
   }
 
   similar(itemId: string, options: SimilarOptions = {}): Promise<Recommendation[]> {
@@ -211,13 +222,25 @@ class Calls {
   }
 }
 
+/** Browsers start no worker whose script is of another origin. */
+function started(start: () => Worker): Worker {
+  try {
+    return start();
+  } catch (thrown) {
+    const error = toRecommenderError(thrown, 'io', 'the worker cannot be started');
+    error.details.hint ??= 'serve the package from the origin of the page';
+    throw error;
+  }
+}
+
 /** Addresses as text, made absolute: a worker's own address is another one. */
 function sendable(options: WorkerLoadOptions): WorkerLoadOptions {
   for (const name of ['engine', 'fetch', 'signal', 'storage']) {
     if ((options as Record<string, unknown>)[name] === undefined) continue;
     throw new RecommenderError('invalid_argument', `${name} cannot be sent to a worker`, { hint: 'load on the page, or leave it out' });
   }
-  const absolute = (address: string | URL): string => new URL(address, document.baseURI).href;
+  const base = (globalThis as { document?: { baseURI: string } }).document?.baseURI ?? location.href;
+  const absolute = (address: string | URL): string => new URL(address, base).href;
   // Browsers show a worker fewer privacy signals than a page.
   const sent = { ...options, consent: effectiveConsent(options.consent ?? defaultConsent()) };
   if (options.baseUrl !== undefined) sent.baseUrl = absolute(options.baseUrl);

@@ -13,7 +13,7 @@ use sanderling_types::{Code, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::instance::{Answer, Budget, Metering, Prepared};
-use super::served::ServedBundle;
+use super::served::{ServedBundle, checked_rollback_index};
 use super::{post, prepare, read_component};
 use crate::bundle_source::BundleSource;
 
@@ -75,6 +75,8 @@ impl Pool {
         trust: Trust,
         limits: PoolLimits,
     ) -> Result<Self> {
+        // Before what takes seconds.
+        checked_rollback_index(files, trust.least_rollback_index)?;
         let component = read_component(path)?;
         Self::from_bytes(&component, files, trust, limits).await
     }

@@ -37,10 +37,8 @@ impl ServedBundle {
         trust: &Trust,
         limits: PoolLimits,
     ) -> Result<Self> {
-        // The component says what is wrong with a manifest that cannot be read.
-        let manifest = files.get(Manifest::FILE_NAME).and_then(|bytes| Manifest::read(bytes).ok());
-        let rollback_index = manifest.as_ref().and_then(|manifest| manifest.rollback_index).unwrap_or(0);
-        check_rollback_index(rollback_index, trust.least_rollback_index)?;
+        let manifest = manifest_of(files);
+        let rollback_index = checked_rollback_index(files, trust.least_rollback_index)?;
         let mut served = Self {
             packed: PackedBundle::new(files, &trust.keys)?,
             sha256: String::new(),
@@ -103,10 +101,16 @@ impl ServedBundle {
     }
 }
 
-/// What the component cannot know of a bundle that is its first.
-fn check_rollback_index(found: u64, least: u64) -> Result<()> {
+/// The component says what is wrong with one that cannot be read.
+fn manifest_of(files: &BTreeMap<String, Vec<u8>>) -> Option<Manifest> {
+    Manifest::read(files.get(Manifest::FILE_NAME)?).ok()
+}
+
+/// The rollback index of a bundle. The component cannot know the least one of a bundle that is its first.
+pub(super) fn checked_rollback_index(files: &BTreeMap<String, Vec<u8>>, least: u64) -> Result<u64> {
+    let found = manifest_of(files).and_then(|manifest| manifest.rollback_index).unwrap_or(0);
     if found >= least {
-        return Ok(());
+        return Ok(found);
     }
     Err(Error::new(Code::BundleRolledBack, "the bundle was taken back")
         .expected(format!("a rollback_index of at least {least}"))
