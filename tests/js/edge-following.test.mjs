@@ -140,11 +140,19 @@ test('bundles that stop the engine when they are opened are opened once each, an
     Object.assign(files, withVersion(version, '/bundle/'));
     const { length } = server.asked;
     const isFetched = () => server.asked.indexOf('/bundle/items.bin', length) >= 0;
-    for (let tries = 0; tries < 200 && !(isFetched() && (await isStopped())); tries += 1) await setTimeout(20);
+    // Every list makes the worker look.
+    for (let tries = 0; tries < 200 && !((await isStopped()) && isFetched()); tries += 1) await setTimeout(20);
+    assert.ok((await isStopped()) && isFetched(), `version ${version} stops the engine`);
+    // A look that finds nothing in between makes nobody forget.
+    const { '/bundle/manifest.json': manifest } = files;
+    delete files['/bundle/manifest.json'];
+    await Promise.all([following.list(), setTimeout(60)]);
+    files['/bundle/manifest.json'] = manifest;
     for (let tries = 0; tries < 20; tries += 1) {
       assert.equal((await following.list()).recommendations.length, 3, 'there is always a list');
       await setTimeout(20);
     }
+    assert.equal(server.asked.filter((path, at) => at >= length && path === '/bundle/items.bin').length, 1, `version ${version} is opened once`);
   }
   Object.assign(files, withVersion(4, '/bundle/'));
   for (let tries = 0; tries < 200 && (await isStopped()); tries += 1) await setTimeout(20);

@@ -355,16 +355,27 @@ test('a consent that is taken back in one tab is not undone by another, which ta
     assert.deepEqual(await databases(), []);
     for (const tab of [middle, right]) {
       await observe(tab, fixture.itemIds[2]);
-      const { storage, lists } = await tab.evaluate(async () => ({
-        storage: (await window.recommender.export()).storage, lists: window.recommender.recommend({ limit: 3 }).recommendations.length,
-      }));
-      assert.deepEqual([storage, lists], ['memory', 3]);
+      const { records, notReportable, lists } = await tab.evaluate(async () => {
+        await window.recommender.erase();
+        window.recommender.observe({ itemId: 'x', kind: 'view' });
+        const { records } = await window.recommender.export();
+        const { notReportable } = await window.recommender.telemetry.flush();
+        return { records, notReportable, lists: window.recommender.recommend({ limit: 3 }).recommendations.length };
+      });
+      assert.deepEqual([records, lists], [{}, 3]);
+      assert.notEqual(notReportable, null);
     }
     assert.deepEqual(await databases(), [], 'nothing is begun anew');
-    // It can still be taken back there, too, and given again.
+    // Given again in one tab, it is the others' again, who can take it back for all.
+    await left.evaluate(() => window.recommender.setConsent('device'));
+    await observe(left, fixture.itemIds[3]);
+    await observe(right, fixture.itemIds[4]);
+    const stored = await left.evaluate(async () => (await window.recommender.export()).records.session.map(({ item_id: id }) => id));
+    assert.ok(stored.includes(fixture.itemIds[3]) && stored.includes(fixture.itemIds[4]), String(stored));
     await middle.evaluate(() => window.recommender.setConsent('none'));
+    assert.deepEqual(await databases(), []);
     await middle.evaluate(() => window.recommender.setConsent('device'));
-    await observe(middle, fixture.itemIds[3]);
+    await observe(middle, fixture.itemIds[5]);
     assert.deepEqual(await databases(), ['sanderling']);
   } finally {
     await opened.close();

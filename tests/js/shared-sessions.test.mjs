@@ -615,7 +615,8 @@ test('a companion that fails stops neither the recommender nor the others', asyn
   view(recommender);
   await assert.rejects(recommender.erase(), { code: 'io' }, 'something may be stored still');
   assert.deepEqual(recommender.session, []);
-  await recommender.setConsent('none');
+  await assert.rejects(recommender.setConsent('none'), { code: 'io' });
+  assert.equal(recommender.consent, 'none');
   assert.deepEqual([called, failures], [['erase', 'consent'], ['later', 'at once']]);
   leave();
   await recommender.setConsent('share');

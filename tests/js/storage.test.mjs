@@ -192,18 +192,6 @@ test('damaged records count as absent', async () => {
   }
 });
 
-test('a storage that never answers holds no load up', async () => {
-  const { MemoryStorage } = fixture.sanderling;
-  const silent = Object.assign(new MemoryStorage(), { entries: () => new Promise(() => {}) });
-  const start = performance.now();
-  const recommender = await fixture.load({ storage: silent });
-  assert.ok(performance.now() - start < 10_000);
-  browse(recommender, fixture.itemIds);
-  assert.equal(recommender.recommend().recommendations.length, 10);
-  assert.equal((await recommender.export()).storage, 'memory');
-  recommender.free();
-});
-
 test('a storage that fails never stops recommending', async () => {
   const fail = async () => {
     throw new Error('the disk is gone');

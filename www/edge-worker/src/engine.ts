@@ -21,8 +21,7 @@ interface Load {
 
 /** What is there instead of what is served, and could not be. */
 interface Refused {
-  /** `undefined` where nothing was found. */
-  hash: string | undefined;
+  hash: string;
   failure: string;
   pauseMillis: number;
   againAt: number;
@@ -38,6 +37,8 @@ let checkedAt = -Infinity;
 /** When the look began that has not ended. */
 let lookingSince = -Infinity;
 let refused: Refused | undefined;
+/** Why nothing was found, the last time. */
+let lastMiss: string | undefined;
 
 /**
  * The isolate's one engine, loaded by the first request that needs it. A load outlives the request
@@ -83,7 +84,9 @@ async function refresh(before: Recommender, env: Env, waitUntil: WaitUntil): Pro
     if (isWanted && load?.loaded === before) await begin(env, waitUntil, before).recommender;
     refused = undefined;
   } catch (thrown) {
-    refused = refusedBy(thrown, hash, checkMillisOf(env));
+    // Where nothing was found, what was refused before stays refused.
+    if (hash === undefined) logMiss(thrown);
+    else refused = refusedBy(thrown, hash, Math.min(checkMillisOf(env), REPLACE_MILLIS));
     // One that was stopped with it is being opened again, if its bundle is there still.
     await before.engine.settled?.();
   } finally {
@@ -91,14 +94,21 @@ async function refresh(before: Recommender, env: Env, waitUntil: WaitUntil): Pro
   }
 }
 
-function refusedBy(thrown: unknown, hash: string | undefined, checkMillis: number): Refused {
+function refusedBy(thrown: unknown, hash: string, firstPause: number): Refused {
   const before = refused?.hash === hash ? refused : undefined;
   const failure = String(thrown);
   if (failure !== before?.failure) console.error('the bundle that is there now is not served; the one before is:', thrown);
   // What stops the engine when it is opened takes the other one with it, as both are in one instance: once is enough.
   const stops = !(thrown instanceof RecommenderError) || thrown.code === 'internal' || thrown.code === 'inference_failed';
-  const pauseMillis = stops ? Infinity : before === undefined ? checkMillis : Math.min(2 * before.pauseMillis, MAX_PAUSE_MILLIS);
+  const pauseMillis = stops ? Infinity : before === undefined ? firstPause : Math.min(2 * before.pauseMillis, MAX_PAUSE_MILLIS);
   return { hash, failure, pauseMillis, againAt: Date.now() + pauseMillis };
+}
+
+/** Once, however often it is found again. */
+function logMiss(thrown: unknown): void {
+  const miss = String(thrown);
+  if (miss !== lastMiss) console.error('whether there is another bundle cannot be seen:', thrown);
+  lastMiss = miss;
 }
 
 /** A turn of the event loop later. */

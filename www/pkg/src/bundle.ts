@@ -27,6 +27,8 @@ export interface BundleSource {
   signal: AbortSignal | undefined;
   /** Whether caches are passed by, after a load that met a damaged or outdated copy. */
   reload: boolean;
+  /** The manifest of the one bundle that is wanted: what took its place is not fetched. */
+  only: Uint8Array | undefined;
 }
 
 /** A bundle's files by name, and SHA-256 digests of those that the platform hashed, in pieces where the manifest has them so. */
@@ -42,6 +44,7 @@ export interface BundleFiles {
  */
 export async function fetchBundle(source: BundleSource): Promise<BundleFiles> {
   const manifest = await fetchFile(source, MANIFEST, MAX_MANIFEST_BYTES, source.platform.freshRequest);
+  if (source.only !== undefined && String(source.only) !== String(manifest)) throw new RecommenderError('not_found', 'the bundle is not there any more');
   const files: Record<string, Uint8Array> = { [MANIFEST]: manifest };
   const digests: Record<string, Uint8Array> = {};
   const named = namedFiles(manifest);

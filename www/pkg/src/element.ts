@@ -76,8 +76,10 @@ export class SanderlingRecommendations extends Base {
   }
 
   set loadOptions(options: LoadOptions) {
+    const before = this.#loadOptions;
     this.#loadOptions = options;
-    if (this.isConnected) this.#loadAnew();
+    // Frameworks set what is the same at every render.
+    if (this.isConnected && !haveSameValues(before, options)) this.#loadAnew();
   }
 
   connectedCallback(): void {
@@ -226,6 +228,11 @@ export class SanderlingRecommendations extends Base {
   #tell(type: string, detail: unknown): boolean {
     return this.dispatchEvent(new CustomEvent(type, { detail, bubbles: true, composed: true, cancelable: true }));
   }
+}
+
+function haveSameValues(one: object, other: object): boolean {
+  const keys = new Set([...Object.keys(one), ...Object.keys(other)]) as Set<never>;
+  return [...keys].every((key) => one[key] === other[key]);
 }
 
 function fill(node: HTMLElement, { itemId, reasons }: Recommendation): void {

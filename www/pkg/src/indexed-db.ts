@@ -7,9 +7,9 @@ const STORE = 'records';
 export class IndexedDbStorage implements DeviceStorage {
   readonly description = 'indexeddb';
   readonly #name: string;
-  #database: Promise<IDBDatabase> | undefined;
-  /** Somebody else has removed it, for a user who wants nothing kept: it is not made again. */
-  isGone = false;
+  #database: Promise<IDBDatabase | undefined> | undefined;
+  /** Whether another page has removed the database, for a user who wants nothing kept. It is used where that user has begun it anew, and not made. */
+  #isGone = false;
 
   /** `name` is the database's name; nothing is opened before the first use. */
   constructor(name: string) {
@@ -17,12 +17,17 @@ export class IndexedDbStorage implements DeviceStorage {
   }
 
   async get(key: string): Promise<Json | undefined> {
-    const store = (await this.#open()).transaction(STORE, 'readonly').objectStore(STORE);
-    return result(store.get(key) as IDBRequest<Json | undefined>);
+    const store = (await this.#open())?.transaction(STORE, 'readonly').objectStore(STORE);
+    return store && result(store.get(key) as IDBRequest<Json | undefined>);
   }
 
   async update(key: string, change: (current: Json | undefined) => Json | undefined): Promise<Json | undefined> {
-    const transaction = (await this.#open()).transaction(STORE, 'readwrite', { durability: 'strict' });
+    const transaction = (await this.#open())?.transaction(STORE, 'readwrite', { durability: 'strict' });
+    if (transaction === undefined) {
+      // There is nothing to remove, and nothing is written.
+      if (change(undefined) === undefined) return undefined;
+      throw new Error(`${this.#name} was removed by another page`);
+    }
     const store = transaction.objectStore(STORE);
     const current = store.get(key) as IDBRequest<Json | undefined>;
     let next: Json | undefined;
@@ -46,33 +51,37 @@ export class IndexedDbStorage implements DeviceStorage {
   }
 
   async entries(): Promise<Record<string, Json>> {
-    const store = (await this.#open()).transaction(STORE, 'readonly').objectStore(STORE);
+    const store = (await this.#open())?.transaction(STORE, 'readonly').objectStore(STORE);
+    if (store === undefined) return {};
     const [keys, values] = await Promise.all([result(store.getAllKeys()), result(store.getAll() as IDBRequest<Json[]>)]);
     return Object.fromEntries(keys.map((key, index) => [String(key), values[index] as Json]));
   }
 
   async clear(): Promise<void> {
-    const transaction = (await this.#open()).transaction(STORE, 'readwrite', { durability: 'strict' });
+    const transaction = (await this.#open())?.transaction(STORE, 'readwrite', { durability: 'strict' });
+    if (transaction === undefined) return;
     transaction.objectStore(STORE).clear();
     await committed(transaction);
   }
 
-  /** Deletes the database; for one that was never made, this writes nothing. */
+  /** Deletes the database; for one that was never made, this writes nothing. What is written afterwards begins another. */
   async destroy(): Promise<void> {
     this.close();
     await result(indexedDB.deleteDatabase(this.#name));
+    this.#isGone = false;
   }
 
   close(): void {
     const database = this.#database;
     this.#database = undefined;
-    void database?.then((open) => open.close()).catch(() => {});
+    void database?.then((open) => open?.close()).catch(() => {});
   }
 
-  #open(): Promise<IDBDatabase> {
-    if (this.isGone) return Promise.reject();
+  #open(): Promise<IDBDatabase | undefined> {
     this.#database ??= this.#connect().catch((error: unknown) => {
       this.#database = undefined;
+      // It is not there, and was not made.
+      if (this.#isGone) return undefined;
       throw error;
     });
     return this.#database;
@@ -80,7 +89,10 @@ export class IndexedDbStorage implements DeviceStorage {
 
   async #connect(): Promise<IDBDatabase> {
     const request = indexedDB.open(this.#name, 1);
-    request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+    request.onupgradeneeded = () => {
+      if (this.#isGone) request.transaction?.abort();
+      else request.result.createObjectStore(STORE);
+    };
     const database = await result(request);
     const forget = () => {
       this.#database = undefined;
@@ -88,7 +100,7 @@ export class IndexedDbStorage implements DeviceStorage {
     database.onclose = forget;
     // There is one version only, so it is being deleted.
     database.onversionchange = () => {
-      this.isGone = true;
+      this.#isGone = true;
       database.close();
       forget();
     };

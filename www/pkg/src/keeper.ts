@@ -22,11 +22,7 @@ export class Keeper {
 
   /** Queues work; resolves to its result, or to `undefined` when it failed. */
   enqueue<T>(work: (storage: DeviceStorage) => Promise<T>): Promise<T | undefined> {
-    const done = this.#tail.then(() => {
-      // What another page's user took back is not begun anew here.
-      if (this.storage.isGone) this.storage = new FallbackStorage();
-      return work(this.storage);
-    }).catch((): undefined => {
+    const done = this.#tail.then(() => work(this.storage)).catch((): undefined => {
       this.numFailures += 1;
       return undefined;
     });

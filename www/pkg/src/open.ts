@@ -19,9 +19,6 @@ const DEFAULT_MAX_SESSION_LENGTH = 200;
 const DEFAULT_SESSION_IDLE_SECONDS = 1800;
 const DEFAULT_SEND_TIMEOUT_SECONDS = 10;
 
-/** How long storage is waited for. */
-const STORAGE_MILLIS = 3000;
-
 /** How long the engine is waited for where a load's time is up. */
 const ENGINE_GRACE_MILLIS = 1000;
 
@@ -121,23 +118,19 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
   });
   const runtimes = loader(options, platform, fetch);
   const { signal: _, ...lasting } = options;
-  const open = async (read: (options: LoadOptions) => Promise<BundleFiles>): Promise<LoadedEngine> => {
+  const open = async (read: (options: LoadOptions, only?: Uint8Array) => Promise<BundleFiles>): Promise<LoadedEngine> => {
     // The engine and the bundle travel at the same time, and either's failure ends the wait for the other.
     const [bundle, asked] = await Promise.all([read(options), trust(), engineInTime(runtimes.first, options.signal)]);
     const { instance, ...opened } = await runtimes.open(bundle, asked);
     // Another engine's trap may have come in between.
     const { engine } = opened.generation === instance.numDiscarded ? opened : construct(instance, bundle, asked);
-    const digest = String(bundle.digests?.[MANIFEST]);
-    const live = new LiveEngine(engine, instance, async () => {
-      const again = await read(lasting);
-      // What took its place could stop the instance, too, and all for nothing.
-      if (String(again.digests?.[MANIFEST]) !== digest) throw new RecommenderError('not_found', 'the bundle is not there any more');
-      return construct(instance, again, await trust());
-    });
+    const manifest = bundle.files[MANIFEST];
+    // What took its place could stop the instance, too, and all for nothing.
+    const live = new LiveEngine(engine, instance, async () => construct(instance, await read(lasting, manifest), await trust()));
     rememberPopular(live, bundle.files, files !== undefined);
     return { engine: live, files: bundle, isLastGood: false };
   };
-  const fromSource = (reload: boolean) => open((options) => readFiles(options, platform, fetch, reload));
+  const fromSource = (reload: boolean) => open((options, only) => readFiles(options, platform, fetch, reload, only));
   if (files !== undefined || series === undefined) return fromSource(false);
   try {
     if (folder === undefined) throw new RecommenderError('not_found', 'no bundle of the channel is kept here', { hint: 'load with the baseUrl that followChannel gives' });
@@ -230,7 +223,7 @@ function construct(instance: Instance, bundle: BundleFiles, trust: Trust): Opene
   }
 }
 
-async function readFiles(options: LoadOptions, platform: Platform, fetch: Fetch, reload: boolean): Promise<BundleFiles> {
+async function readFiles(options: LoadOptions, platform: Platform, fetch: Fetch, reload: boolean, only: Uint8Array | undefined): Promise<BundleFiles> {
   // A caller may change its own files while they are hashed; those are hashed inside wasm.
   if (options.baseUrl === undefined) return { files: givenFiles(options.files) };
   return fetchBundle({
@@ -241,6 +234,7 @@ async function readFiles(options: LoadOptions, platform: Platform, fetch: Fetch,
     maxBundleBytes: maxBytesOf(options),
     signal: options.signal,
     reload,
+    only,
   });
 }
 
@@ -312,14 +306,12 @@ function readKey(key: PublicKey): Uint8Array {
 async function persistentStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
   if (storage === undefined) return new FallbackStorage();
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  // Browsers have answered never.
-  const late = new Promise((done) => {
-    timer = setTimeout(done, STORAGE_MILLIS);
-  });
-  const opened = await Promise.race([storage.entries().catch(() => {}), late]);
-  clearTimeout(timer);
-  return opened === undefined ? new FallbackStorage() : storage;
+  try {
+    await storage.entries();
+    return storage;
+  } catch {
+    return new FallbackStorage();
+  }
 }
 
 /** Without consent nothing is kept, and what an earlier visit was allowed to keep is removed. */

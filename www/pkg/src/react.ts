@@ -54,9 +54,12 @@ export function useRecommender(source: string | URL | LoadOptions | undefined): 
     // One that was left out says nothing.
     if (recommender === undefined || consent === undefined || consent === told.current) return;
     told.current = consent;
-    recommender.setConsent(consent).catch((thrown: unknown) => {
-      setLoaded({ recommender, error: toRecommenderError(thrown, 'internal', 'the consent cannot be changed') });
-    });
+    // Of a recommender that was left meanwhile nothing is shown any more.
+    const show = (next: LoadedRecommender) => setLoaded((now) => (now.recommender === recommender ? next : now));
+    recommender.setConsent(consent).then(
+      () => show({ recommender }),
+      (thrown: unknown) => show({ recommender, error: toRecommenderError(thrown, 'internal', 'the consent cannot be changed') }),
+    );
   }, [recommender, consent]);
   return loaded;
 }

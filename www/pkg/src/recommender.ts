@@ -258,6 +258,8 @@ export abstract class RecommenderBase {
   /**
    * Changes what the user allows. `none` erases everything that is stored; anything less than
    * `share` discards reports that wait, and sessions that wait in a `SharedSessions` of this page.
+   *
+   * @throws RecommenderError `io` where something that is stored could not be removed: ask again.
    */
   async setConsent(consent: Consent): Promise<void> {
     this.#checkAlive();
@@ -266,7 +268,7 @@ export abstract class RecommenderBase {
     const followed = this.#tell((companion) => companion.consentChanged());
     this.#applying = this.#applying.catch(() => {}).then(() => this.#applyConsent(asked));
     await this.#applying;
-    await followed;
+    if (!(await followed) && asked !== 'share') throw notRemoved(this.#keeper.storage);
   }
 
   /** Forgets the session, what was learned of the user, the histograms, every report that waits and draws for canaries, in memory and in storage; and the sessions that wait in a `SharedSessions` of this page. */
@@ -275,8 +277,8 @@ export abstract class RecommenderBase {
     const { numFailures } = this.#keeper;
     const others = this.#tell((companion) => companion.erase());
     dropDraws();
-    await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase(), others]);
-    if (this.#keeper.numFailures !== numFailures) throw notRemoved(this.#keeper.storage);
+    await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase()]);
+    if (!(await others) || this.#keeper.numFailures !== numFailures) throw notRemoved(this.#keeper.storage);
   }
 
   /** Everything that is stored, in the form in which it is stored; without consent that is nothing. */
@@ -406,16 +408,18 @@ export abstract class RecommenderBase {
     }
   }
 
-  /** What a companion throws is nobody's, as with listeners; but something may be stored still. */
-  async #tell(what: (companion: Companion) => Promise<void>): Promise<void> {
+  /** What a companion throws is nobody's, as with listeners. Resolves to whether none did: something may be stored still. */
+  async #tell(what: (companion: Companion) => Promise<void>): Promise<boolean> {
+    let isDone = true;
     await Promise.all([...this.#companions].map(async (companion) => {
       try {
         await what(companion);
       } catch (thrown) {
-        this.#keeper.numFailures += 1;
+        isDone = false;
         report(thrown);
       }
     }));
+    return isDone;
   }
 
   #checkAlive(): void {

@@ -20,8 +20,6 @@ export interface DeviceStorage {
   clear(): Promise<void>;
   /** Removes every record and, where there is one, the container itself. */
   destroy?(): Promise<void>;
-  /** Whether another page has removed the container, for good: what was stored is gone, and nothing is written any more. */
-  readonly isGone?: boolean;
   /** Gives connections back; the records stay. */
   close?(): void;
 }
