@@ -328,12 +328,14 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
 test('a consent that is taken back in one tab is not undone by another, which takes over what is done in a third', { skip: noBrowser }, async () => {
   const opened = await openPage(fixture);
   const tabs = [opened.page, await opened.context.newPage(), await opened.context.newPage()];
+  const reports = [];
+  opened.context.on('request', (request) => request.url().includes('/v1/reports') && reports.push(request.url()));
   try {
     for (const tab of tabs) {
       await tab.goto(opened.url);
       await tab.evaluate(async () => {
         const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
-        window.recommender = await Recommender.load({ baseUrl: './bundle/', consent: 'share' });
+        window.recommender = await Recommender.load({ baseUrl: './bundle/', consent: 'share', collectorUrl: './collector/' });
       });
     }
     const [left, middle, right] = tabs;
@@ -362,8 +364,7 @@ test('a consent that is taken back in one tab is not undone by another, which ta
         const { notReportable } = await window.recommender.telemetry.flush();
         return { records, notReportable, lists: window.recommender.recommend({ limit: 3 }).recommendations.length };
       });
-      assert.deepEqual([records, lists], [{}, 3]);
-      assert.notEqual(notReportable, null);
+      assert.deepEqual([records, lists, notReportable], [{}, 3, 'no_storage']);
     }
     assert.deepEqual(await databases(), [], 'nothing is begun anew');
     // Given again in one tab, it is the others' again, who can take it back for all.
@@ -372,6 +373,13 @@ test('a consent that is taken back in one tab is not undone by another, which ta
     await observe(right, fixture.itemIds[4]);
     const stored = await left.evaluate(async () => (await window.recommender.export()).records.session.map(({ item_id: id }) => id));
     assert.ok(stored.includes(fixture.itemIds[3]) && stored.includes(fixture.itemIds[4]), String(stored));
+    // But to keep it on the device, and not to report.
+    const flushed = await right.evaluate(async () => {
+      window.recommender.recommend({ limit: 3 });
+      return (await window.recommender.telemetry.flush()).notReportable;
+    });
+    assert.equal(flushed, 'no_storage');
+    assert.deepEqual(reports, []);
     await middle.evaluate(() => window.recommender.setConsent('none'));
     assert.deepEqual(await databases(), []);
     await middle.evaluate(() => window.recommender.setConsent('device'));

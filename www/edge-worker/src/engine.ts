@@ -79,6 +79,7 @@ async function refresh(before: Recommender, env: Env, waitUntil: WaitUntil): Pro
   let hash: string | undefined;
   try {
     hash = await presentHash(env);
+    lastMiss = undefined;
     if (refused?.hash === hash && Date.now() < refused.againAt) return;
     const isWanted = hash !== before.bundle.hash || before.engine.state === 'stopped';
     if (isWanted && load?.loaded === before) await begin(env, waitUntil, before).recommender;

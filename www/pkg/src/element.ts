@@ -54,6 +54,7 @@ export class SanderlingRecommendations extends Base {
   #options: RecommendOptions = {};
   #loadOptions: LoadOptions = {};
   #controller: AbortController | undefined;
+  #hasFailed = false;
   /** By item, in the order of the list. */
   #shown = new Map<string, Shown>();
   #template: HTMLTemplateElement | null = null;
@@ -77,9 +78,9 @@ export class SanderlingRecommendations extends Base {
 
   set loadOptions(options: LoadOptions) {
     const before = this.#loadOptions;
-    this.#loadOptions = options;
+    this.#loadOptions = { ...options };
     // Frameworks set what is the same at every render.
-    if (this.isConnected && !haveSameValues(before, options)) this.#loadAnew();
+    if (this.isConnected && (this.#hasFailed || !haveSameValues(before, this.#loadOptions))) this.#loadAnew();
   }
 
   connectedCallback(): void {
@@ -89,7 +90,7 @@ export class SanderlingRecommendations extends Base {
       const value = this[name];
       delete (this as Partial<SanderlingRecommendations>)[name];
       if (name === 'options') this.#options = value as RecommendOptions;
-      else this.#loadOptions = value as LoadOptions;
+      else this.#loadOptions = { ...(value as LoadOptions) };
     }
     void this.#load();
   }
@@ -118,6 +119,7 @@ export class SanderlingRecommendations extends Base {
     if (!hasSource || this.#controller !== undefined) return;
     const controller = new AbortController();
     this.#controller = controller;
+    this.#hasFailed = false;
     options.signal = anySignal(options.signal, controller.signal);
     const consent = this.getAttribute('consent');
     if (consent !== null) options.consent = consent as Consent;
@@ -132,7 +134,9 @@ export class SanderlingRecommendations extends Base {
       this.#tell('sanderling:ready', recommender);
       this.#show();
     } catch (thrown) {
-      if (!controller.signal.aborted) this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the bundle cannot be opened'));
+      if (controller.signal.aborted) return;
+      this.#hasFailed = true;
+      this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the bundle cannot be opened'));
     }
   }
 

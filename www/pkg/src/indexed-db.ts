@@ -1,5 +1,5 @@
 import type { Json } from './engine.js';
-import type { DeviceStorage } from './storage.js';
+import { GONE, type DeviceStorage } from './storage.js';
 
 const STORE = 'records';
 
@@ -9,7 +9,7 @@ export class IndexedDbStorage implements DeviceStorage {
   readonly #name: string;
   #database: Promise<IDBDatabase | undefined> | undefined;
   /** Whether another page has removed the database, for a user who wants nothing kept. It is used where that user has begun it anew, and not made. */
-  #isGone = false;
+  isGone = false;
 
   /** `name` is the database's name; nothing is opened before the first use. */
   constructor(name: string) {
@@ -26,7 +26,7 @@ export class IndexedDbStorage implements DeviceStorage {
     if (transaction === undefined) {
       // There is nothing to remove, and nothing is written.
       if (change(undefined) === undefined) return undefined;
-      throw new Error(`${this.#name} was removed by another page`);
+      throw GONE;
     }
     const store = transaction.objectStore(STORE);
     const current = store.get(key) as IDBRequest<Json | undefined>;
@@ -68,7 +68,7 @@ export class IndexedDbStorage implements DeviceStorage {
   async destroy(): Promise<void> {
     this.close();
     await result(indexedDB.deleteDatabase(this.#name));
-    this.#isGone = false;
+    this.isGone = false;
   }
 
   close(): void {
@@ -80,8 +80,7 @@ export class IndexedDbStorage implements DeviceStorage {
   #open(): Promise<IDBDatabase | undefined> {
     this.#database ??= this.#connect().catch((error: unknown) => {
       this.#database = undefined;
-      // It is not there, and was not made.
-      if (this.#isGone) return undefined;
+      if (error === GONE) return undefined;
       throw error;
     });
     return this.#database;
@@ -89,18 +88,22 @@ export class IndexedDbStorage implements DeviceStorage {
 
   async #connect(): Promise<IDBDatabase> {
     const request = indexedDB.open(this.#name, 1);
+    let isMissing = false;
     request.onupgradeneeded = () => {
-      if (this.#isGone) request.transaction?.abort();
+      isMissing = this.isGone;
+      if (isMissing) request.transaction?.abort();
       else request.result.createObjectStore(STORE);
     };
-    const database = await result(request);
+    const database = await result(request).catch((error: unknown) => {
+      throw isMissing ? GONE : error;
+    });
     const forget = () => {
       this.#database = undefined;
     };
     database.onclose = forget;
     // There is one version only, so it is being deleted.
     database.onversionchange = () => {
-      this.#isGone = true;
+      this.isGone = true;
       database.close();
       forget();
     };

@@ -1,4 +1,4 @@
-import { FallbackStorage, type DeviceStorage } from './storage.js';
+import { FallbackStorage, GONE, type DeviceStorage } from './storage.js';
 
 /**
  * The one door to storage: runs writes one after another behind the caller's back. A write that
@@ -17,13 +17,13 @@ export class Keeper {
 
   /** Whether what is written is still there at the next visit. */
   get isDurable(): boolean {
-    return !(this.storage instanceof FallbackStorage);
+    return !(this.storage instanceof FallbackStorage || this.storage.isGone);
   }
 
   /** Queues work; resolves to its result, or to `undefined` when it failed. */
   enqueue<T>(work: (storage: DeviceStorage) => Promise<T>): Promise<T | undefined> {
-    const done = this.#tail.then(() => work(this.storage)).catch((): undefined => {
-      this.numFailures += 1;
+    const done = this.#tail.then(() => work(this.storage)).catch((thrown: unknown): undefined => {
+      if (thrown !== GONE) this.numFailures += 1;
       return undefined;
     });
     this.#tail = done;

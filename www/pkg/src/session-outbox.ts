@@ -78,7 +78,8 @@ export class SessionOutbox {
    * the queue is gone.
    */
   async change(change: (sharing: Sharing) => Sharing): Promise<boolean> {
-    if (!this.isDurable) return false;
+    // One that is gone finds that out.
+    if (!this.isDurable && !this.#keeper.storage.isGone) return false;
     const isWritten = await this.#keeper.enqueue(async (storage) => {
       let isGone = false;
       await storage.update(KEY, (stored) => {

@@ -20,9 +20,14 @@ export interface DeviceStorage {
   clear(): Promise<void>;
   /** Removes every record and, where there is one, the container itself. */
   destroy?(): Promise<void>;
+  /** Whether another page has removed the container, for a user who wants nothing kept: this page reports nothing any more. */
+  readonly isGone?: boolean;
   /** Gives connections back; the records stay. */
   close?(): void;
 }
+
+/** What a write is refused with where the container is gone: nothing is there that could not be removed. */
+export const GONE = new Error('another page has removed what was stored');
 
 /** A storage that forgets with the page or process. */
 export class MemoryStorage implements DeviceStorage {
