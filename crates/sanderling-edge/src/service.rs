@@ -259,8 +259,8 @@ mod tests {
 
     use super::{HttpRequest, HttpResponse, Method, Service};
 
-    fn ask(service: &mut Service, method: Method, path: &str, body: &[u8]) -> (HttpResponse, Value) {
-        let request = HttpRequest {
+    fn request(method: Method, path: &str, body: impl Into<Vec<u8>>) -> HttpRequest {
+        HttpRequest {
             method,
             path: path.to_owned(),
             public_key: None,
@@ -268,24 +268,14 @@ mod tests {
             now: 0,
             seed: 0,
             clock_ms: || 0.0,
-            body: body.to_vec(),
-        };
-        let response = service.handle(&request);
-        let body = serde_json::from_slice(&response.body).unwrap();
-        (response, body)
+            body: body.into(),
+        }
     }
 
-    fn post(path: &str, body: Vec<u8>) -> HttpRequest {
-        HttpRequest {
-            method: Method::Post,
-            path: path.to_owned(),
-            public_key: None,
-            waited_ms: None,
-            now: 0,
-            seed: 0,
-            clock_ms: || 0.0,
-            body,
-        }
+    fn ask(service: &mut Service, method: Method, path: &str, body: &[u8]) -> (HttpResponse, Value) {
+        let response = service.handle(&request(method, path, body));
+        let body = serde_json::from_slice(&response.body).unwrap();
+        (response, body)
     }
 
     fn with_golden_bundle() -> Service {
@@ -342,16 +332,9 @@ mod tests {
         let session = serde_json::json!([{"item_id": item_id, "kind": "view", "timestamp": 1}]);
         let asked = serde_json::json!({"session": session, "deadline_ms": 50}).to_string();
         let mut answer_after = |waited_ms: Option<&str>| {
-            let response = service.handle(&HttpRequest {
-                method: Method::Post,
-                path: "/recommend".to_owned(),
-                public_key: None,
-                waited_ms: waited_ms.map(str::to_owned),
-                now: 0,
-                seed: 0,
-                clock_ms: || 0.0,
-                body: asked.clone().into_bytes(),
-            });
+            let waited_ms = waited_ms.map(str::to_owned);
+            let asked = request(Method::Post, "/recommend", asked.clone());
+            let response = service.handle(&HttpRequest { waited_ms, ..asked });
             let body: Value = serde_json::from_slice(&response.body).unwrap();
             let is_late = body.to_string().contains("deadline_exceeded");
             (response.status, is_late, body["code"].clone())
@@ -376,7 +359,7 @@ mod tests {
                 .collect();
             asked.insert("session".to_owned(), session.into());
             let body = serde_json::to_vec(&asked).unwrap();
-            let response = service.handle(&HttpRequest { seed, ..post("/recommend", body) });
+            let response = service.handle(&HttpRequest { seed, ..request(Method::Post, "/recommend", body) });
             let body: Value = serde_json::from_slice(&response.body).unwrap();
             body["recommendations"].to_string()
         };
@@ -387,16 +370,8 @@ mod tests {
 
     #[test]
     fn a_key_that_is_no_key_is_refused_before_the_bundle_is_read() {
-        let request = HttpRequest {
-            method: Method::Put,
-            path: "/bundle".to_owned(),
-            public_key: Some("xyz".to_owned()),
-            waited_ms: None,
-            now: 0,
-            seed: 0,
-            clock_ms: || 0.0,
-            body: Vec::new(),
-        };
+        let public_key = Some("xyz".to_owned());
+        let request = HttpRequest { public_key, ..request(Method::Put, "/bundle", b"") };
         let response = Service::default().handle(&request);
         let problem: Value = serde_json::from_slice(&response.body).unwrap();
         assert_eq!((response.status, &problem["code"]), (400, &Value::from("invalid_argument")));
