@@ -36,8 +36,14 @@ export class UserCorrection {
   /** Takes up what earlier visits left, unless it is of other features: that is dropped. */
   async restore(): Promise<void> {
     const numErases = this.#numErases;
-    const stored = await this.#keeper.enqueue((storage) => storage.update(CORRECTION_KEY, (found) => this.#read(found) as Json | undefined));
-    if (numErases === this.#numErases) this.#current = this.#saved = this.#read(stored);
+    await this.#keeper.enqueue(async (storage) => {
+      const stored = this.#read(await storage.update(CORRECTION_KEY, (found) => this.#read(found) as Json | undefined));
+      if (numErases !== this.#numErases) return;
+      // With what was learned before storage answered.
+      this.#current = this.#current === undefined ? stored : moved(stored, this.#current, this.#saved);
+      this.#saved = stored;
+      this.#changed();
+    });
   }
 
   /** Learns that the item at a position of the newest list was chosen. */

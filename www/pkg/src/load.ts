@@ -1,4 +1,5 @@
 import { openRecommender, type OpenedRecommender } from './open.js';
+import { inTime, LOAD_MILLIS } from './patience.js';
 import type { Platform } from './platform.js';
 import { RecommenderBase } from './recommender.js';
 import type { LoadOptions } from './types.js';
@@ -26,7 +27,7 @@ export function recommenderOn(platform: Platform): RecommenderConstructor {
 
     static async load(source: string | URL | LoadOptions): Promise<Recommender> {
       const recommender = new Recommender(await openRecommender(source, platform));
-      await recommender.restore();
+      await inTime(recommender.restore(), LOAD_MILLIS, () => {});
       return recommender;
     }
   };

@@ -7,6 +7,7 @@ import type { Engine, Trust, WireManifest } from './engine.js';
 import { isErrorCode, isStopped, RecommenderError, toRecommenderError } from './errors.js';
 import { dropLastGood, keepLastGood, keepRollbackIndex, lastGood, mayFallBack, seenRollbackIndex } from './last-good.js';
 import { LiveEngine } from './live-engine.js';
+import { inTime, LOAD_MILLIS } from './patience.js';
 import type { Platform } from './platform.js';
 import { rememberPopular } from './popular.js';
 import { instanceOf, type BornEngine, type Instance, type Runtime } from './runtime.js';
@@ -307,7 +308,8 @@ async function persistentStorage(options: LoadOptions, platform: Platform): Prom
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
   if (storage === undefined) return new FallbackStorage();
   try {
-    await storage.entries();
+    // One that is late is used when it is there.
+    await inTime(storage.entries(), LOAD_MILLIS, () => {});
     return storage;
   } catch {
     return new FallbackStorage();

@@ -26,6 +26,10 @@ function notRemoved({ description: found }: DeviceStorage): RecommenderError {
   return new RecommenderError('io', 'not everything that is stored could be removed', { found, hint: 'ask again' });
 }
 
+function notAnswering({ description: found }: DeviceStorage): RecommenderError {
+  return new RecommenderError('io', 'what is stored cannot be read or written', { found });
+}
+
 /** As if `thrown` had not been caught, without stopping who caught it. */
 function report(thrown: unknown): void {
   if (typeof reportError === 'function') return reportError(thrown);
@@ -74,6 +78,8 @@ export abstract class RecommenderBase {
   #applied: Consent;
   /** What a consent that was taken back should have removed, and could not. */
   #unremoved: DeviceStorage | undefined;
+  /** Whether everything was removed that should have been. */
+  #isRemoved = true;
   /** The last change of storage: they happen one after another. */
   #applying: Promise<void> = Promise.resolve();
   #freed = false;
@@ -281,26 +287,36 @@ export abstract class RecommenderBase {
     if (!(await others) || this.#keeper.numFailures !== numFailures) throw notRemoved(this.#keeper.storage);
   }
 
-  /** Everything that is stored, in the form in which it is stored; without consent that is nothing. */
+  /**
+   * Everything that is stored, in the form in which it is stored; without consent that is nothing.
+   *
+   * @throws RecommenderError `io` where it cannot be read.
+   */
   async export(): Promise<DeviceExport> {
     this.#checkAlive();
     await this.settled();
     const { hash, name, version } = this.bundle;
     const stores = this.consent !== 'none';
-    const records = stores ? await this.#keeper.enqueue((storage) => storage.entries()) : undefined;
+    const records = stores ? await this.#keeper.enqueue((storage) => storage.entries()) : {};
+    if (records === undefined) throw notAnswering(this.#keeper.storage);
     return {
       bundle: { hash, name, version },
       consent: this.consent,
       storage: this.#keeper.storage.description,
       session: this.session,
-      records: records ?? {},
+      records,
     };
   }
 
-  /** Resolves when everything observed so far is stored and every started send is over. */
+  /**
+   * Resolves when everything observed so far is stored and every started send is over.
+   *
+   * @throws RecommenderError `io` where storage does not answer.
+   */
   async settled(): Promise<void> {
     this.telemetry.saveNow();
     await this.#keeper.settled();
+    if (this.#keeper.isStuck) throw notAnswering(this.#keeper.storage);
   }
 
   /** Gives the engine's memory back. What is stored stays; any other call throws afterwards. */
@@ -331,8 +347,8 @@ export abstract class RecommenderBase {
   async #applyConsent(asked: Consent): Promise<void> {
     const before = this.#applied;
     const after = lower(asked, this.consent);
-    if (after === before && this.#unremoved === undefined) return;
-    if (after === 'none' || this.#unremoved !== undefined) await this.#stopStoring();
+    if (after === before && this.#isRemoved) return;
+    if (after === 'none' || !this.#isRemoved) await this.#stopStoring();
     this.#applied = after;
     if (after !== 'none' && before === 'none') await this.#startStoring();
     if (after === 'device') await this.telemetry.discardReports();
@@ -340,6 +356,7 @@ export abstract class RecommenderBase {
   }
 
   async #stopStoring(): Promise<void> {
+    this.#isRemoved = false;
     try {
       await this.telemetry.erase();
     } finally {
@@ -349,13 +366,14 @@ export abstract class RecommenderBase {
         this.#moveTo(new FallbackStorage());
         await (this.#unremoved.destroy?.() ?? this.#unremoved.clear());
         this.#unremoved = undefined;
+        this.#isRemoved = true;
       });
       dropDraws();
       await dropLastGood();
     }
-    if (this.#unremoved === undefined) return;
+    if (this.#isRemoved) return;
     this.#applied = 'none';
-    throw notRemoved(this.#unremoved);
+    throw notRemoved(this.#unremoved ?? this.#keeper.storage);
   }
 
   async #startStoring(): Promise<void> {

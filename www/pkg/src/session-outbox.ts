@@ -52,6 +52,11 @@ export class SessionOutbox {
     return this.#keeper.isDurable;
   }
 
+  /** Whether it answers. */
+  get isAnswering(): boolean {
+    return !this.#keeper.isStuck;
+  }
+
   /** Where it is kept. */
   get description(): string {
     return this.#keeper.storage.description;

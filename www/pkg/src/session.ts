@@ -50,9 +50,10 @@ export class Session {
   /** Reads what earlier visits left. */
   async restore(): Promise<void> {
     const numErases = this.#numErases;
-    const stored = await this.#keeper.enqueue((storage) => storage.get(SESSION_KEY));
-    if (numErases !== this.#numErases) return;
-    this.#replace(this.#capped([...readStoredSession(stored), ...this.#interactions]));
+    await this.#keeper.enqueue(async (storage) => {
+      const stored = readStoredSession(await storage.get(SESSION_KEY));
+      if (numErases === this.#numErases) this.#replace(this.#capped([...stored, ...this.#interactions]));
+    });
   }
 
   /** Takes over what other pages have added or erased since. */

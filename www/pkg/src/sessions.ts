@@ -249,7 +249,7 @@ export class SharedSessions {
   }
 
   #notShared(): NotShared | null {
-    return this.#notAllowed() ?? (this.#outbox?.isDurable ? null : 'no_storage');
+    return this.#notAllowed() ?? (this.#outbox?.isDurable && this.#outbox.isAnswering ? null : 'no_storage');
   }
 
   /** Follows the consent in force: begins an outbox where it is allowed, and removes it where it no longer is. */

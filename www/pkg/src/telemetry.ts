@@ -190,7 +190,10 @@ export class Telemetry {
     await this.#dropWindows(this.#key);
     await this.#outbox.followClock(clockSeconds(), this.#settings.bundle.telemetry.windowSeconds);
     const stored = readWindow(await keeper.enqueue((storage) => storage.get(this.#key)));
-    if (stored !== undefined && stored.windowStart > this.#latestBelievable()) {
+    if (this.#windowStart !== undefined) {
+      // Storage was late, and there are counts already: the next write adds them up.
+      this.changed();
+    } else if (stored !== undefined && stored.windowStart > this.#latestBelievable()) {
       await this.#startWindow(undefined, true);
     } else if (stored !== undefined) {
       try {
@@ -222,7 +225,13 @@ export class Telemetry {
   }
 
   #mayReport(): boolean {
-    return this.#consent() === 'share' && this.#settings.sender !== undefined && this.#settings.keeper.isDurable;
+    return this.#consent() === 'share' && this.#settings.sender !== undefined && !this.#isForgetful();
+  }
+
+  /** Without storage it is not known which windows were reported. */
+  #isForgetful(): boolean {
+    const { isDurable, isStuck } = this.#settings.keeper;
+    return isStuck || !isDurable;
   }
 
   /** A time further ahead of the device's clock must not close windows that were not lived through. */
@@ -244,7 +253,7 @@ export class Telemetry {
     if (this.#settings.consent() === 'share' && privacySignal() !== null) return 'privacy_signal';
     if (this.#consent() !== 'share') return 'consent';
     if (this.#settings.sender === undefined) return 'no_collector';
-    if (!this.#settings.keeper.isDurable) return 'no_storage';
+    if (this.#isForgetful()) return 'no_storage';
     const { window_start: counted, num_lists: numLists } = this.#counted();
     const start = counted ?? this.#windowStart ?? 0;
     if (isReported(reports, start)) return 'already_reported';

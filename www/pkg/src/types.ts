@@ -262,7 +262,7 @@ export type NotReportable =
   | 'consent'
   | 'privacy_signal'
   | 'no_collector'
-  /** Nothing durable works here, so a window that was reported could be reported again. */
+  /** Nothing durable works here, or answers, so a window that was reported could be reported again. */
   | 'no_storage'
   | 'already_reported'
   | 'nothing_observed';
