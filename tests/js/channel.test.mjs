@@ -100,3 +100,13 @@ test('what is no channel is refused with a code', async () => {
   }
   await assert.rejects(follow(CHANNEL, { draw: 1 }), ({ code }) => code === 'invalid_argument');
 });
+
+test('an address is relative to the page, or to the script of a worker', async (t) => {
+  t.after(() => ['document', 'location'].forEach((name) => delete globalThis[name]));
+  const relative = async () => (await followChannel('models/channel.json', { fetch: serving(CHANNEL), draw: 1 - 2 ** -32 })).baseUrl;
+  await assert.rejects(relative(), ({ code, details }) => code === 'invalid_argument' && details.found === 'models/channel.json', 'on a server there is neither');
+  globalThis.location = { href: 'https://cdn.example/js/worker.js' };
+  assert.equal(await relative(), 'https://cdn.example/js/models/1-shop/');
+  globalThis.document = { baseURI: 'https://shop.example/' };
+  assert.equal(await relative(), 'https://shop.example/models/1-shop/');
+});

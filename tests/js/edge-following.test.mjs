@@ -96,6 +96,9 @@ test('the next bundle of a folder takes the place of the one before, and what is
   const files = withVersion(1, '/bundle/');
   const server = await serveFiles(files);
   const following = await startFollowing({ modules: await instrumented(), bindings: { BUNDLE_URL: `${server.url}/bundle` } });
+  const still = await startFollowing({ bindings: { BUNDLE_URL: `${server.url}/bundle`, CHECK_SECONDS: '0' } });
+  assert.equal((await still.served()).version, 1);
+  server.asked.length = 0;
   await following.staysWith({ version: 1 });
   const numFetched = () => server.asked.filter((path) => path === '/bundle/items.bin').length;
   assert.equal(numFetched(), 1, 'a look is at the manifest alone');
@@ -119,7 +122,8 @@ test('the next bundle of a folder takes the place of the one before, and what is
     memory.push(await following.send('/memory'));
   }
   assert.ok(memory.at(-1) - memory[1] <= 2 * 65_536, `those before are given back: ${memory}`);
-  await Promise.all([following.close(), server.close()]);
+  await still.staysWith({ version: 1 });
+  await Promise.all([following.close(), still.close(), server.close()]);
 });
 
 test('bundles that stop the engine when they are opened are opened once each, and the one after them is served', async () => {

@@ -301,6 +301,19 @@ test('an outcome belongs to the window of its list', async () => {
   assert.deepEqual(state.current.fields.find(({ name }) => name === 'outcome.position').counts, [0, 0, 1, 0, 0, 0]);
 });
 
+test('of a list its first ten places are counted, and what pins push behind them is not', async () => {
+  const counted = async (pins) => {
+    const recommender = await fixture.load();
+    browse(recommender, fixture.itemIds, { limit: 20, rules: { pins } });
+    const { fields } = (await recommender.telemetry.preview()).state.current;
+    const total = (name) => fields.find((field) => field.name === name).counts.reduce((sum, count) => sum + count);
+    return ['score.retrieval', 'score.ranker', 'impression.source'].map(total);
+  };
+  const pins = fixture.itemIds.slice(-4).map((itemId, at) => ({ itemId, position: at + 1 }));
+  assert.deepEqual(await counted([]), [10, 10, 10]);
+  assert.deepEqual(await counted(pins), [6, 6, 10]);
+});
+
 test('after "later", the rest of the outbox is not tried in the same round', async () => {
   collector.steps.push((response) => refuse(response, 503, 'overloaded', { 'retry-after': '60' }));
   const recommender = await share();

@@ -55,6 +55,7 @@ fn a_server_goes_on_with_the_champion_of_its_channel_and_loses_no_request() {
     site.promote("first");
     let server =
         Server::start(&component, &site.path("live"), &[Path::new("--public-key"), &site.path("key.pub")]);
+    let still = Server::start_looking("0", &component, &site.path("live"), &[]);
     let first = server.first_bundle.clone();
 
     let is_over = AtomicBool::new(false);
@@ -94,6 +95,8 @@ fn a_server_goes_on_with_the_champion_of_its_channel_and_loses_no_request() {
     for code in ["bundle_rolled_back", "signature_invalid"] {
         assert!(log.contains(code), "{log}");
     }
+    assert_eq!(still.bundle(), *first, "one that does not look");
+    still.stop();
     server.stop();
 }
 

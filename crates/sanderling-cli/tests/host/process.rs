@@ -18,7 +18,7 @@ pub(super) fn sanderling(arguments: &[&str]) -> Value {
     serde_json::from_slice(&done.stdout).unwrap()
 }
 
-/// The program as a server that looks for another bundle every second.
+/// The program as a server.
 pub(super) struct Server {
     process: Child,
     pub(super) address: SocketAddr,
@@ -28,10 +28,16 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// One that looks for another bundle every second.
     pub(super) fn start(component: &Path, folder: &Path, more: &[&Path]) -> Self {
+        Self::start_looking("1", component, folder, more)
+    }
+
+    pub(super) fn start_looking(every: &str, component: &Path, folder: &Path, more: &[&Path]) -> Self {
         let log = tempfile::NamedTempFile::new().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_sanderling"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--check-seconds", "1", "--instances", "2", "--json"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--instances", "2", "--json"])
+            .args(["--check-seconds", every])
             .arg(folder)
             .arg("--component")
             .arg(component)
