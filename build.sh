@@ -60,10 +60,13 @@ hash_of() { # paths... -> one hash over names and contents of all files below th
 }
 
 is_current() { # name, hash, outputs... : the stamp has this hash and every output exists
-  local stamp=$STAMPS/$1 hash=$2 output
+  local stamp=$STAMPS/$1 hash=$2 output is_there=yes
   shift 2
-  [[ -f $stamp && $(<"$stamp") == "$hash" ]] || return 1
-  for output in "$@"; do [[ -e $output ]] || return 1; done
+  for output in "$@"; do [[ -e $output ]] || is_there=; done
+  if [[ -n $is_there && -f $stamp && $(<"$stamp") == "$hash" ]]; then return; fi
+  # It is made anew, and half of that may be there when it fails.
+  rm -f "$stamp"
+  return 1
 }
 
 set_current() { # name, hash

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { browse, openFixture } from './lib/fixture.mjs';
+import { importFrom } from './lib/node.mjs';
 
 let fixture;
 
@@ -28,6 +29,28 @@ function lateStorage(records = {}) {
     };
   }
   return { late, answer, storage };
+}
+
+/** A collector that takes everything, and what it got. */
+function collector() {
+  const sent = [];
+  const fetch = async (_, { body }) => {
+    const report = JSON.parse(body);
+    sent.push(report);
+    return Response.json({ status: 'accepted', report_id: report.report_id }, { status: 202 });
+  };
+  return { sent, sharing: { consent: 'share', collectorUrl: 'http://127.0.0.1:9/', fetch } };
+}
+
+/** What is stored of a window that ended yesterday, with one list. */
+async function yesterday() {
+  const recommender = await fixture.load();
+  const now = Math.floor(Date.now() / 1000) - fixture.windowSeconds;
+  for (const itemId of fixture.itemIds.slice(0, 3)) recommender.observe({ itemId, kind: 'view', timestamp: now });
+  recommender.recommend({ now });
+  const { records } = await recommender.export();
+  assert.equal(records[`telemetry/${recommender.bundle.hash}`].state.current.num_lists, 1);
+  return records;
 }
 
 /** Time passes by hand, so that nobody waits for the package's patience. */
@@ -67,13 +90,9 @@ test('a storage that does not answer keeps no page waiting, and is used as soon 
 
 test('nothing is reported while it is not known what was', async (t) => {
   const within = passTime(t);
-  const sent = [];
-  const fetch = async (_, { body }) => {
-    sent.push(body);
-    return new Response('{"status":"accepted"}', { status: 202 });
-  };
+  const { sent, sharing } = collector();
   const { late, answer } = lateStorage();
-  const recommender = await within(fixture.load({ storage: late, consent: 'share', collectorUrl: 'http://127.0.0.1:9/', fetch }));
+  const recommender = await within(fixture.load({ storage: late, ...sharing }));
   browse(recommender, fixture.itemIds);
   assert.equal((await within(recommender.telemetry.flush())).notReportable, 'no_storage');
   assert.equal(sent.length, 0);
@@ -147,6 +166,171 @@ test('a list that is made before storage answers counts beside those of an earli
   for (let turn = 0; turn < 20; turn += 1) await new Promise((done) => setImmediate(done));
   await within(recommender.settled());
   assert.equal((await storage.get(`telemetry/${recommender.bundle.hash}`)).state.current.num_lists, 2);
+});
+
+for (const [when, seconds] of [['soon', 0], ['when it is given up', 10]]) {
+  test(`a window of an earlier visit is reported where storage answers ${when}`, async (t) => {
+    const within = passTime(t);
+    const { sent, sharing } = collector();
+    const { late, answer, storage } = lateStorage(await yesterday());
+    const recommender = await within(fixture.load({ storage: late, ...sharing, autoSend: true }));
+    await within(new Promise((done) => setTimeout(done, 1000 * seconds)));
+    browse(recommender, fixture.itemIds);
+    answer();
+    await within(new Promise((done) => setTimeout(done, 1000)));
+    await within(recommender.settled());
+    assert.equal(sent.length, 1, 'without being asked');
+    const { windowStart, state } = await storage.get(`telemetry/${recommender.bundle.hash}`);
+    assert.equal(sent[0].window_start, windowStart - fixture.windowSeconds);
+    assert.equal(state.current.num_lists, 1, 'and the list of this one is counted');
+    recommender.free();
+  });
+}
+
+test('a window that ends while storage does not answer is reported when it does', async (t) => {
+  const within = passTime(t);
+  const { sent, sharing } = collector();
+  const { late, answer } = lateStorage();
+  late.isLate = false;
+  const recommender = await within(fixture.load({ storage: late, ...sharing }));
+  const now = Math.floor(Date.now() / 1000);
+  late.isLate = true;
+  for (const itemId of fixture.itemIds.slice(0, 3)) recommender.observe({ itemId, kind: 'view', timestamp: now - fixture.windowSeconds });
+  recommender.recommend({ now: now - fixture.windowSeconds });
+  await assert.rejects(within(recommender.settled()), { code: 'io' });
+  recommender.recommend({ now });
+  answer();
+  await within(recommender.settled());
+  await within(recommender.telemetry.flush());
+  assert.deepEqual(sent.map(({ window_start: start }) => start % fixture.windowSeconds), [0, 0]);
+  assert.equal(sent[1].window_start - sent[0].window_start, fixture.windowSeconds);
+});
+
+test('what is erased while it is read does not come back', async (t) => {
+  const within = passTime(t);
+  const earlier = await within(fixture.load());
+  browse(earlier, fixture.itemIds);
+  const { records } = await within(earlier.export());
+  const storage = new fixture.sanderling.MemoryStorage(records);
+  const get = storage.get.bind(storage);
+  let answer;
+  const gate = new Promise((done) => {
+    answer = done;
+  });
+  storage.get = async (key) => {
+    const found = await get(key);
+    if (key.startsWith('telemetry/')) await gate;
+    return found;
+  };
+  const recommender = await within(fixture.load({ storage }));
+  const erased = recommender.erase();
+  answer();
+  await within(erased);
+  await within(recommender.settled());
+  assert.equal((await within(recommender.telemetry.preview())).state.current.num_lists, 0);
+  assert.deepEqual(recommender.session, []);
+});
+
+test('reports that wait are not said to be discarded before they are', async (t) => {
+  const within = passTime(t);
+  const { sharing } = collector();
+  const { late, answer, storage } = lateStorage();
+  late.isLate = false;
+  const away = async () => new Response('', { status: 503 });
+  const recommender = await within(fixture.load({ storage: late, ...sharing, fetch: away }));
+  browse(recommender, fixture.itemIds);
+  await within(recommender.telemetry.flush());
+  late.isLate = true;
+  for (const _ of ['first', 'again']) await assert.rejects(within(recommender.setConsent('device')), { code: 'io' });
+  assert.equal((await storage.get('reports')).outbox.length, 1);
+  answer();
+  await within(recommender.setConsent('device'));
+  assert.equal((await storage.get('reports')).outbox?.length ?? 0, 0);
+});
+
+test('sharing that is allowed again while its removal is late begins behind it', async (t) => {
+  const within = passTime(t);
+  const { SharedSessions } = await importFrom(fixture.project, 'sessions');
+  const { sharing } = collector();
+  const recommender = await within(fixture.load(sharing));
+  const { late, answer, storage } = lateStorage();
+  late.isLate = false;
+  const { collectorUrl, fetch } = sharing;
+  const shared = await within(SharedSessions.start(recommender, { collectorUrl, fetch, consent: 'sessions', storage: late, autoSend: false }));
+  assert.equal(Object.keys(await storage.entries()).length, 1);
+  late.isLate = true;
+  await assert.rejects(within(shared.export()), { code: 'io' }, 'what cannot be read is not nothing');
+  await assert.rejects(within(shared.setConsent('none')), { code: 'io' });
+  await assert.rejects(within(shared.setConsent('sessions')), { code: 'io' }, 'what was to go goes first');
+  answer();
+  await within(shared.setConsent('sessions'));
+  await within(shared.flush());
+  assert.equal(shared.consent, 'sessions');
+  assert.equal(Object.keys(await storage.entries()).length, 1);
+  shared.stop();
+});
+
+test('those who wait at one time do not wait for each other', async (t) => {
+  const recommender = await fixture.loadOwn();
+  browse(recommender, fixture.itemIds);
+  await Promise.all([recommender.settled(), recommender.export(), recommender.settled(), recommender.export()]);
+  const exported = recommender.export();
+  recommender.free();
+  assert.equal((await exported).session.length, 3);
+});
+
+test('a page that is shown again does not lose what is observed at that moment', async (t) => {
+  globalThis.document = new EventTarget();
+  t.after(() => delete globalThis.document);
+  const recommender = await fixture.load();
+  recommender.observe({ itemId: fixture.itemIds[0], kind: 'view' });
+  await recommender.settled();
+  const lengths = [];
+  recommender.onChange(() => lengths.push(recommender.session.length));
+  globalThis.document.dispatchEvent(new Event('visibilitychange'));
+  recommender.observe({ itemId: fixture.itemIds[1], kind: 'view' });
+  await recommender.settled();
+  assert.deepEqual(new Set(lengths), new Set([2]));
+});
+
+test('what was counted is written although the recommender was freed before storage answered', async (t) => {
+  const within = passTime(t);
+  const { late, answer, storage } = lateStorage();
+  late.isLate = false;
+  const recommender = await within(fixture.loadOwn({ storage: late }));
+  const { hash } = recommender.bundle;
+  const { engine } = recommender;
+  late.isLate = true;
+  browse(recommender, fixture.itemIds);
+  recommender.free();
+  while (engine.state === 'running') await within(new Promise((done) => setTimeout(done, 1000)));
+  answer();
+  await within(new Promise((done) => setTimeout(done, 1000)));
+  assert.equal((await storage.get(`telemetry/${hash}`)).state.current.num_lists, 1);
+  assert.equal((await storage.get('session')).length, 3);
+});
+
+test('a page waits for storage once, and one that fails late is as one that fails at once', async (t) => {
+  const within = passTime(t);
+  const { sharing } = collector();
+  let fail;
+  const gate = new Promise((_, reject) => {
+    fail = () => reject(new Error('the disk is gone'));
+  });
+  const storage = Object.fromEntries(['get', 'update', 'entries', 'clear'].map((method) => [method, () => gate]));
+  let millis = 0;
+  const loading = fixture.load({ ...sharing, storage }).finally(() => (millis = -millis));
+  while (millis >= 0) {
+    await within(new Promise((done) => setTimeout(done, 100)));
+    millis += Math.sign(millis + 1) * 100;
+  }
+  assert.ok(millis > -1500, `${-millis} ms`);
+  const recommender = await loading;
+  fail();
+  await within(recommender.settled());
+  browse(recommender, fixture.itemIds);
+  assert.equal((await within(recommender.telemetry.flush())).notReportable, 'no_storage');
+  assert.equal((await recommender.export()).storage, 'memory');
 });
 
 test('a recommender is freed although its storage does not answer, and a consent given meanwhile is no wait', async (t) => {

@@ -62,11 +62,11 @@ export class UserCorrection {
     if (this.#current !== undefined) this.#saveSoon();
   }
 
-  /** Forgets it, here and in storage. */
-  async erase(): Promise<void> {
+  /** Forgets it, here and in storage. Resolves to whether it could. */
+  erase(): Promise<boolean> {
     this.#numErases += 1;
     this.#current = this.#saved = undefined;
-    await this.#keeper.enqueue((storage) => storage.update(CORRECTION_KEY, () => undefined));
+    return this.#keeper.write((storage) => storage.update(CORRECTION_KEY, () => undefined));
   }
 
   #saveSoon(): void {

@@ -26,8 +26,10 @@ export function recommenderOn(platform: Platform): RecommenderConstructor {
     }
 
     static async load(source: string | URL | LoadOptions): Promise<Recommender> {
-      const recommender = new Recommender(await openRecommender(source, platform));
-      await inTime(recommender.restore(), LOAD_MILLIS, () => {});
+      const opened = await openRecommender(source, platform);
+      const recommender = new Recommender(opened);
+      // A storage that is late has been waited for.
+      await inTime(recommender.restore(), opened.late === undefined ? LOAD_MILLIS : 0, () => {});
       return recommender;
     }
   };

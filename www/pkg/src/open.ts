@@ -33,10 +33,12 @@ export interface OpenedRecommender {
   /** The consent that was given, before privacy signals. */
   consent: Consent;
   storage: DeviceStorage;
+  /** Where storage did not answer in time: rejects when it turns out not to work. */
+  late: Promise<unknown> | undefined;
   /** Resolves when what an earlier visit was allowed to keep and this one is not is gone. */
   forgotten: Promise<void> | undefined;
   /** Opens the storage that outlives the page, once consent allows it. */
-  openStorage: () => Promise<DeviceStorage>;
+  openStorage: () => Promise<OpenedStorage>;
   sender: Sender | undefined;
   maxSessionLength: number;
   sessionIdleSeconds: number;
@@ -44,6 +46,9 @@ export interface OpenedRecommender {
   /** Whether a correction is learned. */
   personalise: boolean;
 }
+
+/** A storage, and what {@link OpenedRecommender.late} says of it. */
+export type OpenedStorage = Pick<OpenedRecommender, 'storage' | 'late'>;
 
 /** Loads the engine and the bundle, and opens the storage that consent allows. */
 export async function openRecommender(source: string | URL | LoadOptions, platform: Platform): Promise<OpenedRecommender> {
@@ -57,15 +62,14 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
   const stores = effectiveConsent(consent) !== 'none';
   const keeps = platform.keepsBundles && stores && (options.keepBundle ?? true);
   const loading = options.engine === undefined ? loadEngine(options, platform, fetch, keeps) : undefined;
-  const openStorage = (): Promise<DeviceStorage> => persistentStorage(options, platform);
+  const openStorage = (): Promise<OpenedStorage> => persistentStorage(options, platform);
   // At once, as the user may leave before the engine is there; nothing waits for it but what is stored next.
   const forgotten = stores ? undefined : forgetStored(options, platform).catch(() => {});
   // While the engine is on its way.
-  const storage: Promise<DeviceStorage> = stores ? openStorage() : Promise.resolve(new FallbackStorage());
-  storage.catch(() => {});
+  const storage = stores ? openStorage() : Promise.resolve(forgetful());
   const loaded = await loading?.catch((thrown: unknown) => {
     // A caller's own storage serves its next attempt.
-    if (options.storage === undefined) void storage.then((opened) => opened.close?.(), () => {});
+    if (options.storage === undefined) void storage.then((opened) => opened.storage.close?.());
     throw thrown;
   });
   const engine = loaded?.engine ?? options.engine!;
@@ -76,7 +80,7 @@ export async function openRecommender(source: string | URL | LoadOptions, platfo
     manifest,
     bundle: { ...bundleInfoFromWire(manifest, engine.bundleHash()), isLastGood: loaded?.isLastGood ?? false },
     consent,
-    storage: await storage,
+    ...(await storage),
     forgotten,
     openStorage,
     sender,
@@ -303,17 +307,21 @@ function readKey(key: PublicKey): Uint8Array {
   throw wrongType('publicKey', '32 bytes or 64 hex digits', key);
 }
 
-/** The caller's storage, or the platform's where it works, or memory that is known to forget. */
-async function persistentStorage(options: LoadOptions, platform: Platform): Promise<DeviceStorage> {
+/** The caller's storage, or the platform's where it works or may work yet, or memory that is known to forget. */
+async function persistentStorage(options: LoadOptions, platform: Platform): Promise<OpenedStorage> {
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
-  if (storage === undefined) return new FallbackStorage();
+  if (storage === undefined) return forgetful();
   try {
-    // One that is late is used when it is there.
-    await inTime(storage.entries(), LOAD_MILLIS, () => {});
-    return storage;
+    const answer = storage.entries();
+    const isLate = await inTime(answer.then(() => false), LOAD_MILLIS, () => true);
+    return { storage, late: isLate ? answer : undefined };
   } catch {
-    return new FallbackStorage();
+    return forgetful();
   }
+}
+
+function forgetful(): OpenedStorage {
+  return { storage: new FallbackStorage(), late: undefined };
 }
 
 /** Without consent nothing is kept, and what an earlier visit was allowed to keep is removed. */

@@ -101,9 +101,9 @@ export class Outbox {
     });
   }
 
-  /** Empties the outbox and the counters. The last window stays, and those that lie ahead of it: erasing is no way to report twice. */
-  async erase(): Promise<void> {
-    await this.#keeper.enqueue((storage) =>
+  /** Empties the outbox and the counters. The last window stays, and those that lie ahead of it: erasing is no way to report twice. Resolves to whether it could. */
+  erase(): Promise<boolean> {
+    return this.#keeper.write((storage) =>
       storage.update(REPORTS_KEY, (stored) => {
         const { lastWindowStart, reportedWindowStarts } = this.#read(stored);
         this.#reportedWindowStarts = reportedWindowStarts.filter((start) => start > (lastWindowStart ?? Infinity));

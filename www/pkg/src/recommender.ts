@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import {
-  boundedText, checkConsent, checkInteraction, checkLimit, checkPosition, checkRequest, clockSeconds, list, MAX_ITEM_ID_LENGTH,
+  boundedText, checkConsent, checkInteraction, checkLimit, checkPosition, checkRequest, list, MAX_ITEM_ID_LENGTH,
   record,
 } from './arguments.js';
 import { interactionFromWire, recommendationFromWire, responseFromWire } from './boundary.js';
@@ -12,23 +12,15 @@ import { RecommenderError, toRecommenderError } from './errors.js';
 import { disposeSymbol } from './globals.js';
 import { Keeper } from './keeper.js';
 import { dropLastGood } from './last-good.js';
-import type { OpenedRecommender } from './open.js';
+import type { OpenedRecommender, OpenedStorage } from './open.js';
 import { popularList } from './popular.js';
 import { Session } from './session.js';
-import { FallbackStorage, type DeviceStorage } from './storage.js';
+import { FallbackStorage, notAnswering, notRemoved, type DeviceStorage } from './storage.js';
 import { Telemetry } from './telemetry.js';
 import type {
   BundleInfo, Consent, DeviceExport, ObserveOptions, OutcomeOptions, PrivacySignal, RankOptions, Recommendation, RecommendOptions,
   RecommendResponse, SessionInteraction, SimilarOptions,
 } from './types.js';
-
-function notRemoved({ description: found }: DeviceStorage): RecommenderError {
-  return new RecommenderError('io', 'not everything that is stored could be removed', { found, hint: 'ask again' });
-}
-
-function notAnswering({ description: found }: DeviceStorage): RecommenderError {
-  return new RecommenderError('io', 'what is stored cannot be read or written', { found });
-}
 
 /** As if `thrown` had not been caught, without stopping who caught it. */
 function report(thrown: unknown): void {
@@ -99,6 +91,7 @@ export abstract class RecommenderBase {
     this.#applied = this.consent;
     this.bundle = opened.bundle;
     this.#keeper = new Keeper(opened.storage);
+    this.#watch(opened);
     const { forgotten } = opened;
     if (forgotten !== undefined) void this.#keeper.enqueue(() => forgotten);
     this.#session = new Session(this.#keeper, opened.maxSessionLength, () => this.#changed());
@@ -121,7 +114,7 @@ export abstract class RecommenderBase {
     if (this.consent === 'none') return;
     await this.#session.restore();
     if (this.#opened.personalise) await this.#correction.restore();
-    await this.telemetry.restore(clockSeconds());
+    await this.telemetry.restore();
   }
 
   /** The consent in force: what the user gave, capped by {@link RecommenderBase.privacySignal}. */
@@ -277,14 +270,18 @@ export abstract class RecommenderBase {
     if (!(await followed) && asked !== 'share') throw notRemoved(this.#keeper.storage);
   }
 
-  /** Forgets the session, what was learned of the user, the histograms, every report that waits and draws for canaries, in memory and in storage; and the sessions that wait in a `SharedSessions` of this page. */
+  /**
+   * Forgets the session, what was learned of the user, the histograms, every report that waits and draws for canaries, in memory and in
+   * storage; and the sessions that wait in a `SharedSessions` of this page.
+   *
+   * @throws RecommenderError `io` where something that is stored could not be removed: ask again.
+   */
   async erase(): Promise<void> {
     this.#checkAlive();
-    const { numFailures } = this.#keeper;
     const others = this.#tell((companion) => companion.erase());
     dropDraws();
-    await Promise.all([this.#session.erase(), this.#correction.erase(), this.telemetry.erase()]);
-    if (!(await others) || this.#keeper.numFailures !== numFailures) throw notRemoved(this.#keeper.storage);
+    const done = await Promise.all([others, this.#session.erase(), this.#correction.erase(), this.telemetry.forget()]);
+    if (done.includes(false)) throw notRemoved(this.#keeper.storage);
   }
 
   /**
@@ -319,6 +316,12 @@ export abstract class RecommenderBase {
     if (this.#keeper.isStuck) throw notAnswering(this.#keeper.storage);
   }
 
+  /** @internal Resolves when everything is stored, however late storage answers. */
+  written(): Promise<void> {
+    this.telemetry.saveNow();
+    return this.#keeper.settled(true);
+  }
+
   /** Gives the engine's memory back. What is stored stays; any other call throws afterwards. */
   free(): void {
     if (this.#freed) return;
@@ -330,7 +333,7 @@ export abstract class RecommenderBase {
     const { engine, ownsEngine } = this.#opened;
     // Writes that are under way still read the engine's counts.
     void this.#keeper.settled().finally(() => {
-      this.#keeper.storage.close?.();
+      void this.#keeper.enqueue(async (storage) => storage.close?.());
       if (ownsEngine) engine.free();
     });
   }
@@ -351,14 +354,18 @@ export abstract class RecommenderBase {
     if (after === 'none' || !this.#isRemoved) await this.#stopStoring();
     this.#applied = after;
     if (after !== 'none' && before === 'none') await this.#startStoring();
-    if (after === 'device') await this.telemetry.discardReports();
+    if (after === 'device' && !(await this.telemetry.discardReports()) && before === 'share') {
+      // They are there still, and go when this is asked for again.
+      this.#applied = 'share';
+      throw notRemoved(this.#keeper.storage);
+    }
     this.telemetry.sendSoon();
   }
 
   async #stopStoring(): Promise<void> {
     this.#isRemoved = false;
     try {
-      await this.telemetry.erase();
+      await this.telemetry.forget();
     } finally {
       // In the queue, so that what is being written is there to be removed.
       await this.#keeper.enqueue(async (storage) => {
@@ -377,9 +384,11 @@ export abstract class RecommenderBase {
   }
 
   async #startStoring(): Promise<void> {
-    await this.telemetry.erase();
-    const storage = await this.#opened.openStorage();
+    await this.telemetry.forget();
+    const opened = await this.#opened.openStorage();
+    const { storage } = opened;
     if (this.#freed) return storage.close?.();
+    this.#watch(opened);
     await this.#keeper.enqueue(async () => this.#moveTo(storage));
     await this.telemetry.carryLedger();
     // Taken back while it was opened.
@@ -387,6 +396,13 @@ export abstract class RecommenderBase {
       this.#applied = 'none';
       await this.#stopStoring();
     }
+  }
+
+  /** A storage that was late, and then does not work, gives way to memory that is known to forget. */
+  #watch({ storage, late }: OpenedStorage): void {
+    void late?.catch(() => this.#keeper.enqueue(async (present) => {
+      if (present === storage) this.#moveTo(new FallbackStorage());
+    }));
   }
 
   /** What this page has in memory goes on there. */
@@ -411,7 +427,7 @@ export abstract class RecommenderBase {
       count();
       this.telemetry.changed();
     } catch {
-      this.#keeper.numFailures += 1;
+      // As if it had not happened.
     }
   }
 

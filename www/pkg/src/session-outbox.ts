@@ -2,7 +2,7 @@ import type { Json } from './engine.js';
 import { Keeper } from './keeper.js';
 import { countDropped, type Verdict } from './outbox.js';
 import { nextDayOf, oneMoreRequest, type Requests } from './sender.js';
-import { FallbackStorage, MemoryStorage, type DeviceStorage } from './storage.js';
+import { FallbackStorage, MemoryStorage, notAnswering, type DeviceStorage } from './storage.js';
 import type { ReportCounters } from './types.js';
 
 const KEY = 'sessions';
@@ -132,23 +132,24 @@ export class SessionOutbox {
   }
 
   /** Removes everything, after the writes that are under way; later ones find nothing. Resolves to whether it could. */
-  async destroy(): Promise<boolean> {
-    const isGone = await this.#keeper.enqueue(async (storage) => {
+  destroy(): Promise<boolean> {
+    return this.#keeper.write(async (storage) => {
       await (storage.destroy?.() ?? storage.clear());
       this.#keeper.storage = new MemoryStorage();
-      return true;
     });
-    return isGone ?? false;
   }
 
   /** Resolves when everything that was begun is over. */
   async settled(): Promise<void> {
     await this.#keeper.settled();
+    if (this.#keeper.isStuck) throw notAnswering(this);
   }
 
   /** Everything that is stored. */
   async entries(): Promise<Record<string, Json>> {
-    return (await this.#keeper.enqueue((storage) => storage.entries())) ?? {};
+    const entries = await this.#keeper.enqueue((storage) => storage.entries());
+    if (entries === undefined) throw notAnswering(this);
+    return entries;
   }
 
   /** Gives connections back after the writes that are under way. */

@@ -59,8 +59,10 @@ export class Session {
   /** Takes over what other pages have added or erased since. */
   async refresh(): Promise<void> {
     const numErases = this.#numErases;
-    const stored = await this.#keeper.enqueue((storage) => storage.entries());
-    if (stored !== undefined && numErases === this.#numErases) this.#takeOver(stored[SESSION_KEY]);
+    await this.#keeper.enqueue(async (storage) => {
+      const { [SESSION_KEY]: stored } = await storage.entries();
+      if (numErases === this.#numErases) this.#takeOver(stored);
+    });
   }
 
   /** Adds one interaction at the end. */
@@ -76,13 +78,13 @@ export class Session {
     this.#saveSoon();
   }
 
-  /** Forgets everything, here and in storage. */
-  async erase(): Promise<void> {
+  /** Forgets everything, here and in storage. Resolves to whether it could. */
+  erase(): Promise<boolean> {
     this.#numErases += 1;
     this.#replace([]);
     this.#unsaved = [];
     this.#isQueued = false;
-    await this.#keeper.enqueue((storage) => storage.update(SESSION_KEY, () => undefined));
+    return this.#keeper.write((storage) => storage.update(SESSION_KEY, () => undefined));
   }
 
   #saveSoon(): void {

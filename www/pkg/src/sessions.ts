@@ -217,7 +217,11 @@ export class SharedSessions {
     if (isWritten === false && outbox?.isDurable && outbox === this.#outbox) this.#checkRemoved(outbox);
   }
 
-  /** Everything that is stored for sharing, in the form in which it is stored; without consent that is nothing. */
+  /**
+   * Everything that is stored for sharing, in the form in which it is stored; without consent that is nothing.
+   *
+   * @throws RecommenderError `io` where it cannot be read.
+   */
   async export(): Promise<SharingExport> {
     this.#checkAlive();
     await this.#follow();
@@ -225,7 +229,11 @@ export class SharedSessions {
     return { consent: this.consent, storage: outbox?.description ?? 'none', records: (await outbox?.entries()) ?? {} };
   }
 
-  /** Resolves when every write and send that was begun is over. */
+  /**
+   * Resolves when every write and send that was begun is over.
+   *
+   * @throws RecommenderError `io` where storage does not answer.
+   */
   async settled(): Promise<void> {
     await this.#rounds;
     await this.#changing;
@@ -266,12 +274,18 @@ export class SharedSessions {
       });
     }
     if (isAllowed && this.#outbox === undefined) {
-      const begins = (this.#outbox = this.#newOutbox());
       // Now, and not when it is open: what was done before the consent is not part of it.
       const barrier = this.#barrierNow();
-      this.#changing = this.#changing.then(() => begins.open(barrier));
+      this.#changing = this.#changing.then(() => this.#begin(barrier));
     }
     return this.#changing;
+  }
+
+  /** What was to go goes first: a removal that is late would take what is written from now on. */
+  async #begin(barrier: number): Promise<void> {
+    if (this.#outbox !== undefined || this.#unremoved !== undefined || this.#isStopped || this.consent === 'none') return;
+    this.#outbox = this.#newOutbox();
+    await this.#outbox.open(barrier);
   }
 
   async #followed(): Promise<void> {

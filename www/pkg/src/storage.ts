@@ -1,4 +1,5 @@
 import type { Json } from './engine.js';
+import { RecommenderError } from './errors.js';
 
 /**
  * Where a recommender keeps its state: a few small JSON records by key. Several recommenders, in
@@ -28,6 +29,16 @@ export interface DeviceStorage {
 
 /** What a write is refused with where the container is gone: nothing is there that could not be removed. */
 export const GONE = new Error('another page has removed what was stored');
+
+/** What is told where something had to be removed. */
+export function notRemoved({ description: found }: Pick<DeviceStorage, 'description'>): RecommenderError {
+  return new RecommenderError('io', 'not everything that is stored could be removed', { found, hint: 'ask again' });
+}
+
+/** What is told where storage fails, or does not answer. */
+export function notAnswering({ description: found }: Pick<DeviceStorage, 'description'>): RecommenderError {
+  return new RecommenderError('io', 'what is stored cannot be read or written', { found, hint: 'ask again' });
+}
 
 /** A storage that forgets with the page or process. */
 export class MemoryStorage implements DeviceStorage {

@@ -7,6 +7,7 @@ import type { Keeper } from './keeper.js';
 import { LiveEngine } from './live-engine.js';
 import { isReported, Outbox, type Reports } from './outbox.js';
 import { retryDelaySeconds, sendReport, type Sender } from './sender.js';
+import { notRemoved } from './storage.js';
 import type { BundleInfo, Consent, FlushOptions, FlushResult, NotReportable, QueuedReport, TelemetryPreview } from './types.js';
 
 /** What telemetry needs to know about its recommender. */
@@ -59,6 +60,10 @@ export class Telemetry {
   #sending: Promise<unknown> = Promise.resolve();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isStopped = false;
+  /** What was counted until it was stopped. */
+  #finalState: WireTelemetryState | undefined;
+  /** Counts erases: what was read before one does not come back after it. */
+  #numErases = 0;
 
   /** @internal Recommenders make their own. */
   constructor(settings: TelemetrySettings) {
@@ -114,9 +119,20 @@ export class Telemetry {
     return { ...sent, closed, notReportable: closed ? null : (notReportable ?? 'already_reported') };
   }
 
-  /** Forgets the histograms and every waiting report; the session stays. */
+  /**
+   * Forgets the histograms and every waiting report; the session stays.
+   *
+   * @throws RecommenderError `io` where something that is stored could not be removed: ask again.
+   */
   async erase(): Promise<void> {
-    await Promise.all([this.#startWindow(undefined, false), this.#dropWindows(), this.discardReports()]);
+    if (!(await this.forget())) throw notRemoved(this.#settings.keeper.storage);
+  }
+
+  /** @internal Erases; resolves to whether it could. */
+  async forget(): Promise<boolean> {
+    this.#numErases += 1;
+    const done = await Promise.all([this.#startWindow(undefined, false), this.#dropWindows(), this.discardReports()]);
+    return !done.includes(false);
   }
 
   /** @internal Notes in a new storage which window was reported last. */
@@ -124,10 +140,10 @@ export class Telemetry {
     await this.#outbox.carryLedger();
   }
 
-  /** @internal Forgets every waiting report; the histograms stay. */
-  async discardReports(): Promise<void> {
+  /** @internal Forgets every waiting report; the histograms stay. Resolves to whether it could. */
+  discardReports(): Promise<boolean> {
     clearTimeout(this.#timer);
-    await this.#outbox.erase();
+    return this.#outbox.erase();
   }
 
   /**
@@ -144,7 +160,7 @@ export class Telemetry {
     }
     if (this.#windowStart === undefined) this.#windowStart = start;
     if (start <= this.#windowStart) return Promise.resolve(false);
-    const reportable = this.#mayReport() && this.#counted().num_lists > 0;
+    const reportable = this.#mayQueue() && this.#counted().num_lists > 0;
     // The report is built before the counts are cleared; only queueing it takes time.
     const closing = reportable ? this.#close() : Promise.resolve(false);
     this.#settings.keeper.track(this.#startWindow(start, false));
@@ -183,55 +199,75 @@ export class Telemetry {
     if (this.#saveTimer !== undefined) this.#settings.keeper.track(this.#save());
   }
 
-  /** @internal Takes up what earlier visits left: an open window goes on, an ended one is closed. */
-  async restore(now: number): Promise<void> {
-    const { engine, keeper } = this.#settings;
+  /** @internal Takes up what earlier visits left, once storage answers: an open window goes on, an ended one is closed. */
+  async restore(): Promise<void> {
+    const { keeper } = this.#settings;
+    const numErases = this.#numErases;
     // Counts of another bundle can no longer be reported, so there is no reason to keep them.
     await this.#dropWindows(this.#key);
     await this.#outbox.followClock(clockSeconds(), this.#settings.bundle.telemetry.windowSeconds);
-    const stored = readWindow(await keeper.enqueue((storage) => storage.get(this.#key)));
-    if (this.#windowStart !== undefined) {
-      // Storage was late, and there are counts already: the next write adds them up.
-      this.changed();
-    } else if (stored !== undefined && stored.windowStart > this.#latestBelievable()) {
-      await this.#startWindow(undefined, true);
-    } else if (stored !== undefined) {
-      try {
-        engine.restoreTelemetry(stored.state);
-        this.#windowStart = stored.windowStart;
-        this.#savedState = stored.state;
-        await this.enter(now);
-      } catch {
-        await this.#startWindow(undefined, true);
-      }
-    }
+    let closed: Promise<unknown> | undefined;
+    await keeper.enqueue(async (storage) => {
+      const stored = readWindow(await storage.get(this.#key));
+      if (stored !== undefined && numErases === this.#numErases) closed = this.#takeUp(stored);
+    });
+    await closed;
     this.sendSoon();
   }
 
-  /** @internal Sends what is due without being asked, where that is allowed. */
+  /** @internal Sends what is due without being asked, where that is allowed; where storage does not answer, when it does. */
   sendSoon(): void {
-    if (this.#settings.autoSend && !this.#isStopped && this.#mayReport()) this.#settings.keeper.track(this.#send());
+    const { autoSend, keeper } = this.#settings;
+    if (!autoSend || this.#isStopped || !this.#mayQueue()) return;
+    if (keeper.isStuck) void keeper.settled(true).then(() => this.sendSoon());
+    else keeper.track(this.#send());
   }
 
   /** @internal Writes what was gathered and stops every timer. */
   stop(): void {
     this.saveNow();
+    try {
+      // For writes that the engine does not live to see.
+      this.#finalState = this.#settings.engine.telemetryState();
+    } catch {
+      // What it had counted since the last write is lost with it.
+    }
     this.#isStopped = true;
     clearTimeout(this.#timer);
+  }
+
+  /** Takes up a stored window. Where storage was late, there are counts already, of the present one. */
+  #takeUp(stored: StoredWindow): Promise<unknown> {
+    const { engine } = this.#settings;
+    const present = this.#windowStart;
+    // The next write adds them up.
+    this.changed();
+    if (stored.windowStart === present) return Promise.resolve();
+    if (stored.windowStart > this.#latestBelievable()) return this.#drop();
+    try {
+      const counted = present === undefined ? undefined : engine.telemetryState();
+      engine.restoreTelemetry(stored.state);
+      this.#windowStart = stored.windowStart;
+      this.#savedState = stored.state;
+      const closed = this.enter(clockSeconds());
+      if (counted !== undefined && this.#windowStart === present) engine.restoreTelemetry(counted);
+      return closed;
+    } catch {
+      return this.#startWindow(undefined, true);
+    }
   }
 
   #consent(): Consent {
     return effectiveConsent(this.#settings.consent());
   }
 
-  #mayReport(): boolean {
-    return this.#consent() === 'share' && this.#settings.sender !== undefined && !this.#isForgetful();
+  /** Whether a report may wait, for storage to answer, too. */
+  #mayQueue(): boolean {
+    return this.#consent() === 'share' && this.#settings.sender !== undefined && this.#settings.keeper.isDurable;
   }
 
-  /** Without storage it is not known which windows were reported. */
-  #isForgetful(): boolean {
-    const { isDurable, isStuck } = this.#settings.keeper;
-    return isStuck || !isDurable;
+  #mayReport(): boolean {
+    return this.#mayQueue() && !this.#settings.keeper.isStuck;
   }
 
   /** A time further ahead of the device's clock must not close windows that were not lived through. */
@@ -253,7 +289,9 @@ export class Telemetry {
     if (this.#settings.consent() === 'share' && privacySignal() !== null) return 'privacy_signal';
     if (this.#consent() !== 'share') return 'consent';
     if (this.#settings.sender === undefined) return 'no_collector';
-    if (this.#isForgetful()) return 'no_storage';
+    // Without storage it is not known which windows were reported.
+    const { isDurable, isStuck } = this.#settings.keeper;
+    if (isStuck || !isDurable) return 'no_storage';
     const { window_start: counted, num_lists: numLists } = this.#counted();
     const start = counted ?? this.#windowStart ?? 0;
     if (isReported(reports, start)) return 'already_reported';
@@ -278,9 +316,9 @@ export class Telemetry {
     return this.#outbox.add(this.#buildReport());
   }
 
-  /** Starts counting from nothing; with `stored`, in storage too. */
-  async #startWindow(start: number | undefined, stored: boolean): Promise<void> {
-    const { engine, keeper } = this.#settings;
+  /** Starts counting from nothing; with `stored`, in storage too. Resolves to whether it could. */
+  async #startWindow(start: number | undefined, stored: boolean): Promise<boolean> {
+    const { engine } = this.#settings;
     this.#windowStart = start;
     this.#draft = undefined;
     this.#savedState = emptyStates.get(engine);
@@ -290,7 +328,12 @@ export class Telemetry {
     } catch {
       // An engine that stopped has forgotten already, and takes up the saved state when it comes back.
     }
-    if (stored) await keeper.enqueue((storage) => storage.update(this.#key, () => undefined));
+    return !stored || this.#drop();
+  }
+
+  /** Removes the stored window. Resolves to whether it could. */
+  #drop(): Promise<boolean> {
+    return this.#settings.keeper.write((storage) => storage.update(this.#key, () => undefined));
   }
 
   /** Forgets a window that the clock has gone back behind, here and in storage. */
@@ -300,9 +343,9 @@ export class Telemetry {
     await forgotten;
   }
 
-  /** Removes the counts of every bundle from storage, but those of `kept`. */
-  async #dropWindows(kept?: string): Promise<void> {
-    await this.#settings.keeper.enqueue(async (storage) => {
+  /** Removes the counts of every bundle from storage, but those of `kept`. Resolves to whether it could. */
+  #dropWindows(kept?: string): Promise<boolean> {
+    return this.#settings.keeper.write(async (storage) => {
       for (const key of Object.keys(await storage.entries())) {
         if (key.startsWith(KEY_PREFIX) && key !== kept) await storage.update(key, () => undefined);
       }
@@ -317,11 +360,11 @@ export class Telemetry {
       const { engine } = this.#settings;
       if (this.#consent() === 'none' || this.#windowStart === undefined) return;
       const start = this.#windowStart;
-      const snapshot = engine.telemetryState();
+      const snapshot = this.#finalState ?? engine.telemetryState();
       const added: StoredWindow = { windowStart: start, state: this.#savedState === undefined ? snapshot : combineStates(snapshot, this.#savedState, -1) };
       const merged = readWindow(await storage.update(this.#key, (stored) => mergeWindows(stored, added)));
       if (this.#windowStart !== start || merged?.windowStart !== start) return;
-      if (sameCounts(merged.state, snapshot)) {
+      if (this.#finalState !== undefined || sameCounts(merged.state, snapshot)) {
         this.#savedState = snapshot;
         return;
       }
@@ -354,6 +397,7 @@ export class Telemetry {
       // After one "later", nothing else is due any more.
       await this.#outbox.settle(report.reportId, verdict, now, now + delaySeconds);
     }
+    if (this.#settings.keeper.isStuck) this.sendSoon();
     const { outbox } = await this.#outbox.read();
     result.waiting = outbox.length;
     if (outbox.length > 0) {
@@ -365,7 +409,7 @@ export class Telemetry {
 
   #retryIn(seconds: number): void {
     clearTimeout(this.#timer);
-    if (!this.#settings.autoSend || this.#isStopped || !this.#mayReport()) return;
+    if (!this.#settings.autoSend || this.#isStopped || !this.#mayQueue()) return;
     this.#timer = setTimeout(() => this.sendSoon(), Math.min(Math.max(seconds, 1) * 1000, MAX_TIMER_MILLIS));
     letProcessEnd(this.#timer);
   }

@@ -140,7 +140,7 @@ export class WorkerRecommender {
 
   /** Stops the worker, after what was called before is done, or a minute. What is stored stays; any other call rejects afterwards. */
   free(): void {
-    void this.settled().catch(() => {});
+    void this.#calls.call('written', []).catch(() => {});
     this.#calls.close();
     void this.#calls.idle().then(() => this.#calls.stop());
     this.#listeners.clear();

@@ -10,7 +10,7 @@ export type Method = (typeof METHODS)[number];
 
 export interface Call {
   id: number;
-  method: Method | 'load' | 'preview' | 'flush';
+  method: Method | 'load' | 'preview' | 'flush' | 'written';
   args: readonly unknown[];
 }
 

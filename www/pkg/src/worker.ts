@@ -29,6 +29,7 @@ async function answer({ method, args }: Call): Promise<unknown> {
     return { bundle: loaded.bundle } satisfies Loaded;
   }
   if (method === 'preview') return recommender!.telemetry.preview();
+  if (method === 'written') return recommender!.written();
   if (method === 'flush') return recommender!.telemetry.flush(args[0] as { now?: number });
   if (!METHODS.includes(method)) throw new TypeError(`there is no method ${method}`);
   const call = recommender![method] as (...args: readonly unknown[]) => unknown;
