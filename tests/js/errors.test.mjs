@@ -126,6 +126,33 @@ test('a folder that is not there, a stopped load and a bundle over the limit are
   await server.close();
 });
 
+test('an option that there is not, and a key that is not there, open nothing unsigned', async () => {
+  await assert.rejects(load(fixture.files, { publickey: '0'.repeat(64) }), ({ code, details }) => {
+    assert.deepEqual([code, details.found], ['invalid_argument', 'publickey']);
+    assert.match(details.expected, /publicKey/);
+    return true;
+  });
+  await assert.rejects(load(fixture.files, { publicKey: undefined }), { code: 'invalid_argument' });
+  (await load(fixture.files, { collectorUrl: undefined, maxSessionLength: undefined })).free();
+});
+
+test('a host that answers every address with its page has no bundle there', async () => {
+  const page = () => new Response('<!doctype html><title>shop</title>', { headers: { 'content-type': 'text/html; charset=utf-8' } });
+  await assert.rejects(fixture.sanderling.Recommender.load({ baseUrl: 'https://shop.example/models/', consent: 'none', fetch: async () => page() }), {
+    code: 'file_missing',
+    message: 'cannot fetch manifest.json: found an HTML page at https://shop.example/models/manifest.json; baseUrl is the folder of the bundle',
+  });
+});
+
+test('a message has the evidence, as it has on other hosts', async () => {
+  const { RecommenderError } = fixture.sanderling;
+  const error = new RecommenderError('limit_exceeded', 'too much', { expected: 'at most 1', found: '2', hint: 'take less' });
+  assert.equal(error.message, 'too much: expected at most 1, found 2; take less');
+  assert.deepEqual(error.toJSON(), { code: 'limit_exceeded', message: 'too much', expected: 'at most 1', found: '2', hint: 'take less' });
+  assert.match(String(error.stack), /too much: expected at most 1, found 2; take less/);
+  assert.equal(new RecommenderError('io', 'away').message, 'away');
+});
+
 test('what the engine needs is read over HTTP with content-addressed URLs, in one round after the manifest', async () => {
   const server = await startFiles((name) => fixture.files[name]);
   const recommender = await fixture.sanderling.Recommender.load({ baseUrl: server.url, consent: 'none' });

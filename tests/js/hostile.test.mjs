@@ -82,7 +82,7 @@ test('an engine that fails leaves the popularity list under the same rules', asy
     for (const [index, each] of rules.entries()) {
       const { recommendations, faults } = failing.recommend({ limit: 7, rules: each });
       assert.deepEqual(recommendations, expected[index], JSON.stringify(each));
-      assert.deepEqual(faults, [{ code: 'engine_failed', detail: 'the engine failed: unreachable' }]);
+      assert.deepEqual(faults, [{ code: 'engine_failed', detail: 'the engine failed: found unreachable' }]);
     }
     assert.equal(failing.recommend({ limit: 1e9 }).recommendations.length, Math.min(failing.bundle.limits.maxLimit, itemIds.length - 2));
   } finally {
@@ -125,9 +125,12 @@ test('a wrong type is a typed error, and the engine goes on', () => {
 });
 
 test('observe and similar refuse with typed errors', () => {
-  for (const options of [undefined, null, {}, { itemId: 'a' }, { itemId: '', kind: 'view' }, { itemId: 'x'.repeat(513), kind: 'view' }, { itemId: 'a', kind: 'view', timestamp: 'now' }]) {
+  for (const options of [undefined, null, {}, { itemId: 'a' }, { itemId: '', kind: 'view' }, { itemId: 'x'.repeat(513), kind: 'view' }, { itemId: 'a', kind: 'view', timestamp: 'now' }, { itemId: 'a', kind: 'view', timestamp: Date.now() }]) {
     assert.throws(() => recommender.observe(options), { code: 'invalid_argument' });
   }
+  assert.throws(() => recommender.observe({ itemId: 'a', kind: 'view', timestamp: 1_800_000_000_000 }), {
+    message: 'timestamp is out of range: expected Unix seconds, found 1800000000000; divide milliseconds by 1000',
+  });
   assert.throws(() => recommender.similar('no such item'), { name: 'RecommenderError', code: 'unknown_item' });
   assert.throws(() => recommender.similar(7), { code: 'invalid_argument' });
 });
@@ -141,6 +144,6 @@ test('a freed recommender says so', async () => {
   const freed = await fixture.load({ consent: 'none' });
   freed.free();
   freed.free();
-  assert.throws(() => freed.recommend(), { code: 'invalid_argument', message: 'the recommender was freed' });
+  assert.throws(() => freed.recommend(), { code: 'invalid_argument', message: 'the recommender was freed; load it again' });
   await assert.rejects(freed.export(), { code: 'invalid_argument' });
 });

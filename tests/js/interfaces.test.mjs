@@ -101,9 +101,54 @@ test('the element lists, follows the session, tells of clicks, and frees', { ski
     await page.evaluate(() => {
       const element = document.createElement('sanderling-recommendations');
       element.setAttribute('base-url', 'data:,');
+      element.addEventListener('sanderling:error', (event) => event.preventDefault());
       document.body.append(element);
     });
     await page.waitForFunction(() => told.some(([type]) => type === 'error'));
+  });
+});
+
+test('elements show lists of one recommender, which stays the page\'s; an error that nobody takes is logged', { skip: noBrowser }, async () => {
+  const markup = '<sanderling-recommendations id="left"></sanderling-recommendations><sanderling-recommendations id="right" limit="3"></sanderling-recommendations>';
+  const script = `
+    import { Recommender } from 'sanderling';
+    const elements = [...document.querySelectorAll('sanderling-recommendations')];
+    const [left, right] = elements;
+    const first = await Recommender.load({ baseUrl: './bundle/', consent: 'none' });
+    // Before the element is defined, and after.
+    left.recommender = first;
+    await import('sanderling/element');
+    right.recommender = first;
+    const settled = () => new Promise((done) => setTimeout(done, 50));
+    const lengths = () => elements.map((element) => element.querySelectorAll('div').length);
+    window.found = { lists: lengths() };
+    left.querySelector('div').click();
+    await settled();
+    const clicked = first.session[0].itemId;
+    window.found.both = elements.map((element) => element.querySelector('[data-item-id="' + clicked + '"]') === null);
+    const second = await Recommender.load({ baseUrl: './bundle/', consent: 'none' });
+    right.recommender = second;
+    left.remove();
+    await settled();
+    window.found.alive = [first.recommend({ limit: 1 }).recommendations.length, lengths()[0], right.recommender === second];
+    right.recommender = undefined;
+    window.found.empty = [lengths()[1], right.recommender === undefined, second.recommend({ limit: 1 }).recommendations.length];
+    const logged = [];
+    console.error = (error) => logged.push(error.code);
+    const wrong = { baseUrl: './', publickey: 'misspelt' };
+    right.loadOptions = wrong;
+    await settled();
+    right.addEventListener('sanderling:error', (event) => event.preventDefault());
+    right.loadOptions = { ...wrong };
+    await settled();
+    window.found.logged = logged;
+    window.done = true;
+  `;
+  await inPage(markup, script, async (page) => {
+    await page.waitForFunction('window.done');
+    assert.deepEqual(await page.evaluate('found'), {
+      lists: [10, 3], both: [true, true], alive: [1, 0, true], empty: [0, true, 1], logged: ['invalid_argument'],
+    });
   });
 });
 
@@ -179,7 +224,10 @@ test('the element keeps the nodes of items that stay, and the focus', { skip: no
     assert.equal(await chosen, 2);
     // What no attribute has.
     const code = await page.evaluate(() => new Promise((told) => {
-      element.addEventListener('sanderling:error', ({ detail }) => told(detail.code));
+      element.addEventListener('sanderling:error', (event) => {
+        event.preventDefault();
+        told(event.detail.code);
+      });
       element.loadOptions = { minRollbackIndex: 99 };
     }));
     assert.equal(code, 'bundle_rolled_back');
@@ -297,6 +345,7 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
         lists, ranked, similar, heard: heard.length, hash: [here.bundle.hash, there.bundle.hash],
         late: [...late.faults, ...lateRank.faults].map(({ code }) => code),
         preview: (await there.telemetry.preview()).consent,
+        same: [await there.consent, JSON.stringify(await there.session) === JSON.stringify(here.session), there.privacySignal],
         codes: [
           await codeOf(there.similar('no such item')), await codeOf(there.recommend({ limit: 'x' })), await codeOf(there.recommend({ context: { f: () => 1 } })),
           await codeOf(Recommender.inWorker({ baseUrl: './nowhere/' })), await codeOf(Recommender.inWorker({ baseUrl: './bundle/', fetch })),
@@ -318,6 +367,7 @@ test('a worker answers like the page, in order, keeps deadlines, and outlives no
     assert.equal(seen.heard, 3);
     assert.deepEqual(seen.late, ['deadline_exceeded', 'deadline_exceeded']);
     assert.equal(seen.preview, 'none');
+    assert.deepEqual(seen.same, ['none', true, null]);
     assert.equal(seen.learned, 1, 'a correction is learned in the worker');
     assert.deepEqual(seen.codes, ['unknown_item', 'invalid_argument', 'invalid_argument', 'file_missing', 'invalid_argument', 'invalid_argument']);
   } finally {
@@ -486,6 +536,28 @@ test('a page opens the last good bundle where its folder is away or damaged', { 
       return Recommender.load({ baseUrl: './bundle/', signal: AbortSignal.timeout(100) }).then(() => 'loaded', (error) => error.code);
     });
     assert.equal(code, 'io');
+    // It is the engine that is told of where the bundle is kept.
+    await withoutEngine.unroute(/\/bundle\/|\.wasm$/);
+    await withoutEngine.route(/\/bundle\/|\.wasm$/, (route) => route.abort());
+    await withoutEngine.reload();
+    const told = await withoutEngine.evaluate(async () => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      return Recommender.load({ baseUrl: './bundle/' }).then(() => 'loaded', (error) => error.message);
+    });
+    assert.match(told, /\.wasm/);
+    await withoutEngine.unroute(/\/bundle\/|\.wasm$/);
+    // What is no engine is told of with its address.
+    await withoutEngine.route(/\.wasm$/, (route) => route.fulfill({ body: '<!doctype html>', contentType: 'text/html' }));
+    await withoutEngine.reload();
+    const error = await withoutEngine.evaluate(async () => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      return Recommender.load({ baseUrl: './bundle/' }).then(() => 'loaded', ({ code, details }) => ({ code, details }));
+    });
+    assert.equal(error.code, 'io');
+    assert.match(error.details.found, /_bg\.wasm/);
+    assert.match(error.details.hint, /README/);
+    await withoutEngine.unroute(/\.wasm$/);
+    await withoutEngine.route(/\/bundle\/|\.wasm$/, () => {});
     // Also where everything else is there in time.
     await withoutEngine.unroute(/\/bundle\/|\.wasm$/);
     await withoutEngine.route(/\.wasm$/, () => {});

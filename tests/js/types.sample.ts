@@ -4,6 +4,7 @@ import {
   type DeviceStorage, type ErrorCode, type FlushResult, type LoadOptions, type Recommendation, type Reason,
 } from 'sanderling';
 import { decodeRequest, encodeResponse } from 'sanderling/wire';
+import 'sanderling/element';
 import { ERROR_CODES } from 'sanderling/errors';
 import { SharedSessions, type NotShared, type SharingOptions, type WaitingSession } from 'sanderling/sessions';
 
@@ -29,6 +30,17 @@ export async function use(): Promise<string[]> {
   await recommender.erase();
   const body = encodeResponse(recommender.recommend(decodeRequest({})));
   return [...recommendations.map(describe), ...faults.map(({ code }) => code), String(similar.length), String(flushed.accepted), String(report), String(outbox.length), String(body)];
+}
+
+/** Frameworks pass what is not set. */
+export function unset(limit: number | undefined, consent: 'none' | undefined): Promise<Recommender> {
+  document.querySelector('sanderling-recommendations')?.addEventListener('sanderling:item', ({ detail }) => detail.element.append(detail.recommendation.itemId));
+  return Recommender.load({ baseUrl: '/', consent, ...(limit !== undefined && { maxSessionLength: limit }) });
+}
+
+export async function inWorker(): Promise<string> {
+  const recommender = await Recommender.inWorker('/bundle/');
+  return `${await recommender.consent} ${(await recommender.session).length}`;
 }
 
 export async function share(recommender: Recommender): Promise<string[]> {

@@ -157,7 +157,7 @@ test('a page that may not run wasm is told so, and fetches no build', { skip: no
       const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
       return Recommender.load({ baseUrl: 'bundle/', consent: 'none' }).then(() => 'it ran', ({ code, details }) => ({ code, hint: details.hint }));
     });
-    assert.equal(error.code, 'internal');
+    assert.equal(error.code, 'io');
     assert.match(error.hint, /wasm-unsafe-eval/);
     assert.equal(numFetched, 0);
   } finally {

@@ -21,13 +21,13 @@ export class Problem extends Error {
 
   /** The `application/problem+json` response. */
   toResponse(): Response {
-    const { code, message, details } = this.cause;
+    const { code, summary, details } = this.cause;
     const body = {
       type: `urn:sanderling:problem:${code}`,
       title: ERROR_CODES[code],
       status: this.status,
       code,
-      detail: message,
+      detail: summary,
       expected: details.expected,
       found: details.found,
     };

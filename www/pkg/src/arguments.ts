@@ -14,6 +14,8 @@ export const MAX_ITEM_ID_LENGTH = 512;
 export const MAX_KIND_LENGTH = 64;
 
 const DEFAULT_LIMIT = 10;
+/** In the year 5138; milliseconds are larger since 1973. */
+const MAX_SECONDS = 1e11;
 const MAX_U32 = 0xffff_ffff;
 
 /** The device's clock in Unix seconds. */
@@ -64,9 +66,15 @@ export function checkInteraction(options: ObserveOptions): WireInteraction {
     return interactionToWire({
       itemId: boundedText(from['itemId'], 'itemId', MAX_ITEM_ID_LENGTH),
       kind: boundedText(from['kind'], 'kind', MAX_KIND_LENGTH),
-      timestamp: timeOf(from['timestamp'], 'timestamp'),
+      timestamp: secondsOf(timeOf(from['timestamp'], 'timestamp')),
     });
   });
+}
+
+/** What is remembered is used for a long time, and milliseconds in it would end every session. */
+function secondsOf(timestamp: number): number {
+  if (timestamp <= MAX_SECONDS) return timestamp;
+  throw new RecommenderError('invalid_argument', 'timestamp is out of range', { expected: 'Unix seconds', found: String(timestamp), hint: 'divide milliseconds by 1000' });
 }
 
 /** How many items are wanted. */
@@ -93,7 +101,7 @@ export function checkRollbackIndex(value: unknown): number {
 /** Unix seconds; the clock where nothing usable is given. */
 export function timeOf(value: unknown, name: string): number {
   if (value === undefined) return clockSeconds();
-  if (typeof value !== 'number') throw wrongType(name, 'a number', value);
+  if (typeof value !== 'number') throw wrongType(name, 'a number of Unix seconds', value);
   if (!Number.isFinite(value)) return clockSeconds();
   return clamp(Math.trunc(value), Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
 }

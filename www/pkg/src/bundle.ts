@@ -7,6 +7,9 @@ import type { Fetch } from './types.js';
 const PIECE_BYTES = 256 * 1024;
 const SHA256_BYTES = 32;
 
+/** What an HTML page begins with. */
+const LESS_THAN = 0x3c;
+
 /** Largest manifest and signature that are read. */
 const MAX_MANIFEST_BYTES = 256 * 1024;
 export const MANIFEST = 'manifest.json';
@@ -157,7 +160,12 @@ async function fetchFile(
     }
     const response = await source.fetch(url.href, init);
     if (!response.ok) throw refusal(name, url, response.status);
-    return await readBounded(response, name, maxBytes);
+    const bytes = await readBounded(response, name, maxBytes);
+    // Hosts of single-page applications answer for every address with their page.
+    if (bytes[0] === LESS_THAN && /^text\/html/i.test(response.headers.get('content-type') ?? '')) {
+      throw new RecommenderError('file_missing', `cannot fetch ${name}`, { found: `an HTML page at ${url.href}`, hint: 'baseUrl is the folder of the bundle' });
+    }
+    return bytes;
   } catch (thrown) {
     if (isStopped(source.signal)) throw toRecommenderError(thrown, 'cancelled', 'the load was stopped');
     throw toRecommenderError(thrown, 'io', `cannot fetch ${url.href}`);

@@ -16,7 +16,7 @@
 import { Recommender } from './browser.js';
 import { anySignal } from './bundle.js';
 import { defaultConsent } from './consent.js';
-import { toRecommenderError } from './errors.js';
+import { toRecommenderError, type RecommenderError } from './errors.js';
 import type { Consent, LoadOptions, Reason, Recommendation, RecommendOptions, RecommendResponse } from './types.js';
 
 const TAG = 'sanderling-recommendations';
@@ -43,14 +43,18 @@ const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
 
 /**
  * `<sanderling-recommendations>`. Attributes: `base-url` (folder of the bundle), `limit` (10), `consent`, `collector-url`, `personalise`,
- * `kind` (`click`: the kind of interaction that a click is observed as). Properties: `options` of `recommend`, `loadOptions` of `load`. Events, all of which bubble: `sanderling:ready`, `sanderling:list` (`detail`: the
- * response), `sanderling:item`, `sanderling:choose`, `sanderling:error` (`detail`: the error).
+ * `kind` (`click`: the kind of interaction that a click is observed as). Properties: `options` of `recommend`, `loadOptions` of `load`, `recommender` in place of one that is
+ * loaded. Events, all of which bubble: `sanderling:ready`, `sanderling:list` (`detail`: the response), `sanderling:item`, `sanderling:choose`, `sanderling:error` (`detail`: the error,
+ * which is logged unless a listener calls `preventDefault`).
  */
 export class SanderlingRecommendations extends Base {
   static readonly observedAttributes = ['base-url', 'collector-url', 'consent', 'limit', 'personalise'];
 
-  /** The loaded recommender, between `sanderling:ready` and removal. */
-  recommender: Recommender | undefined;
+  #recommender: Recommender | undefined;
+  /** What a page set: several elements may show lists of one recommender, which stays the page's to free. */
+  #given: Recommender | undefined;
+  /** Whether the recommender is the element's to free. */
+  #isOwn = false;
   #options: RecommendOptions = {};
   #loadOptions: LoadOptions = {};
   #controller: AbortController | undefined;
@@ -60,6 +64,18 @@ export class SanderlingRecommendations extends Base {
   #template: HTMLTemplateElement | null = null;
   #stopListening: (() => void) | undefined;
   #isScheduled = false;
+
+  /** The one that a page set, or the loaded one, between `sanderling:ready` and removal. */
+  get recommender(): Recommender | undefined {
+    return this.#recommender;
+  }
+
+  /** In place of what the attributes say; `undefined` loads that again. */
+  set recommender(recommender: Recommender | undefined) {
+    if (recommender === this.#given) return;
+    this.#given = recommender;
+    if (this.isConnected) this.#loadAnew();
+  }
 
   /** Options of `recommend` beside `limit`, such as rules. */
   get options(): RecommendOptions {
@@ -80,16 +96,17 @@ export class SanderlingRecommendations extends Base {
     const before = this.#loadOptions;
     this.#loadOptions = { ...options };
     // Frameworks set what is the same at every render.
-    if (this.isConnected && (this.#hasFailed || !haveSameValues(before, this.#loadOptions))) this.#loadAnew();
+    if (this.isConnected && this.#given === undefined && (this.#hasFailed || !haveSameValues(before, this.#loadOptions))) this.#loadAnew();
   }
 
   connectedCallback(): void {
-    for (const name of ['options', 'loadOptions'] as const) {
+    for (const name of ['options', 'loadOptions', 'recommender'] as const) {
       if (!Object.hasOwn(this, name)) continue;
       // Set before the element was defined, it would hide the accessor.
       const value = this[name];
       delete (this as Partial<SanderlingRecommendations>)[name];
       if (name === 'options') this.#options = value as RecommendOptions;
+      else if (name === 'recommender') this.#given = value as Recommender;
       else this.#loadOptions = { ...(value as LoadOptions) };
     }
     void this.#load();
@@ -102,7 +119,8 @@ export class SanderlingRecommendations extends Base {
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (before === after || !this.isConnected) return;
     if (name === 'limit') return this.#showSoon();
-    if (name === 'consent' && this.recommender !== undefined) return this.#setConsent(this.recommender, after as Consent | null);
+    if (this.#given !== undefined) return;
+    if (name === 'consent' && this.#recommender !== undefined) return this.#setConsent(this.#recommender, after as Consent | null);
     this.#loadAnew();
   }
 
@@ -112,6 +130,7 @@ export class SanderlingRecommendations extends Base {
   }
 
   async #load(): Promise<void> {
+    if (this.#given !== undefined) return this.#use(this.#given, false);
     const options: LoadOptions = { ...this.#loadOptions };
     const baseUrl = this.getAttribute('base-url');
     if (baseUrl !== null) options.baseUrl = baseUrl;
@@ -129,20 +148,25 @@ export class SanderlingRecommendations extends Base {
     try {
       const recommender = await Recommender.load(options);
       if (controller.signal.aborted) return recommender.free();
-      this.recommender = recommender;
-      this.#stopListening = recommender.onChange(() => this.#showSoon());
-      this.#tell('sanderling:ready', recommender);
-      this.#show();
+      this.#use(recommender, true);
     } catch (thrown) {
       if (controller.signal.aborted) return;
       this.#hasFailed = true;
-      this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the bundle cannot be opened'));
+      this.#fail(thrown, 'the bundle cannot be opened');
     }
+  }
+
+  #use(recommender: Recommender, isOwn: boolean): void {
+    this.#recommender = recommender;
+    this.#isOwn = isOwn;
+    this.#stopListening = recommender.onChange(() => this.#showSoon());
+    this.#tell('sanderling:ready', recommender);
+    this.#show();
   }
 
   #setConsent(recommender: Recommender, consent: Consent | null): void {
     recommender.setConsent(consent ?? defaultConsent()).catch((thrown: unknown) => {
-      this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the consent cannot be changed'));
+      this.#fail(thrown, 'the consent cannot be changed');
     });
   }
 
@@ -151,13 +175,13 @@ export class SanderlingRecommendations extends Base {
     this.#controller = undefined;
     this.#stopListening?.();
     this.#stopListening = undefined;
-    this.recommender?.free();
-    this.recommender = undefined;
+    if (this.#isOwn) this.#recommender?.free();
+    this.#recommender = undefined;
     this.#clear();
   }
 
   #showSoon(): void {
-    if (this.#isScheduled || this.recommender === undefined) return;
+    if (this.#isScheduled || this.#recommender === undefined) return;
     this.#isScheduled = true;
     // Not before the event that led here has been everywhere: what was clicked stays in the page so long.
     setTimeout(() => {
@@ -167,14 +191,13 @@ export class SanderlingRecommendations extends Base {
   }
 
   #show(): void {
-    if (this.recommender === undefined) return;
+    if (this.#recommender === undefined) return;
     const limit = Number(this.getAttribute('limit') ?? 10);
     let response: RecommendResponse;
     try {
-      response = this.recommender.recommend({ ...this.#options, limit });
+      response = this.#recommender.recommend({ ...this.#options, limit });
     } catch (thrown) {
-      this.#tell('sanderling:error', toRecommenderError(thrown, 'internal', 'the options cannot be used'));
-      return;
+      return this.#fail(thrown, 'the options cannot be used');
     }
     this.#arrange(response.recommendations);
     this.#tell('sanderling:list', response);
@@ -224,9 +247,14 @@ export class SanderlingRecommendations extends Base {
     const recommendation = this.#shown.get(itemId)?.recommendation;
     if (recommendation === undefined) return;
     const isWanted = this.#tell('sanderling:choose', { recommendation } satisfies ChooseDetail);
-    if (!isWanted || this.recommender === undefined) return;
-    this.recommender.recordOutcome({ position: recommendation.position, itemId });
-    this.recommender.observe({ itemId: recommendation.itemId, kind: this.getAttribute('kind') ?? 'click' });
+    if (!isWanted || this.#recommender === undefined) return;
+    this.#recommender.recordOutcome({ position: recommendation.position, itemId });
+    this.#recommender.observe({ itemId: recommendation.itemId, kind: this.getAttribute('kind') ?? 'click' });
+  }
+
+  #fail(thrown: unknown, what: string): void {
+    const error = toRecommenderError(thrown, 'internal', what);
+    if (this.#tell('sanderling:error', error)) console.error(error);
   }
 
   #tell(type: string, detail: unknown): boolean {
@@ -268,5 +296,13 @@ if (globalThis.customElements !== undefined && customElements.get(TAG) === undef
 declare global {
   interface HTMLElementTagNameMap {
     [TAG]: SanderlingRecommendations;
+  }
+
+  interface HTMLElementEventMap {
+    'sanderling:ready': CustomEvent<Recommender>;
+    'sanderling:list': CustomEvent<RecommendResponse>;
+    'sanderling:item': CustomEvent<ItemDetail>;
+    'sanderling:choose': CustomEvent<ChooseDetail>;
+    'sanderling:error': CustomEvent<RecommenderError>;
   }
 }

@@ -24,16 +24,19 @@ export interface ErrorDetails {
   hint?: string;
 }
 
-/** The only error that this package throws. Branch on `code`; `message` is for people. */
+/** The only error that this package throws. Branch on `code`; `message` is for people, with the evidence in it. */
 export class RecommenderError extends Error {
   override readonly name = 'RecommenderError';
+  /** What is wrong, without the evidence. */
+  readonly summary: string;
   /** The stable code. */
   readonly code: ErrorCode;
   /** The evidence. */
   readonly details: ErrorDetails;
 
-  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause });
+  constructor(code: ErrorCode, summary: string, details: ErrorDetails = {}, cause?: unknown) {
+    super(summary + evidence(details), cause === undefined ? undefined : { cause });
+    this.summary = summary;
     this.code = code;
     this.details = details;
   }
@@ -41,8 +44,14 @@ export class RecommenderError extends Error {
   /** The form in which errors cross HTTP and logs; the same keys as the Rust error. */
   toJSON(): { code: ErrorCode; message: string; expected: string | null; found: string | null; hint: string | null } {
     const { expected = null, found = null, hint = null } = this.details;
-    return { code: this.code, message: this.message, expected, found, hint };
+    return { code: this.code, message: this.summary, expected, found, hint };
   }
+}
+
+/** As the Rust crates print it. */
+function evidence({ expected, found, hint }: ErrorDetails): string {
+  const both = [expected && `expected ${expected}`, found && `found ${found}`].filter(Boolean).join(', ');
+  return (both && `: ${both}`) + (hint ? `; ${hint}` : '');
 }
 
 /** Whether a value is one of the codes. */
@@ -55,15 +64,15 @@ export function isStopped(signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true && (signal.reason as Partial<Error> | undefined)?.name !== 'TimeoutError';
 }
 
-/** Turns whatever the engine or the host threw into a {@link RecommenderError}, once. */
-export function toRecommenderError(thrown: unknown, fallback: ErrorCode, message: string): RecommenderError {
+/** Turns whatever the engine or the host threw into a {@link RecommenderError}, once. Of what the host threw, `hint` says what to do. */
+export function toRecommenderError(thrown: unknown, fallback: ErrorCode, message: string, hint?: string): RecommenderError {
   if (thrown instanceof RecommenderError) return thrown;
   const from = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as Record<string, unknown>;
   if (isErrorCode(from['code'])) {
     return new RecommenderError(from['code'], text(from['message']) ?? message, detailsOf(from), thrown);
   }
   const found = text(from['message']) ?? String(thrown);
-  return new RecommenderError(fallback, message, { found }, thrown);
+  return new RecommenderError(fallback, message, { found, ...(hint && { hint }) }, thrown);
 }
 
 function detailsOf(from: Record<string, unknown>): ErrorDetails {

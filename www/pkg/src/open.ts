@@ -96,9 +96,21 @@ function idleSecondsOf(manifest: WireManifest): number {
   return manifest.training?.split === 'next-click' ? DEFAULT_SESSION_IDLE_SECONDS : Infinity;
 }
 
+/** All of them: a misspelt `publicKey` must not open what nobody has signed. */
+const OPTIONS: Record<keyof LoadOptions, true> = {
+  baseUrl: true, channelUrl: true, files: true, engine: true, publicKey: true, minRollbackIndex: true, wasm: true, fullWasm: true, fetch: true, signal: true,
+  maxBundleBytes: true, keepBundle: true, consent: true, collectorUrl: true, storage: true, storageName: true, maxSessionLength: true,
+  sessionIdleSeconds: true, personalise: true, autoSend: true, sendTimeoutSeconds: true,
+};
+
 function readOptions(source: string | URL | LoadOptions): LoadOptions {
   if (typeof source === 'string' || source instanceof URL) return { baseUrl: source };
   const options = record(source, 'options') as LoadOptions;
+  for (const name of Object.keys(options)) {
+    if (Object.hasOwn(OPTIONS, name)) continue;
+    throw new RecommenderError('invalid_argument', 'load has no such option', { expected: Object.keys(OPTIONS).join(', '), found: name });
+  }
+  if ('publicKey' in options && options.publicKey === undefined) throw wrongType('publicKey', '32 bytes or 64 hex digits, or no such option', undefined);
   const given = [options.baseUrl, options.files, options.engine].filter((way) => way !== undefined);
   // Of a channel that cannot be read there may be a bundle that was kept.
   if (given.length === 1 || (given.length === 0 && options.channelUrl !== undefined)) return options;
@@ -156,10 +168,15 @@ async function loadEngine(options: LoadOptions, platform: Platform, fetch: Fetch
     if (kept === undefined || bytesOf(kept) > maxBytesOf(options)) throw thrown;
     // Another page may keep another one, which would not be the same engine again after a trap.
     const loaded = await open(async () => kept).catch((later: unknown) => {
-      throw folder === undefined ? later : thrown;
+      // Nothing is fetched for what is kept but the engine.
+      throw folder === undefined || isUnfetched(later) ? later : thrown;
     });
     return { ...loaded, isLastGood: true };
   }
+}
+
+function isUnfetched(thrown: unknown): boolean {
+  return thrown instanceof RecommenderError && (thrown.code === 'io' || thrown.code === 'not_found');
 }
 
 /** The engine, unless it does not come until a second after `signal`. */
@@ -209,8 +226,8 @@ function loader({ wasm, fullWasm }: LoadOptions, { runtimes: { slim, full } }: P
       } catch (thrown) {
         if (!(thrown instanceof RecommenderError) || thrown.code !== 'model_not_slim') throw thrown;
         if (full === undefined) {
-          thrown.details.hint = "import from 'sanderling/full', which has the full runtime";
-          throw thrown;
+          const hint = "import from 'sanderling/full', which has the full runtime";
+          throw new RecommenderError(thrown.code, thrown.summary, { ...thrown.details, hint }, thrown);
         }
         return construct(await compile(full), bundle, trust);
       }

@@ -2,10 +2,13 @@
  * The entry `sanderling/react`: two hooks. Importing it does nothing, and on a server nothing is loaded: the first answer
  * comes after the first paint.
  */
-import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
+import {
+  useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore, type DetailedHTMLProps, type HTMLAttributes,
+} from 'react';
 
 import { Recommender } from './browser.js';
 import { anySignal } from './bundle.js';
+import type { SanderlingRecommendations } from './element.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import type { Consent, LoadOptions, RecommendOptions, RecommendResponse } from './types.js';
 
@@ -79,4 +82,25 @@ function keyOf(source: string | URL | LoadOptions | undefined): unknown {
   if (source instanceof URL) return source.href;
   // Of files that are put together in place the manifest is the same each time.
   return source.files?.['manifest.json'] ?? source.files ?? source.engine ?? String(source.baseUrl ?? source.channelUrl);
+}
+
+/** `<sanderling-recommendations>` of `sanderling/element` in JSX; properties as React 19 sets them. */
+interface ElementProps extends DetailedHTMLProps<HTMLAttributes<SanderlingRecommendations>, SanderlingRecommendations> {
+  'base-url'?: string | undefined;
+  'collector-url'?: string | undefined;
+  consent?: Consent | undefined;
+  kind?: string | undefined;
+  limit?: number | undefined;
+  loadOptions?: LoadOptions | undefined;
+  options?: RecommendOptions | undefined;
+  personalise?: boolean | undefined;
+  recommender?: Recommender | undefined;
+}
+
+declare module 'react' {
+  namespace JSX {
+    interface IntrinsicElements {
+      'sanderling-recommendations': ElementProps;
+    }
+  }
 }

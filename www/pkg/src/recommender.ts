@@ -168,7 +168,7 @@ export abstract class RecommenderBase {
    * Remembers what the user did. Items that the bundle does not know are remembered too: a later
    * bundle may.
    *
-   * @throws RecommenderError `invalid_argument` for a wrong type, and for an empty or overlong id or kind.
+   * @throws RecommenderError `invalid_argument` for a wrong type, and for an empty or overlong id or kind, and milliseconds.
    */
   observe(options: ObserveOptions): void {
     this.#checkAlive();
@@ -201,8 +201,7 @@ export abstract class RecommenderBase {
       this.#listed = response.recommendations.map(({ itemId }) => itemId);
       return faults.length === 0 ? response : { ...response, faults: [...faults, ...response.faults] };
     } catch (thrown) {
-      const { message, details } = toRecommenderError(thrown, 'internal', 'the engine failed');
-      const detail = details.found === undefined ? message : `${message}: ${details.found}`;
+      const detail = toRecommenderError(thrown, 'internal', 'the engine failed').message;
       const recommendations = popularList(this.#opened.engine, this.#opened.manifest, request).map(recommendationFromWire);
       return { recommendations, faults: [...faults, { code: 'engine_failed', detail }] };
     }

@@ -129,7 +129,7 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
     const isAddress = (source: unknown): source is string | URL => typeof source === 'string' || source instanceof URL;
     // Of an address the request goes out at once: everything waits for it.
     const source = isAddress(given) ? given : await given;
-    return toModule(isAddress(source) ? await request(fetch, source) : source);
+    return isAddress(source) ? fetched(await request(fetch, source)) : toModule(source);
   };
   const chosen = async () => {
     const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], moduleOf));
@@ -140,11 +140,19 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
     await start(bindings, module);
     return new Instance(bindings);
   } catch (thrown) {
-    // What could not be fetched has its code already.
-    if (thrown instanceof RecommenderError) throw thrown;
-    const error = toRecommenderError(thrown, 'internal', 'the engine cannot be compiled here');
-    error.details.hint ??= 'its address must have the .wasm file, a Content-Security-Policy script-src \'wasm-unsafe-eval\'';
-    throw error;
+    throw toRecommenderError(thrown, 'io', 'the engine cannot be compiled here', HINT);
+  }
+}
+
+const HINT = 'its address must have the .wasm file (how with your bundler: README, "Where it runs"), a Content-Security-Policy script-src \'wasm-unsafe-eval\'';
+
+/** The module of an address; what is no module says where it was. */
+async function fetched(response: Response): Promise<WebAssembly.Module> {
+  try {
+    return await toModule(response);
+  } catch (thrown) {
+    const { summary, details } = toRecommenderError(thrown, 'io', 'the engine cannot be compiled here');
+    throw new RecommenderError('io', summary, { found: `${details.found} at ${response.url}`, hint: HINT }, thrown);
   }
 }
 

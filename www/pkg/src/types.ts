@@ -25,9 +25,10 @@ export interface SessionInteraction {
 /** An interaction to observe; the time defaults to the device's clock. */
 export interface ObserveOptions {
   itemId: string;
+  /** Such as `view`, `cart` or `purchase`: what the bundle was trained on. */
   kind: string;
-  /** Unix seconds. */
-  timestamp?: number;
+  /** Unix seconds, not milliseconds: `Date.now() / 1000`. */
+  timestamp?: number | undefined;
 }
 
 /** What was learned of a user, as `export()` shows it: opaque, and personal data of that user. */
@@ -36,33 +37,33 @@ export type Correction = WireCorrection;
 /** Keeps only items that match every stated condition. */
 export interface Filter {
   /** Items in at least one of these categories; empty keeps all. */
-  categories?: readonly string[];
+  categories?: readonly string[] | undefined;
   /** Items at or above this price; items without a price are dropped. */
-  minPrice?: number;
+  minPrice?: number | undefined;
   /** Items at or below this price; items without a price are dropped. */
-  maxPrice?: number;
+  maxPrice?: number | undefined;
 }
 
 /** The site's rules for one request; what is not stated comes from the bundle. */
 export interface Rules {
   /** Items that must not appear. */
-  exclude?: readonly string[];
+  exclude?: readonly string[] | undefined;
   /** The only items that may appear; empty allows all. */
-  only?: readonly string[];
+  only?: readonly string[] | undefined;
   /** Whether items of the session are left out. */
-  excludeSeen?: boolean;
-  filter?: Filter;
+  excludeSeen?: boolean | undefined;
+  filter?: Filter | undefined;
   /** Most items that share a first category, beside pins, which count for none. */
-  categoryCap?: number;
+  categoryCap?: number | undefined;
   /** What is added to ranker scores before the list is made. */
-  boosts?: readonly Boost[];
+  boosts?: readonly Boost[] | undefined;
   /** How much a list avoids items that resemble those before them, 0 (not at all, the default) to 1: maximal marginal
    *  relevance. */
-  diversity?: number;
+  diversity?: number | undefined;
   /** Items at places of their own, whatever the models say and the conditions ask. */
-  pins?: readonly Pin[];
+  pins?: readonly Pin[] | undefined;
   /** The chance of each place, 0 (the default) to 1, to go to a random candidate; `seed` decides. */
-  exploration?: number;
+  exploration?: number | undefined;
 }
 
 /** An item at a place of its own; not if it is excluded by name, or the bundle does not know it. */
@@ -74,34 +75,34 @@ export interface Pin {
 
 /** An addition to the scores of some items: those that are named, and those in one of the categories. */
 export interface Boost {
-  itemIds?: readonly string[];
-  categories?: readonly string[];
+  itemIds?: readonly string[] | undefined;
+  categories?: readonly string[] | undefined;
   /** In units of the ranker's score, below 0 to list later. */
   add: number;
 }
 
 export interface RecommendOptions {
   /** How many recommendations are wanted, 10 by default; lowered to `bundle.limits.maxLimit`. */
-  limit?: number;
-  rules?: Rules;
+  limit?: number | undefined;
+  rules?: Rules | undefined;
   /** Request-time facts such as `country` or `device_class`, by the names of the columns that the bundle was trained with: a list for a
    *  user without a session begins with what users of the same segment choose, where the bundle has a list of it. Never leaves the device. */
-  context?: Readonly<Record<string, string>>;
+  context?: Readonly<Record<string, string>> | undefined;
   /** Unix seconds; the device's clock by default. */
-  now?: number;
+  now?: number | undefined;
   /** Seed of every random choice; derived from `now` by default. */
-  seed?: number;
+  seed?: number | undefined;
   /** How long the answer may take, in milliseconds: the ranker, or retrieval too, is left out where it would end later, and
    *  a fault says so. What a step takes is known from the last request with a deadline. */
-  deadlineMs?: number;
+  deadlineMs?: number | undefined;
   /** An item that the user is looking at: recommends as if it had just been viewed, without listing or remembering it. */
-  near?: string;
+  near?: string | undefined;
   /** Used instead of the remembered session, oldest first, and not remembered. For hosts that
    *  answer for somebody else, such as edge workers. */
-  session?: readonly SessionInteraction[];
+  session?: readonly SessionInteraction[] | undefined;
   /** Used instead of the remembered one, and not remembered; one of another bundle's features changes nothing. With a `session`
    *  there is no other. */
-  correction?: Correction;
+  correction?: Correction | undefined;
 }
 
 /** Options of {@link RecommenderBase.rank}. */
@@ -109,14 +110,14 @@ export type RankOptions = Omit<RecommendOptions, 'limit'>;
 
 export interface SimilarOptions {
   /** 10 by default. */
-  limit?: number;
+  limit?: number | undefined;
 }
 
 export interface OutcomeOptions {
   /** 1-based position of the chosen item in the list that was shown; leave out when none was chosen. */
-  position?: number;
+  position?: number | undefined;
   /** The chosen item, where a page has several lists: an outcome of another one than the newest is not counted. */
-  itemId?: string;
+  itemId?: string | undefined;
 }
 
 /** Why an item is in the list, in a form that a page can show. */
@@ -204,12 +205,12 @@ export interface LoadOptions {
    * The channel that named the folder: its bundles share the one that is kept and the largest `rollback_index` that was seen. Without
    * `baseUrl`, as when the channel cannot be read, the bundle that is kept.
    */
-  channelUrl?: string | URL;
+  channelUrl?: string | URL | undefined;
   /** The bundle's files by name, instead of `baseUrl`. */
-  files?: Readonly<Record<string, Uint8Array | ArrayBuffer>>;
+  files?: Readonly<Record<string, Uint8Array | ArrayBuffer>> | undefined;
   /** An engine that is already loaded, instead of `baseUrl` or `files`. Its telemetry is cleared, it
    *  serves one recommender at a time, and `free()` leaves it alone. */
-  engine?: Engine;
+  engine?: Engine | undefined;
   /**
    * Ed25519 keys of which one must have signed the manifest, each 32 bytes or 64 hex digits: several while a new key takes the place of an
    * old one.
@@ -219,42 +220,42 @@ export interface LoadOptions {
    * The least `rollback_index` of the manifest: a bundle with a smaller one was taken back, and is refused. With a
    * `publicKey`, browsers that keep bundles also remember the largest one of the folder, or of the channel.
    */
-  minRollbackIndex?: number;
+  minRollbackIndex?: number | undefined;
   /** The compiled engine, where the default loader cannot find it. The first load decides. */
-  wasm?: WasmSource;
+  wasm?: WasmSource | undefined;
   /** The same for the full runtime, which `sanderling` loads only for a bundle that needs it. */
-  fullWasm?: WasmSource;
+  fullWasm?: WasmSource | undefined;
   /** Used for the bundle and for reports instead of the global `fetch`. */
-  fetch?: Fetch;
+  fetch?: Fetch | undefined;
   /** Stops a load. After `AbortSignal.timeout` a bundle that was kept is opened, where there is one; else the code is `io`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Refuses larger bundles before they are fetched; 256 MiB by default. */
-  maxBundleBytes?: number;
+  maxBundleBytes?: number | undefined;
   /** Whether a browser keeps the last bundle that was opened, and opens it where its folder cannot be fetched or holds one that is
    *  refused; true by default, and never with the consent `none`. */
-  keepBundle?: boolean;
-  /** What the user chose. Without a choice it is `device`, or `none` where the browser sends Global
+  keepBundle?: boolean | undefined;
+  /** What the user chose; the package does not remember it, so that every load is told. Without a choice it is `device`, or `none` where the browser sends Global
    *  Privacy Control or Do Not Track; such a signal also lowers `share` to `device`. */
-  consent?: Consent;
+  consent?: Consent | undefined;
   /** Base URL of the collector; without it nothing is ever sent. */
-  collectorUrl?: string | URL;
+  collectorUrl?: string | URL | undefined;
   /** Where state is kept; IndexedDB where it works. Otherwise memory, from which nothing is reported. */
-  storage?: DeviceStorage;
+  storage?: DeviceStorage | undefined;
   /** Name of the IndexedDB database, `sanderling` by default. */
-  storageName?: string;
+  storageName?: string | undefined;
   /** Most remembered interactions, 200 by default, 0 for none; older ones are forgotten. */
-  maxSessionLength?: number;
+  maxSessionLength?: number | undefined;
   /** A pause of more seconds ends a session: the engine is asked with what came after the last one. By default
    *  1,800 for a bundle that was trained on sessions (`--split next-click`), else `Infinity`. */
-  sessionIdleSeconds?: number;
+  sessionIdleSeconds?: number | undefined;
   /** Whether `recordOutcome` learns a correction of the ranker for this user, which is kept on the device and never sent; false by
    *  default. */
-  personalise?: boolean;
+  personalise?: boolean | undefined;
   /** Whether ended windows are reported and failed sends retried without a call of `flush`;
    *  true by default. */
-  autoSend?: boolean;
+  autoSend?: boolean | undefined;
   /** How long one send may take, 10 by default. */
-  sendTimeoutSeconds?: number;
+  sendTimeoutSeconds?: number | undefined;
 }
 
 /** Why the open window cannot be reported now. */
@@ -312,7 +313,7 @@ export interface TelemetryPreview {
 
 export interface FlushOptions {
   /** Unix seconds; the device's clock by default. */
-  now?: number;
+  now?: number | undefined;
 }
 
 export interface FlushResult {
@@ -330,12 +331,13 @@ export interface FlushResult {
   nextAttemptAt: number | null;
 }
 
-/** Everything that is kept, as returned by `export()`. */
+/** Everything that is kept, as returned by `export()`. Without consent nothing is stored: there are no records, and the session is in memory. */
 export interface DeviceExport {
   bundle: { hash: string; name: string; version: number };
   consent: Consent;
   /** Where it is kept. */
   storage: string;
+  /** What this page has in memory, stored or not. */
   session: SessionInteraction[];
   /** Every stored record, by key. */
   records: Record<string, unknown>;

@@ -5,7 +5,7 @@ import type { WasmSource } from './types.js';
 /** A build that gives the same results as the others, where it runs at all. */
 export interface Variant {
   /** A module that is valid only where the build's instructions are. */
-  probe: Uint8Array<ArrayBuffer>;
+  probe: BufferSource;
   /** Whether the build is faster here than the next one, by what the probe exports; always where it is absent. */
   isFast?: (exports: WebAssembly.Exports) => boolean;
   wasm: () => WasmSource | Promise<WasmSource>;
@@ -15,12 +15,12 @@ const header = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1];
 const [i32, v128] = [127, 123];
 
 /** Exports `a`, a lane of `i32x4.relaxed_dot_i8x16_i7x16_add_s` of 127, 255 and 0 in all lanes. */
-export const RELAXED_SIMD = Uint8Array.of(
+export const RELAXED_SIMD: BufferSource = Uint8Array.of(
   ...header, i32, 3, 2, 1, 0, 7, 5, 1, 1, 97, 0, 0,
   10, 24, 1, 22, 0, 65, 255, 0, 253, 15, 65, 255, 1, 253, 15, 65, 0, 253, 17, 253, 147, 2, 253, 27, 0, 11,
 );
 /** `i32x4.dot_i16x8_s` of two splats. */
-export const SIMD128 = Uint8Array.of(...header, v128, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 16, 65, 2, 253, 16, 253, 186, 1, 11);
+export const SIMD128: BufferSource = Uint8Array.of(...header, v128, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 16, 65, 2, 253, 16, 253, 186, 1, 11);
 
 /**
  * Whether a machine multiplies four bytes at once. 255 has more than 7 bits, so the machine's own instruction shows: one that has
@@ -39,7 +39,7 @@ export function multipliesFours({ a }: WebAssembly.Exports): boolean {
 export async function chooseVariant(
   variants: readonly Variant[], compile: (source: WasmSource | Promise<WasmSource>) => Promise<WebAssembly.Module>,
 ): Promise<WebAssembly.Module | undefined> {
-  let probed: { probe: Uint8Array; exports: WebAssembly.Exports | undefined } | undefined;
+  let probed: { probe: BufferSource; exports: WebAssembly.Exports | undefined } | undefined;
   for (const { probe, isFast, wasm } of variants) {
     // Two builds in a row may ask for the same.
     if (probed?.probe !== probe) probed = { probe, exports: exportsOf(probe) };
@@ -59,7 +59,7 @@ export async function chooseVariant(
  * What a probe exports; `undefined` where it is not valid. A few bytes, at once: the build's fetch waits for them. What is valid
  * and cannot be compiled is forbidden.
  */
-function exportsOf(probe: Uint8Array<ArrayBuffer>): WebAssembly.Exports | undefined {
+function exportsOf(probe: BufferSource): WebAssembly.Exports | undefined {
   return WebAssembly.validate(probe) ? new WebAssembly.Instance(new WebAssembly.Module(probe)).exports : undefined;
 }
 

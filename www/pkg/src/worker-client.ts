@@ -1,11 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { defaultConsent, effectiveConsent } from './consent.js';
+import { defaultConsent, effectiveConsent, privacySignal } from './consent.js';
 import { dropDraws } from './draws.js';
 import { RecommenderError, toRecommenderError } from './errors.js';
 import { disposeSymbol, MAX_TIMER_MILLIS } from './globals.js';
 import type {
-  BundleInfo, Consent, DeviceExport, FlushOptions, FlushResult, LoadOptions, ObserveOptions, OutcomeOptions, RankOptions, Recommendation,
-  RecommendOptions, RecommendResponse, SimilarOptions, TelemetryPreview,
+  BundleInfo, Consent, DeviceExport, FlushOptions, FlushResult, LoadOptions, ObserveOptions, OutcomeOptions, PrivacySignal, RankOptions,
+  Recommendation, RecommendOptions, RecommendResponse, SessionInteraction, SimilarOptions, TelemetryPreview,
 } from './types.js';
 import type { Answer, Call, Loaded } from './worker-protocol.js';
 
@@ -69,6 +69,22 @@ export class WorkerRecommender {
     return () => this.#listeners.delete(listener);
   }
 
+  /** The consent in force. */
+  get consent(): Promise<Consent> {
+    return this.#calls.call('consent', []);
+  }
+
+  /** The remembered interactions, oldest first. */
+  get session(): Promise<SessionInteraction[]> {
+    return this.#calls.call('session', []);
+  }
+
+  /** The browser's Global Privacy Control or Do Not Track, where it is on. */
+  get privacySignal(): PrivacySignal | null {
+    return privacySignal();
+  }
+
+  /** Remembers what the user did. */
   observe(options: ObserveOptions): Promise<void> {
     return this.#calls.call('observe', [options]);
   }
@@ -101,33 +117,40 @@ export class WorkerRecommender {
     return Promise.race([answered, late]).finally(() => clearTimeout(timer));
   }
 
+  /** The items that are most similar to one item. */
   similar(itemId: string, options: SimilarOptions = {}): Promise<Recommendation[]> {
     return this.#calls.call('similar', [itemId, options]);
   }
 
+  /** Whether the bundle knows an item. */
   hasItem(itemId: string): Promise<boolean> {
     return this.#calls.call('hasItem', [itemId]);
   }
 
+  /** Counts which position of the newest list the user chose, or that none was chosen. */
   recordOutcome(options: OutcomeOptions = {}): Promise<void> {
     return this.#calls.call('recordOutcome', [options]);
   }
 
+  /** Changes what the user allows. */
   setConsent(consent: Consent): Promise<void> {
     // Workers have no part in what pages alone keep.
     if (effectiveConsent(consent) === 'none') dropDraws();
     return this.#calls.call('setConsent', [effectiveConsent(consent)]);
   }
 
+  /** Forgets everything of the user, in memory and in storage. */
   erase(): Promise<void> {
     dropDraws();
     return this.#calls.call('erase', []);
   }
 
+  /** Everything that is stored, in the form in which it is stored. */
   export(): Promise<DeviceExport> {
     return this.#calls.call('export', []);
   }
 
+  /** Resolves when everything observed so far is stored and every started send is over. */
   settled(): Promise<void> {
     return this.#calls.call('settled', []);
   }
@@ -165,7 +188,9 @@ class Calls {
   constructor(worker: Worker) {
     this.#worker = worker;
     worker.onmessage = ({ data }: MessageEvent<Answer>) => this.#receive(data);
-    worker.onerror = (event) => this.#fail(new RecommenderError('inference_failed', 'the worker failed', { found: event.message ?? 'its script cannot be loaded' }));
+    worker.onerror = (event) => this.#fail(new RecommenderError('inference_failed', 'the worker failed', {
+      found: event.message ?? 'its script cannot be loaded', hint: 'is the script of the worker beside the package\'s modules? README, "Where it runs"',
+    }));
     worker.onmessageerror = () => this.#fail(new RecommenderError('inference_failed', 'the worker sent what cannot be read'));
   }
 
@@ -205,7 +230,7 @@ class Calls {
     if ('revision' in answer) return this.onRevision(answer.revision);
     const waiting = this.#waiting.get(answer.id);
     this.#waiting.delete(answer.id);
-    if ('error' in answer) waiting?.reject(new RecommenderError(answer.error.code, answer.error.message, answer.error.details));
+    if ('error' in answer) waiting?.reject(new RecommenderError(answer.error.code, answer.error.summary, answer.error.details));
     else waiting?.resolve(answer.result as never);
   }
 
@@ -227,9 +252,7 @@ function started(start: () => Worker): Worker {
   try {
     return start();
   } catch (thrown) {
-    const error = toRecommenderError(thrown, 'io', 'the worker cannot be started');
-    error.details.hint ??= 'serve the package from the origin of the page';
-    throw error;
+    throw toRecommenderError(thrown, 'io', 'the worker cannot be started', 'serve the package from the origin of the page');
   }
 }
 

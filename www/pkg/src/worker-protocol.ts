@@ -6,17 +6,20 @@ import type { BundleInfo } from './types.js';
 export const METHODS = [
   'observe', 'recommend', 'rank', 'similar', 'hasItem', 'recordOutcome', 'setConsent', 'erase', 'export', 'settled',
 ] as const;
+/** Its properties, which the page asks for. */
+export const PROPERTIES = ['consent', 'session'] as const;
+export type Property = (typeof PROPERTIES)[number];
 export type Method = (typeof METHODS)[number];
 
 export interface Call {
   id: number;
-  method: Method | 'load' | 'preview' | 'flush' | 'written';
+  method: Method | Property | 'load' | 'preview' | 'flush' | 'written';
   args: readonly unknown[];
 }
 
 export interface WireError {
   code: ErrorCode;
-  message: string;
+  summary: string;
   details: ErrorDetails;
 }
 

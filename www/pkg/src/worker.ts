@@ -5,7 +5,7 @@ import { browser } from './platforms/browser.js';
 import { slimInBrowsers } from './slim-in-browsers.js';
 import type { RecommenderBase } from './recommender.js';
 import type { LoadOptions } from './types.js';
-import { METHODS, type Answer, type Call, type Loaded } from './worker-protocol.js';
+import { METHODS, PROPERTIES, type Answer, type Call, type Loaded } from './worker-protocol.js';
 
 const Recommender = recommenderOn(browser({
   slim: slimInBrowsers,
@@ -31,9 +31,14 @@ async function answer({ method, args }: Call): Promise<unknown> {
   if (method === 'preview') return recommender!.telemetry.preview();
   if (method === 'written') return recommender!.written();
   if (method === 'flush') return recommender!.telemetry.flush(args[0] as { now?: number });
-  if (!METHODS.includes(method)) throw new TypeError(`there is no method ${method}`);
+  if (isOne(PROPERTIES, method)) return recommender![method];
+  if (!isOne(METHODS, method)) throw new TypeError(`there is no method ${method}`);
   const call = recommender![method] as (...args: readonly unknown[]) => unknown;
   return call.apply(recommender, args as unknown[]);
+}
+
+function isOne<T extends string>(names: readonly T[], name: string): name is T {
+  return (names as readonly string[]).includes(name);
 }
 
 // Calls are answered in their order: what was observed counts for the list that is asked for next.
@@ -41,8 +46,8 @@ scope.onmessage = ({ data }) => {
   answer(data).then(
     (result) => scope.postMessage({ id: data.id, result }),
     (thrown: unknown) => {
-      const { code, message, details } = toRecommenderError(thrown, 'internal', 'the worker failed');
-      scope.postMessage({ id: data.id, error: { code, message, details } });
+      const { code, summary, details } = toRecommenderError(thrown, 'internal', 'the worker failed');
+      scope.postMessage({ id: data.id, error: { code, summary, details } });
     },
   );
 };
