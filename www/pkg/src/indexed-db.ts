@@ -10,6 +10,7 @@ export class IndexedDbStorage implements DeviceStorage {
   #database: Promise<IDBDatabase | undefined> | undefined;
   /** Whether another page has removed the database, for a user who wants nothing kept. It is used where that user has begun it anew, and not made. */
   isGone = false;
+  onGone: (() => void) | undefined;
 
   /** `name` is the database's name; nothing is opened before the first use. */
   constructor(name: string) {
@@ -106,6 +107,7 @@ export class IndexedDbStorage implements DeviceStorage {
       this.isGone = true;
       database.close();
       forget();
+      this.onGone?.();
     };
     return database;
   }

@@ -138,7 +138,8 @@ export abstract class RecommenderBase {
   }
 
   /**
-   * Calls `listener` after every change of the session, and when an engine that failed is back, until the returned function is called.
+   * Calls `listener` after every change of the session, when an engine that failed is back, and when consent was taken back in another tab, until
+   * the returned function is called.
    * What another tab adds is noticed when this one is shown again, and at its next write. What
    * `listener` throws is nobody's: it is reported like any uncaught error, and the others are still called.
    */
@@ -397,11 +398,26 @@ export abstract class RecommenderBase {
     }
   }
 
-  /** A storage that was late, and then does not work, gives way to memory that is known to forget. */
+  /** A storage that was late, and then does not work, gives way to memory that is known to forget; so does one that another page has removed. */
   #watch({ storage, late }: OpenedStorage): void {
+    if ('onGone' in storage) storage.onGone = () => this.#leave(storage);
     void late?.catch(() => this.#keeper.enqueue(async (present) => {
       if (present === storage) this.#moveTo(new FallbackStorage());
     }));
+  }
+
+  /** A consent that was taken back in another page is taken back in this one. There is nothing to remove: what is there by now is of another consent. */
+  #leave(storage: DeviceStorage): void {
+    if (storage !== this.#keeper.storage) return;
+    this.#consent = 'none';
+    this.#applying = this.#applying.catch(() => {}).then(async () => {
+      if (storage !== this.#keeper.storage) return;
+      this.#applied = 'none';
+      this.#moveTo(new FallbackStorage());
+      await this.telemetry.forget();
+    });
+    void this.#tell((companion) => companion.consentChanged());
+    this.#changed();
   }
 
   /** What this page has in memory goes on there. */
