@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
+import { findBrowser } from '../../www/tools/browser.mjs';
+import { openPage } from './lib/chromium.mjs';
 import { browse, openFixture } from './lib/fixture.mjs';
 import { importFrom } from './lib/node.mjs';
 
+const noBrowser = findBrowser() === undefined && 'no Chromium is installed';
 let fixture;
 
 before(async () => {
@@ -358,4 +361,31 @@ test('a storage that stops to answer later leaves a page alone', async (t) => {
   answer();
   await within(recommender.settled());
   assert.equal((await storage.get('session')).length, 3);
+});
+
+test('a database that another script holds keeps no page waiting', { skip: noBrowser }, async () => {
+  const { page, close } = await openPage(fixture);
+  try {
+    const seen = await page.evaluate(async (itemId) => {
+      const { Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      const done = (request) => new Promise((resolve, reject) => Object.assign(request, { onsuccess: () => resolve(request.result), onerror: reject }));
+      // It does not let go, so that a removal waits for it, and everybody else for the removal.
+      const held = await done(indexedDB.open('sanderling', 1));
+      const removed = done(indexedDB.deleteDatabase('sanderling'));
+      const start = performance.now();
+      const recommender = await Recommender.load({ baseUrl: './bundle/', consent: 'device' });
+      const millis = performance.now() - start;
+      recommender.observe({ itemId, kind: 'view' });
+      const { length } = recommender.recommend({ limit: 3 }).recommendations;
+      const code = await recommender.settled().catch((error) => error.code);
+      held.close();
+      await removed;
+      await recommender.settled();
+      const { records } = await recommender.export();
+      return { isInTime: millis < 4000, length, code, stored: records.session.map(({ item_id: id }) => id) };
+    }, fixture.itemIds[0]);
+    assert.deepEqual(seen, { isInTime: true, length: 3, code: 'io', stored: [fixture.itemIds[0]] });
+  } finally {
+    await close();
+  }
 });

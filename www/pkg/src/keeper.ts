@@ -1,4 +1,4 @@
-import { inTime, STORAGE_MILLIS } from './patience.js';
+import { inTime, STORAGE_MILLIS, STUCK_MILLIS } from './patience.js';
 import { FallbackStorage, GONE, type DeviceStorage } from './storage.js';
 
 /**
@@ -7,7 +7,7 @@ import { FallbackStorage, GONE, type DeviceStorage } from './storage.js';
  */
 export class Keeper {
   storage: DeviceStorage;
-  /** Whether storage does not answer: nobody waits for it any more until it does. */
+  /** Whether storage does not answer: nobody waits for it long until it does. */
   isStuck = false;
   #tail: Promise<unknown> = Promise.resolve();
   readonly #background = new Set<Promise<unknown>>();
@@ -57,7 +57,7 @@ export class Keeper {
   }
 
   #inTime<T>(work: Promise<T>): Promise<T | undefined> {
-    return inTime(work, this.isStuck ? 0 : STORAGE_MILLIS, () => {
+    return inTime(work, this.isStuck ? STUCK_MILLIS : STORAGE_MILLIS, () => {
       this.isStuck = true;
       return undefined;
     });

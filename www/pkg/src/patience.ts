@@ -4,6 +4,8 @@
 export const LOAD_MILLIS = 1000;
 /** For a write or a read that somebody waits for. */
 export const STORAGE_MILLIS = 5000;
+/** For one more, where storage did not answer in that time. */
+export const STUCK_MILLIS = 200;
 
 /** What `work` comes to or, after `millis`, what `late` says. The work goes on. */
 export function inTime<T, L>(work: Promise<T>, millis: number, late: () => L): Promise<T | L> {
