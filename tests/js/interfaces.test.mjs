@@ -109,11 +109,15 @@ test('the element lists, follows the session, tells of clicks, and frees', { ski
 });
 
 test('elements show lists of one recommender, which stays the page\'s; an error that nobody takes is logged', { skip: noBrowser }, async () => {
-  const markup = '<sanderling-recommendations id="left"></sanderling-recommendations><sanderling-recommendations id="right" limit="3"></sanderling-recommendations>';
+  const markup = `
+    <sanderling-recommendations id="left" base-url="./bundle/"></sanderling-recommendations><sanderling-recommendations id="right" limit="3"></sanderling-recommendations>
+    <sanderling-recommendations id="signed" base-url="./bundle/"></sanderling-recommendations>`;
   const script = `
     import { Recommender } from 'sanderling';
     const elements = [...document.querySelectorAll('sanderling-recommendations')];
-    const [left, right] = elements;
+    const [left, right, signed] = elements;
+    signed.loadOptions = { publicKey: 'none' };
+    const refused = new Promise((told) => signed.addEventListener('sanderling:error', (event) => (event.preventDefault(), told(event.detail.code))));
     const first = await Recommender.load({ baseUrl: './bundle/', consent: 'none' });
     // Before the element is defined, and after.
     left.recommender = first;
@@ -121,21 +125,38 @@ test('elements show lists of one recommender, which stays the page\'s; an error 
     right.recommender = first;
     const settled = () => new Promise((done) => setTimeout(done, 50));
     const lengths = () => elements.map((element) => element.querySelectorAll('div').length);
-    window.found = { lists: lengths() };
+    await refused;
+    window.found = { signed: [await refused, signed.querySelectorAll('div').length], given: left.recommender === first, lists: lengths().slice(0, 2) };
     left.querySelector('div').click();
     await settled();
     const clicked = first.session[0].itemId;
-    window.found.both = elements.map((element) => element.querySelector('[data-item-id="' + clicked + '"]') === null);
+    window.found.both = [left, right].map((element) => element.querySelector('[data-item-id="' + clicked + '"]') === null);
     const second = await Recommender.load({ baseUrl: './bundle/', consent: 'none' });
     right.recommender = second;
     left.remove();
     await settled();
     window.found.alive = [first.recommend({ limit: 1 }).recommendations.length, lengths()[0], right.recommender === second];
-    right.recommender = undefined;
+    right.recommender = null;
     window.found.empty = [lengths()[1], right.recommender === undefined, second.recommend({ limit: 1 }).recommendations.length];
+    // What it has loaded by itself becomes the page's where the page takes it.
+    right.addEventListener('sanderling:ready', () => (right.recommender = right.recommender), { once: true });
+    right.setAttribute('base-url', './bundle/');
+    await new Promise((done) => right.addEventListener('sanderling:list', done, { once: true }));
+    const own = right.recommender;
+    right.remove();
+    await settled();
+    window.found.taken = own.recommend({ limit: 1 }).recommendations.length;
+    document.body.append(right);
     const logged = [];
     console.error = (error) => logged.push(error.code);
     const wrong = { baseUrl: './', publickey: 'misspelt' };
+    // A click on what was freed, and something that is no recommender.
+    await settled();
+    own.free();
+    right.querySelector('div').click();
+    right.recommender = {};
+    right.removeAttribute('base-url');
+    right.recommender = undefined;
     right.loadOptions = wrong;
     await settled();
     right.addEventListener('sanderling:error', (event) => event.preventDefault());
@@ -147,7 +168,8 @@ test('elements show lists of one recommender, which stays the page\'s; an error 
   await inPage(markup, script, async (page) => {
     await page.waitForFunction('window.done');
     assert.deepEqual(await page.evaluate('found'), {
-      lists: [10, 3], both: [true, true], alive: [1, 0, true], empty: [0, true, 1], logged: ['invalid_argument'],
+      signed: ['invalid_argument', 0], given: true, lists: [10, 3], both: [true, true], alive: [1, 0, true], empty: [0, true, 1], taken: 1,
+      logged: ['invalid_argument', 'internal', 'invalid_argument'],
     });
   });
 });

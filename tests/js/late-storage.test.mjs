@@ -171,14 +171,14 @@ test('a list that is made before storage answers counts beside those of an earli
   assert.equal((await storage.get(`telemetry/${recommender.bundle.hash}`)).state.current.num_lists, 2);
 });
 
-for (const [when, seconds] of [['soon', 0], ['when it is given up', 10]]) {
+for (const [when, seconds] of [['soon', 0], ['after the first write', 3], ['when it is given up', 10]]) {
   test(`a window of an earlier visit is reported where storage answers ${when}`, async (t) => {
     const within = passTime(t);
     const { sent, sharing } = collector();
     const { late, answer, storage } = lateStorage(await yesterday());
     const recommender = await within(fixture.load({ storage: late, ...sharing, autoSend: true }));
-    await within(new Promise((done) => setTimeout(done, 1000 * seconds)));
     browse(recommender, fixture.itemIds);
+    await within(new Promise((done) => setTimeout(done, 1000 * seconds)));
     answer();
     await within(new Promise((done) => setTimeout(done, 1000)));
     await within(recommender.settled());
@@ -246,9 +246,89 @@ test('reports that wait are not said to be discarded before they are', async (t)
   late.isLate = true;
   for (const _ of ['first', 'again']) await assert.rejects(within(recommender.setConsent('device')), { code: 'io' });
   assert.equal((await storage.get('reports')).outbox.length, 1);
+  await assert.rejects(within(recommender.setConsent('share')), { code: 'io' }, 'what was to go goes first');
   answer();
-  await within(recommender.setConsent('device'));
+  await within(recommender.setConsent('share'));
   assert.equal((await storage.get('reports')).outbox?.length ?? 0, 0);
+});
+
+test('what a recommender that was freed has not taken up is there for the next one', async (t) => {
+  const within = passTime(t);
+  const { sent, sharing } = collector();
+  const { late, answer, storage } = lateStorage(await yesterday());
+  const freed = await within(fixture.loadOwn({ storage: late, ...sharing }));
+  const { engine } = freed;
+  freed.free();
+  while (engine.state === 'running') await within(new Promise((done) => setTimeout(done, 1000)));
+  answer();
+  await within(new Promise((done) => setTimeout(done, 1000)));
+  const next = await within(fixture.load({ storage, ...sharing }));
+  await within(next.telemetry.flush());
+  assert.equal(sent.length, 1);
+});
+
+test('counts that were erased while they were written do not come back', async (t) => {
+  const within = passTime(t);
+  const { late, answer, storage } = lateStorage();
+  late.isLate = false;
+  const recommender = await within(fixture.load({ storage: late }));
+  browse(recommender, fixture.itemIds);
+  await within(recommender.settled());
+  // Another tab has made some.
+  await storage.update(`telemetry/${recommender.bundle.hash}`, (stored) => {
+    stored.state.current.num_lists += 10;
+    return stored;
+  });
+  late.isLate = true;
+  browse(recommender, fixture.itemIds);
+  const written = recommender.settled();
+  const erased = recommender.erase();
+  browse(recommender, fixture.itemIds);
+  answer();
+  await within(Promise.all([written, erased]));
+  await within(recommender.settled());
+  assert.equal((await within(recommender.telemetry.preview())).state.current.num_lists, 1);
+  assert.equal((await storage.get(`telemetry/${recommender.bundle.hash}`)).state.current.num_lists, 1);
+});
+
+test('a storage that answered while the bundle was on its way is waited for', async (t) => {
+  const within = passTime(t);
+  const { late, answer } = lateStorage({ session: STORED });
+  const after = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+  const fetch = async (url) => {
+    await after(3);
+    return new Response(fixture.files[new URL(url).pathname.split('/').at(-1)] ?? null);
+  };
+  void after(1.5).then(answer);
+  const recommender = await within(fixture.sanderling.Recommender.load({ baseUrl: 'https://shop.example/bundle/', fetch, storage: late }));
+  assert.equal(recommender.session.length, 1);
+  recommender.free();
+});
+
+test('recommenders of one storage hear that another page has removed it, also before they are there, and not when they are freed', async () => {
+  const listeners = new Set();
+  const storage = Object.assign(new fixture.sanderling.MemoryStorage(), {
+    isGone: false, onGone: (listener) => (listeners.add(listener), () => listeners.delete(listener)),
+  });
+  const remove = () => {
+    storage.isGone = true;
+    for (const listener of [...listeners]) listener();
+  };
+  const [left, right, freed] = await Promise.all([1, 2, 3].map(() => fixture.loadOwn({ storage })));
+  let numChanges = 0;
+  left.onChange(() => (numChanges += 1));
+  freed.free();
+  browse(left, fixture.itemIds);
+  await left.settled();
+  remove();
+  assert.deepEqual([left.consent, right.consent], ['none', 'none']);
+  assert.ok(numChanges > 3);
+  await left.settled();
+  assert.equal((await left.export()).storage, 'memory');
+  const late = await fixture.loadOwn({ storage });
+  assert.equal(late.consent, 'none', 'it was gone before its engine was there');
+  for (const recommender of [left, right, late]) recommender.free();
+  assert.equal(listeners.size, 0);
 });
 
 test('sharing that is allowed again while its removal is late begins behind it', async (t) => {

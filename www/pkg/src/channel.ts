@@ -13,13 +13,13 @@ const MAX_SHARE = 0.5;
 /** How a channel is followed. */
 export interface ChannelOptions {
   /** As for `Recommender.load`: with `none` nothing is kept, what was is forgotten, and the device draws anew each time. */
-  consent?: Consent;
+  consent?: Consent | undefined;
   /** A number from 0, under 1, in place of the device's own draw: for hosts that keep one, such as a worker with a cookie. */
-  draw?: number;
+  draw?: number | undefined;
   /** In place of the global `fetch`. */
-  fetch?: Fetch;
+  fetch?: Fetch | undefined;
   /** Stops the request; after `AbortSignal.timeout` the code is `io`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** The bundle to load: `const { baseUrl, channelUrl } = choice; Recommender.load({ baseUrl, channelUrl })`. */

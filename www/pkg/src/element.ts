@@ -64,17 +64,22 @@ export class SanderlingRecommendations extends Base {
   #template: HTMLTemplateElement | null = null;
   #stopListening: (() => void) | undefined;
   #isScheduled = false;
+  /** Between the callbacks: attributes are told of before, where an element that is in the page is defined. */
+  #isInPage = false;
 
   /** The one that a page set, or the loaded one, between `sanderling:ready` and removal. */
   get recommender(): Recommender | undefined {
     return this.#recommender;
   }
 
-  /** In place of what the attributes say; `undefined` loads that again. */
-  set recommender(recommender: Recommender | undefined) {
-    if (recommender === this.#given) return;
-    this.#given = recommender;
-    if (this.isConnected) this.#loadAnew();
+  /** In place of what the attributes say; none loads that again. */
+  set recommender(recommender: Recommender | null | undefined) {
+    const given = recommender ?? undefined;
+    if (given === this.#given) return;
+    this.#given = given;
+    // The element's own is the page's from now on.
+    if (given !== undefined && given === this.#recommender) this.#isOwn = false;
+    else if (this.#isInPage) this.#loadAnew();
   }
 
   /** Options of `recommend` beside `limit`, such as rules. */
@@ -96,7 +101,7 @@ export class SanderlingRecommendations extends Base {
     const before = this.#loadOptions;
     this.#loadOptions = { ...options };
     // Frameworks set what is the same at every render.
-    if (this.isConnected && this.#given === undefined && (this.#hasFailed || !haveSameValues(before, this.#loadOptions))) this.#loadAnew();
+    if (this.#isInPage && this.#given === undefined && (this.#hasFailed || !haveSameValues(before, this.#loadOptions))) this.#loadAnew();
   }
 
   connectedCallback(): void {
@@ -106,18 +111,20 @@ export class SanderlingRecommendations extends Base {
       const value = this[name];
       delete (this as Partial<SanderlingRecommendations>)[name];
       if (name === 'options') this.#options = value as RecommendOptions;
-      else if (name === 'recommender') this.#given = value as Recommender;
+      else if (name === 'recommender') this.#given = (value as Recommender | null) ?? undefined;
       else this.#loadOptions = { ...(value as LoadOptions) };
     }
+    this.#isInPage = true;
     void this.#load();
   }
 
   disconnectedCallback(): void {
+    this.#isInPage = false;
     this.#unload();
   }
 
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
-    if (before === after || !this.isConnected) return;
+    if (before === after || !this.#isInPage) return;
     if (name === 'limit') return this.#showSoon();
     if (this.#given !== undefined) return;
     if (name === 'consent' && this.#recommender !== undefined) return this.#setConsent(this.#recommender, after as Consent | null);
@@ -130,7 +137,13 @@ export class SanderlingRecommendations extends Base {
   }
 
   async #load(): Promise<void> {
-    if (this.#given !== undefined) return this.#use(this.#given, false);
+    if (this.#given !== undefined) {
+      try {
+        return this.#use(this.#given, false);
+      } catch (thrown) {
+        return this.#fail(thrown, 'the recommender cannot be used');
+      }
+    }
     const options: LoadOptions = { ...this.#loadOptions };
     const baseUrl = this.getAttribute('base-url');
     if (baseUrl !== null) options.baseUrl = baseUrl;
@@ -196,10 +209,10 @@ export class SanderlingRecommendations extends Base {
     let response: RecommendResponse;
     try {
       response = this.#recommender.recommend({ ...this.#options, limit });
+      this.#arrange(response.recommendations);
     } catch (thrown) {
-      return this.#fail(thrown, 'the options cannot be used');
+      return this.#fail(thrown, 'no list can be shown');
     }
-    this.#arrange(response.recommendations);
     this.#tell('sanderling:list', response);
   }
 
@@ -248,8 +261,12 @@ export class SanderlingRecommendations extends Base {
     if (recommendation === undefined) return;
     const isWanted = this.#tell('sanderling:choose', { recommendation } satisfies ChooseDetail);
     if (!isWanted || this.#recommender === undefined) return;
-    this.#recommender.recordOutcome({ position: recommendation.position, itemId });
-    this.#recommender.observe({ itemId: recommendation.itemId, kind: this.getAttribute('kind') ?? 'click' });
+    try {
+      this.#recommender.recordOutcome({ position: recommendation.position, itemId });
+      this.#recommender.observe({ itemId, kind: this.getAttribute('kind') ?? 'click' });
+    } catch (thrown) {
+      this.#fail(thrown, 'the click cannot be observed');
+    }
   }
 
   #fail(thrown: unknown, what: string): void {

@@ -69,7 +69,9 @@ export function toRecommenderError(thrown: unknown, fallback: ErrorCode, message
   if (thrown instanceof RecommenderError) return thrown;
   const from = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as Record<string, unknown>;
   if (isErrorCode(from['code'])) {
-    return new RecommenderError(from['code'], text(from['message']) ?? message, detailsOf(from), thrown);
+    // One of another copy of this package has them apart.
+    const details = typeof from['details'] === 'object' && from['details'] !== null ? (from['details'] as Record<string, unknown>) : from;
+    return new RecommenderError(from['code'], text(from['summary']) ?? text(from['message']) ?? message, detailsOf(details), thrown);
   }
   const found = text(from['message']) ?? String(thrown);
   return new RecommenderError(fallback, message, { found, ...(hint && { hint }) }, thrown);

@@ -10,7 +10,7 @@ export class IndexedDbStorage implements DeviceStorage {
   #database: Promise<IDBDatabase | undefined> | undefined;
   /** Whether another page has removed the database, for a user who wants nothing kept. It is used where that user has begun it anew, and not made. */
   isGone = false;
-  onGone: (() => void) | undefined;
+  readonly #listeners = new Set<() => void>();
 
   /** `name` is the database's name; nothing is opened before the first use. */
   constructor(name: string) {
@@ -72,6 +72,11 @@ export class IndexedDbStorage implements DeviceStorage {
     this.isGone = false;
   }
 
+  onGone(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   close(): void {
     const database = this.#database;
     this.#database = undefined;
@@ -107,7 +112,7 @@ export class IndexedDbStorage implements DeviceStorage {
       this.isGone = true;
       database.close();
       forget();
-      this.onGone?.();
+      for (const listener of [...this.#listeners]) listener();
     };
     return database;
   }

@@ -28,8 +28,10 @@ export function recommenderOn(platform: Platform): RecommenderConstructor {
     static async load(source: string | URL | LoadOptions): Promise<Recommender> {
       const opened = await openRecommender(source, platform);
       const recommender = new Recommender(opened);
-      // A storage that is late has been waited for.
-      await inTime(recommender.restore(), opened.late === undefined ? LOAD_MILLIS : 0, () => {});
+      // A storage that is late still has been waited for.
+      const answered = opened.late?.then(() => false, () => false);
+      const isLate = answered !== undefined && (await inTime(answered, 0, () => true));
+      await inTime(recommender.restore(), isLate ? 0 : LOAD_MILLIS, () => {});
       return recommender;
     }
   };

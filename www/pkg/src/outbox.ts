@@ -123,14 +123,17 @@ export class Outbox {
       if (last === null) return null;
       return Math.max(last > now + windowSeconds ? present : last, ...starts.filter((start) => start <= present));
     };
-    const before = await this.read();
-    if (followed(before) === before.lastWindowStart) return;
-    await this.#update((reports) => {
+    const follow = (reports: Reports): Reports => {
       const { lastWindowStart: last, reportedWindowStarts: starts } = reports;
       this.#lastWindowStart = followed(reports);
       // What was the last one may be known by that alone.
       if (last !== null && !starts.includes(last)) this.#reportedWindowStarts = [...starts, last].slice(-MAX_REPORTED);
       return { ...reports, lastWindowStart: this.#lastWindowStart, reportedWindowStarts: this.#reportedWindowStarts };
+    };
+    await this.#keeper.enqueue(async (storage) => {
+      const before = this.#read(await storage.get(REPORTS_KEY));
+      if (followed(before) === before.lastWindowStart) return;
+      await storage.update(REPORTS_KEY, (stored) => follow(this.#read(stored)) as unknown as Json);
     });
   }
 

@@ -78,6 +78,10 @@ export abstract class RecommenderBase {
   #revision = 0;
   readonly #listeners = new Set<() => void>();
   readonly #companions = new Set<Companion>();
+  /** Hears no longer that another page has removed the storage. */
+  #ignore: (() => void) | undefined;
+  /** Whether the reports were discarded that a lower consent had to. */
+  #isDiscarded = true;
   /** A page that is hidden may never be shown again; in one that is, others may have been used meanwhile. */
   readonly #save = (): void => {
     this.telemetry.saveNow();
@@ -91,7 +95,6 @@ export abstract class RecommenderBase {
     this.#applied = this.consent;
     this.bundle = opened.bundle;
     this.#keeper = new Keeper(opened.storage);
-    this.#watch(opened);
     const { forgotten } = opened;
     if (forgotten !== undefined) void this.#keeper.enqueue(() => forgotten);
     this.#session = new Session(this.#keeper, opened.maxSessionLength, () => this.#changed());
@@ -107,14 +110,14 @@ export abstract class RecommenderBase {
       autoSend: opened.autoSend,
     });
     (globalThis as PageGlobals).document?.addEventListener('visibilitychange', this.#save);
+    this.#watch(opened);
   }
 
   /** @internal Takes up what earlier visits left. */
   protected async restore(): Promise<void> {
     if (this.consent === 'none') return;
-    await this.#session.restore();
-    if (this.#opened.personalise) await this.#correction.restore();
-    await this.telemetry.restore();
+    // At once: behind it in the queue is what this visit writes.
+    await Promise.all([this.#session.restore(), this.#opened.personalise && this.#correction.restore(), this.telemetry.restore()]);
   }
 
   /** The consent in force: what the user gave, capped by {@link RecommenderBase.privacySignal}. */
@@ -329,6 +332,7 @@ export abstract class RecommenderBase {
     (globalThis as PageGlobals).document?.removeEventListener('visibilitychange', this.#save);
     this.#listeners.clear();
     this.#companions.clear();
+    this.#ignore?.();
     this.telemetry.stop();
     const { engine, ownsEngine } = this.#opened;
     // Writes that are under way still read the engine's counts.
@@ -350,14 +354,15 @@ export abstract class RecommenderBase {
   async #applyConsent(asked: Consent): Promise<void> {
     const before = this.#applied;
     const after = lower(asked, this.consent);
-    if (after === before && this.#isRemoved) return;
+    if (after === before && this.#isRemoved && this.#isDiscarded) return;
     if (after === 'none' || !this.#isRemoved) await this.#stopStoring();
     this.#applied = after;
     if (after !== 'none' && before === 'none') await this.#startStoring();
-    if (after === 'device' && !(await this.telemetry.discardReports()) && before === 'share') {
-      // They are there still, and go when this is asked for again.
-      this.#applied = 'share';
-      throw notRemoved(this.#keeper.storage);
+    if (after === 'device' && before === 'share') this.#isDiscarded = false;
+    if (after === 'device' || !this.#isDiscarded) {
+      const isDone = await this.telemetry.discardReports();
+      if (!isDone && !this.#isDiscarded) throw notRemoved(this.#keeper.storage);
+      this.#isDiscarded = true;
     }
     this.telemetry.sendSoon();
   }
@@ -373,7 +378,7 @@ export abstract class RecommenderBase {
         this.#moveTo(new FallbackStorage());
         await (this.#unremoved.destroy?.() ?? this.#unremoved.clear());
         this.#unremoved = undefined;
-        this.#isRemoved = true;
+        this.#isRemoved = this.#isDiscarded = true;
       });
       dropDraws();
       await dropLastGood();
@@ -388,8 +393,8 @@ export abstract class RecommenderBase {
     const opened = await this.#opened.openStorage();
     const { storage } = opened;
     if (this.#freed) return storage.close?.();
-    this.#watch(opened);
     await this.#keeper.enqueue(async () => this.#moveTo(storage));
+    this.#watch(opened);
     await this.telemetry.carryLedger();
     // Taken back while it was opened.
     if (this.consent === 'none') {
@@ -400,7 +405,10 @@ export abstract class RecommenderBase {
 
   /** A storage that was late, and then does not work, gives way to memory that is known to forget; so does one that another page has removed. */
   #watch({ storage, late }: OpenedStorage): void {
-    if ('onGone' in storage) storage.onGone = () => this.#leave(storage);
+    this.#ignore?.();
+    this.#ignore = storage.onGone?.(() => this.#leave(storage));
+    // While the engine was on its way.
+    if (storage.isGone) this.#leave(storage);
     void late?.catch(() => this.#keeper.enqueue(async (present) => {
       if (present === storage) this.#moveTo(new FallbackStorage());
     }));
@@ -408,7 +416,7 @@ export abstract class RecommenderBase {
 
   /** A consent that was taken back in another page is taken back in this one. There is nothing to remove: what is there by now is of another consent. */
   #leave(storage: DeviceStorage): void {
-    if (storage !== this.#keeper.storage) return;
+    if (storage !== this.#keeper.storage || this.#freed) return;
     this.#consent = 'none';
     this.#applying = this.#applying.catch(() => {}).then(async () => {
       if (storage !== this.#keeper.storage) return;

@@ -129,7 +129,7 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
     const isAddress = (source: unknown): source is string | URL => typeof source === 'string' || source instanceof URL;
     // Of an address the request goes out at once: everything waits for it.
     const source = isAddress(given) ? given : await given;
-    return isAddress(source) ? fetched(await request(fetch, source)) : toModule(source);
+    return isAddress(source) ? fetched(await request(fetch, source), source) : toModule(source);
   };
   const chosen = async () => {
     const variant = wasm === undefined && (await chooseVariant(runtime.variants ?? [], moduleOf));
@@ -147,12 +147,12 @@ async function compile(runtime: Runtime, fetch: Fetch, wasm?: WasmSource): Promi
 const HINT = 'its address must have the .wasm file (how with your bundler: README, "Where it runs"), a Content-Security-Policy script-src \'wasm-unsafe-eval\'';
 
 /** The module of an address; what is no module says where it was. */
-async function fetched(response: Response): Promise<WebAssembly.Module> {
+async function fetched(response: Response, address: string | URL): Promise<WebAssembly.Module> {
   try {
     return await toModule(response);
   } catch (thrown) {
     const { summary, details } = toRecommenderError(thrown, 'io', 'the engine cannot be compiled here');
-    throw new RecommenderError('io', summary, { found: `${details.found} at ${response.url}`, hint: HINT }, thrown);
+    throw new RecommenderError('io', summary, { found: `${details.found} at ${address}`, hint: HINT }, thrown);
   }
 }
 

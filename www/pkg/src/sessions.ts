@@ -44,21 +44,21 @@ export interface SharingOptions {
   /** Base URL of a collector that takes sessions. */
   collectorUrl: string | URL;
   /** What the user chose; `none` by default, which deletes what an earlier consent had left. */
-  consent?: SharingConsent;
+  consent?: SharingConsent | undefined;
   /** A longer pause ends a session; 1,800 by default. What the recommender was loaded with, where that is finite. */
-  sessionIdleSeconds?: number;
+  sessionIdleSeconds?: number | undefined;
   /** A session waits for a random time up to this before it is sent; a day by default, 0 for none. */
-  maxDelaySeconds?: number;
+  maxDelaySeconds?: number | undefined;
   /** Where sessions wait; IndexedDB where it works. Without anything durable nothing is shared. */
-  storage?: DeviceStorage;
+  storage?: DeviceStorage | undefined;
   /** Name of the IndexedDB database, `sanderling-sessions` by default; another one for each `storageName` of recommenders. */
-  storageName?: string;
+  storageName?: string | undefined;
   /** Used instead of the global `fetch`. */
-  fetch?: Fetch;
+  fetch?: Fetch | undefined;
   /** Whether ended sessions are queued and sent without a call of `flush`; true by default. */
-  autoSend?: boolean;
+  autoSend?: boolean | undefined;
   /** How long one send may take, 10 by default. */
-  sendTimeoutSeconds?: number;
+  sendTimeoutSeconds?: number | undefined;
 }
 
 /** Why nothing is shared. */
@@ -84,7 +84,7 @@ export interface SharingPreview {
 
 export interface SharingFlushOptions {
   /** Unix seconds; the device's clock by default. */
-  now?: number;
+  now?: number | undefined;
 }
 
 export interface SharingFlushResult {

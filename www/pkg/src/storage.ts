@@ -23,8 +23,8 @@ export interface DeviceStorage {
   destroy?(): Promise<void>;
   /** Whether another page has removed the container, for a user who wants nothing kept: this page reports nothing any more. */
   readonly isGone?: boolean;
-  /** Set by who uses the storage, where it has the property: called when that happens. */
-  onGone?: (() => void) | undefined;
+  /** Calls `listener` when that happens, until the returned function is called. */
+  onGone?(listener: () => void): () => void;
   /** Gives connections back; the records stay. */
   close?(): void;
 }

@@ -42,6 +42,8 @@ interface StoredWindow {
 const KEY_PREFIX = 'telemetry/';
 /** How long counts are gathered before they are written. */
 const SAVE_DELAY_MILLIS = 500;
+/** How long storage that did not answer is left alone with reports. */
+const STUCK_RETRY_SECONDS = 60;
 
 /**
  * Counts what happens in a window, on the device, and makes of each window at most one randomised
@@ -199,17 +201,19 @@ export class Telemetry {
     if (this.#saveTimer !== undefined) this.#settings.keeper.track(this.#save());
   }
 
-  /** @internal Takes up what earlier visits left, once storage answers: an open window goes on, an ended one is closed. */
+  /**
+   * @internal Takes up what earlier visits left, once storage answers: an open window goes on, an ended one is closed. All of it is queued at
+   * once, before anything that this visit writes.
+   */
   async restore(): Promise<void> {
-    const { keeper } = this.#settings;
     const numErases = this.#numErases;
     // Counts of another bundle can no longer be reported, so there is no reason to keep them.
-    await this.#dropWindows(this.#key);
-    await this.#outbox.followClock(clockSeconds(), this.#settings.bundle.telemetry.windowSeconds);
+    void this.#dropWindows(this.#key);
+    void this.#outbox.followClock(clockSeconds(), this.#settings.bundle.telemetry.windowSeconds);
     let closed: Promise<unknown> | undefined;
-    await keeper.enqueue(async (storage) => {
+    await this.#settings.keeper.enqueue(async (storage) => {
       const stored = readWindow(await storage.get(this.#key));
-      if (stored !== undefined && numErases === this.#numErases) closed = this.#takeUp(stored);
+      if (stored !== undefined && numErases === this.#numErases && !this.#isStopped) closed = this.#takeUp(stored);
     });
     await closed;
     this.sendSoon();
@@ -356,14 +360,15 @@ export class Telemetry {
   async #save(): Promise<void> {
     clearTimeout(this.#saveTimer);
     this.#saveTimer = undefined;
+    const numErases = this.#numErases;
     await this.#settings.keeper.enqueue(async (storage) => {
       const { engine } = this.#settings;
-      if (this.#consent() === 'none' || this.#windowStart === undefined) return;
+      if (numErases !== this.#numErases || this.#consent() === 'none' || this.#windowStart === undefined) return;
       const start = this.#windowStart;
       const snapshot = this.#finalState ?? engine.telemetryState();
       const added: StoredWindow = { windowStart: start, state: this.#savedState === undefined ? snapshot : combineStates(snapshot, this.#savedState, -1) };
       const merged = readWindow(await storage.update(this.#key, (stored) => mergeWindows(stored, added)));
-      if (this.#windowStart !== start || merged?.windowStart !== start) return;
+      if (numErases !== this.#numErases || this.#windowStart !== start || merged?.windowStart !== start) return;
       if (this.#finalState !== undefined || sameCounts(merged.state, snapshot)) {
         this.#savedState = snapshot;
         return;
@@ -397,7 +402,8 @@ export class Telemetry {
       // After one "later", nothing else is due any more.
       await this.#outbox.settle(report.reportId, verdict, now, now + delaySeconds);
     }
-    if (this.#settings.keeper.isStuck) this.sendSoon();
+    // What was claimed too late is due again in a while.
+    if (this.#settings.keeper.isStuck) this.#retryIn(STUCK_RETRY_SECONDS);
     const { outbox } = await this.#outbox.read();
     result.waiting = outbox.length;
     if (outbox.length > 0) {
