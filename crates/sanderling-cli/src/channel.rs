@@ -105,14 +105,24 @@ impl ChannelFolder {
         self.path.join(&release.path)
     }
 
-    /// Copies a bundle into a folder of its own; `since` is when the channel serves it from.
+    /// Copies a bundle into a folder of its own; `since` is when the channel serves it from. Signatures that the folder has of the same bundle
+    /// stay where it comes without: servers and devices ask for them.
     ///
     /// # Errors
     /// [`Code::Io`].
     pub(crate) fn add(&self, files: &BundleFiles, manifest: &Manifest, since: i64) -> Result<Release> {
         let hash = manifest.bundle_hash();
         let path = format!("{}-{}/", manifest.version, &hash.to_string()[..12]);
-        bundle::write(files, &self.path.join(&path))?;
+        let folder = self.path.join(&path);
+        let mut files = files.clone();
+        if files.get(Manifest::SIGNATURE_FILE_NAME).is_none()
+            && let Ok(there) = bundle::read(&folder)
+            && there.get(Manifest::FILE_NAME) == files.get(Manifest::FILE_NAME)
+            && let Some(signatures) = there.get(Manifest::SIGNATURE_FILE_NAME)
+        {
+            files.insert(Manifest::SIGNATURE_FILE_NAME, signatures.to_vec());
+        }
+        bundle::write(&files, &folder)?;
         Ok(Release { bundle_sha256: hash, path, since, version: manifest.version })
     }
 

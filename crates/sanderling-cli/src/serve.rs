@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Bytes;
@@ -20,6 +21,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use sanderling_collector::{Connections, Problem};
 use sanderling_types::{Code, Error, Sha256Hash};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -40,7 +42,9 @@ const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0;
 struct Shared {
     pool: Arc<Pool>,
     requests: Family<Outcome, Counter>,
+    faults: Family<Degraded, Counter>,
     seconds: Histogram,
+    is_stopping: AtomicBool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,13 +52,26 @@ struct Outcome {
     status: u16,
 }
 
-/// Serves until `shutdown` completes, then finishes open requests, for at most `grace`.
+/// What degraded a list.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet, Deserialize)]
+struct Degraded {
+    code: String,
+}
+
+/// The part of an answer that is counted.
+#[derive(Debug, Default, Deserialize)]
+struct Counted {
+    #[serde(default)]
+    faults: Vec<Degraded>,
+}
+
+/// Serves until `shutdown` completes, then answers requests that are on their way ([`Connections::linger`]) and finishes open ones, for at most `grace`.
 ///
 /// | Request | Answer |
 /// |---|---|
 /// | `POST /recommend` | what the component answers: a [`sanderling_types::Response`] or a problem document; 503 with `Retry-After` when too many wait, 504 when one takes too long or too much memory |
-/// | `GET /healthz` | `{"status","version","bundle_sha256"}` while the process serves |
-/// | `GET /metrics` | requests by status, a histogram of their seconds, instances that were replaced, which bundle is served, when it expires, how often the one that was there could not be, in the OpenMetrics text format |
+/// | `GET /healthz` | `{"status","version","bundle_sha256"}` while the process serves; with status 503 from `shutdown` on |
+/// | `GET /metrics` | requests by status, lists by what degraded them, a histogram of their seconds, instances that were replaced, which bundle is served, when it expires, how often the one that was there could not be, in the OpenMetrics text format |
 pub async fn serve(
     pool: Arc<Pool>,
     listener: TcpListener,
@@ -65,9 +82,19 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         pool,
         requests: Family::default(),
+        faults: Family::default(),
+        is_stopping: AtomicBool::new(false),
         // A quarter of a millisecond to about four seconds.
         seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
     });
+    // There from the start, so that rates can be taken of it.
+    drop(shared.requests.get_or_create(&Outcome { status: StatusCode::OK.as_u16() }));
+    let stopping = Arc::clone(&shared);
+    let shutdown = async move {
+        shutdown.await;
+        stopping.is_stopping.store(true, Ordering::Relaxed);
+        tracing::info!("stopping");
+    };
     connections.serve(router(shared), listener, grace, shutdown).await;
 }
 
@@ -91,6 +118,7 @@ pub async fn follow(pool: &Pool, source: &BundleSource, every: Duration) -> Infa
         tokio::time::sleep(every).await;
         let looked = source.clone();
         let sha256 = tokio::task::spawn_blocking(move || looked.sha256().ok()).await.unwrap_or_default();
+        let was_refused = refused.is_some();
         let before = refused.take().filter(|refused| refused.sha256 == sha256);
         if before.as_ref().is_some_and(|before| Instant::now() < before.again_at) {
             refused = before;
@@ -98,11 +126,14 @@ pub async fn follow(pool: &Pool, source: &BundleSource, every: Duration) -> Infa
         }
         match pool.refresh(source).await {
             Ok(true) => tracing::info!(bundle_sha256 = pool.served().sha256(), "another bundle is served"),
+            Ok(false) if was_refused => tracing::info!("the bundle that is served is there again"),
             Ok(false) => {}
             Err(error) => {
                 let failure = error.to_string();
                 if before.as_ref().is_none_or(|before| before.failure != failure) {
-                    tracing::error!(%error, "the bundle that is there now is not served; the one before is");
+                    let offered = sha256.map(tracing::field::display);
+                    let served = pool.served();
+                    tracing::error!(%error, offered, served = served.sha256(), "the bundle that is there now is not served; the one before is");
                 }
                 let pause = before.map_or(every, |before| (2 * before.pause).min(MAX_PAUSE.max(every)));
                 refused = Some(Refused { sha256, failure, pause, again_at: Instant::now() + pause });
@@ -124,35 +155,41 @@ fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn recommend(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let mut counted = Counted { shared: &shared, start: Instant::now(), status: CLIENT_CLOSED_REQUEST };
+    let mut timed = Timed { shared: &shared, start: Instant::now(), status: CLIENT_CLOSED_REQUEST };
     let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await;
     let answer = match body {
-        Ok(Ok(body)) => ask(&shared.pool, body).await,
+        Ok(Ok(body)) => ask(&shared, body).await,
         Ok(Err(rejection)) => problem(rejection.status(), &broken_body(&rejection)),
         Err(_) => problem(StatusCode::REQUEST_TIMEOUT, &late_body()),
     };
-    counted.status = answer.status().as_u16();
+    timed.status = answer.status().as_u16();
     answer
 }
 
 /// Counts a request when it ends, however it ends.
-struct Counted<'a> {
+struct Timed<'a> {
     shared: &'a Shared,
     start: Instant,
     status: u16,
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Timed<'_> {
     fn drop(&mut self) {
         self.shared.seconds.observe(self.start.elapsed().as_secs_f64());
         self.shared.requests.get_or_create(&Outcome { status: self.status }).inc();
     }
 }
 
-async fn ask(pool: &Arc<Pool>, body: Bytes) -> Response {
-    match pool.recommend(body).await {
+async fn ask(shared: &Shared, body: Bytes) -> Response {
+    match shared.pool.recommend(body).await {
         Ok(answer) => {
             let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+            if status == StatusCode::OK {
+                let counted: Counted = serde_json::from_slice(&answer.body).unwrap_or_default();
+                counted.faults.iter().for_each(|fault| {
+                    shared.faults.get_or_create(fault).inc();
+                });
+            }
             let content_type = answer.content_type.map(|value| (header::CONTENT_TYPE, value));
             (status, headers(content_type), answer.body).into_response()
         }
@@ -174,14 +211,20 @@ fn headers(more: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> header:
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {
-    let version = env!("CARGO_PKG_VERSION");
-    Json(json!({ "status": "ok", "version": version, "bundle_sha256": shared.pool.served().sha256() }))
-        .into_response()
+    let (code, status) = match shared.is_stopping.load(Ordering::Relaxed) {
+        false => (StatusCode::OK, "ok"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    };
+    let bundle_sha256 = shared.pool.served().sha256().to_owned();
+    let body =
+        json!({ "status": status, "version": env!("CARGO_PKG_VERSION"), "bundle_sha256": bundle_sha256 });
+    (code, Json(body)).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let mut registry = Registry::with_prefix("sanderling");
     registry.register("requests", "Answers to POST /recommend by status", shared.requests.clone());
+    registry.register("faults", "Lists by what degraded them", shared.faults.clone());
     registry.register("request_seconds", "Seconds from a request to its answer", shared.seconds.clone());
     registry.register(
         "instances_replaced",

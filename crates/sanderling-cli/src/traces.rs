@@ -21,13 +21,15 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORT
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Whose spans are sent: not those of the client that sends them.
 const TRACED: &str = "sanderling_collector";
+/// What the names of our own crates begin with.
+const OWN: &str = "sanderling";
 
 /// What is sent as long as this is kept; the rest goes out when it is dropped.
 #[must_use]
 pub(crate) struct Traces(Option<SdkTracerProvider>);
 
 impl Traces {
-    /// Starts logging, at `info` unless `RUST_LOG` says otherwise, and traces of `service` where [`ENDPOINTS`] has an address.
+    /// Starts logging, of our own crates at `info` unless `RUST_LOG` says otherwise, and traces of `service` where [`ENDPOINTS`] has an address.
     /// Inside a tokio runtime with more than one thread.
     ///
     /// # Errors
@@ -37,7 +39,7 @@ impl Traces {
             Ok(text) => text
                 .parse::<Targets>()
                 .map_err(|error| Error::new(Code::InvalidArgument, "RUST_LOG cannot be used").found(error))?,
-            Err(_) => Targets::new().with_target(TRACED, LevelFilter::INFO).with_default(LevelFilter::WARN),
+            Err(_) => Targets::new().with_target(OWN, LevelFilter::INFO).with_default(LevelFilter::WARN),
         };
         let coloured =
             io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -4,10 +4,14 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -29,18 +33,25 @@ pub struct Connections {
     pub head_time: Duration,
     /// How long a client may take nothing of an answer.
     pub write_time: Duration,
+    /// How long requests are taken when it is asked to stop, for those that are on their way: each is told to be the last of its connection.
+    pub linger: Duration,
 }
 
 impl Default for Connections {
     /// 4,096; 620 seconds, as load balancers keep idle connections for up to 600 and have to be the ones that close them, or a request
-    /// would meet one that closes; 30 seconds.
+    /// would meet one that closes; 30 seconds; a quarter of a second.
     fn default() -> Self {
-        Self { most: 4096, head_time: Duration::from_secs(620), write_time: Duration::from_secs(30) }
+        Self {
+            most: 4096,
+            head_time: Duration::from_secs(620),
+            write_time: Duration::from_secs(30),
+            linger: Duration::from_millis(250),
+        }
     }
 }
 
 impl Connections {
-    /// Serves HTTP/1.1 until `shutdown` completes, then finishes open requests, for at most `grace`.
+    /// Serves HTTP/1.1 until `shutdown` completes and [`Connections::linger`] is over, then finishes open requests, for at most `grace`.
     pub async fn serve(
         self,
         router: Router,
@@ -48,7 +59,19 @@ impl Connections {
         grace: Duration,
         shutdown: impl Future<Output = ()>,
     ) {
-        let mut shutdown = pin!(shutdown);
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&is_stopping);
+        let mut shutdown = pin!(async move {
+            shutdown.await;
+            asked.store(true, Ordering::Relaxed);
+            tokio::time::sleep(self.linger).await;
+        });
+        let router = router.layer(map_response(move |mut response: Response| {
+            if is_stopping.load(Ordering::Relaxed) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            std::future::ready(response)
+        }));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.head_time);
         let service = TowerToHyperService::new(router);
@@ -172,8 +195,12 @@ mod tests {
 
     use super::*;
 
-    const PATIENT: Connections =
-        Connections { most: 2, head_time: Duration::from_secs(60), write_time: Duration::from_secs(60) };
+    const PATIENT: Connections = Connections {
+        most: 2,
+        head_time: Duration::from_secs(60),
+        write_time: Duration::from_secs(60),
+        linger: Duration::from_millis(250),
+    };
     const SHORT: Duration = Duration::from_millis(300);
     const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     const SLOW_REQUEST: &str = "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -266,6 +293,30 @@ mod tests {
         });
         assert!(took < Duration::from_secs(10), "{took:?}");
         assert!(rest(&clients[0]).starts_with("HTTP/1.1 200 OK"));
+    }
+
+    #[test]
+    fn requests_that_are_on_their_way_are_answered_and_told_to_be_the_last() {
+        let mut clients = Vec::new();
+        let connections = Connections { most: 64, linger: Duration::from_secs(1), ..PATIENT };
+        let took = with_server(connections, Duration::from_secs(20), |address| {
+            let idle = send(address, REQUEST);
+            std::thread::sleep(Duration::from_millis(100));
+            clients = (0..32).map(|_| send(address, REQUEST)).collect();
+            // One that was answered before asks once more when it is stopping.
+            clients.push(idle);
+            let mut last = clients[32].try_clone().unwrap();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                last.write_all(REQUEST.as_bytes()).unwrap();
+            });
+        });
+        assert!(took >= Duration::from_secs(1), "{took:?}");
+        for (at, client) in clients.iter().enumerate() {
+            let answers = rest(client);
+            let expected = if at == 32 { 2 } else { 1 };
+            assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), expected, "{at}: {answers}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The component's export: one `wasi:http/incoming-handler` call to one [`Service`] call.
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::cell::{Cell, RefCell};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
@@ -44,21 +45,24 @@ fn read_request(request: &IncomingRequest) -> Result<HttpRequest, HttpResponse> 
     let first = |name| headers.get(name).first().map(|value| String::from_utf8_lossy(value).into_owned());
     let (public_key, waited_ms) = (first(PUBLIC_KEY_HEADER), first(WAITED_HEADER));
     let max_bytes = Service::max_body_bytes(method, &path);
-    let body = read_body(request, max_bytes).ok_or_else(|| Service::body_too_large(max_bytes))?;
+    let body = read_body(request, max_bytes)?;
     let now = i64::try_from(wasip2::clocks::wall_clock::now().seconds).unwrap_or(i64::MAX);
     Ok(HttpRequest { method, path, public_key, waited_ms, now, seed: seed(), clock_ms, body })
 }
 
-/// Reads the body, or nothing when it is longer than `max_bytes`. A body that breaks off comes
+/// Reads the body, or a refusal when it is longer than `max_bytes`. A body that breaks off comes
 /// back short, which the decoders refuse.
-fn read_body(request: &IncomingRequest, max_bytes: usize) -> Option<Vec<u8>> {
+fn read_body(request: &IncomingRequest, max_bytes: usize) -> Result<Vec<u8>, HttpResponse> {
     let mut bytes = Vec::new();
     if let Ok(body) = request.consume()
         && let Ok(stream) = body.stream()
+        && let Err(error) = stream.take(max_bytes as u64 + 1).read_to_end(&mut bytes)
+        && error.kind() == ErrorKind::OutOfMemory
     {
-        let _ = stream.take(max_bytes as u64 + 1).read_to_end(&mut bytes);
+        // As wherever else there is no memory: the host knows that it refused some, and says so.
+        handle_alloc_error(Layout::for_value(bytes.as_slice()));
     }
-    (bytes.len() <= max_bytes).then_some(bytes)
+    if bytes.len() <= max_bytes { Ok(bytes) } else { Err(Service::body_too_large(max_bytes)) }
 }
 
 /// Sends the response. A client that went away cannot be told anything, so what fails here ends

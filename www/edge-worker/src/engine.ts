@@ -39,6 +39,8 @@ let lookingSince = -Infinity;
 let refused: Refused | undefined;
 /** Why nothing was found, the last time. */
 let lastMiss: string | undefined;
+/** Why nothing could be loaded, the last time. */
+let lastFailure: string | undefined;
 
 /**
  * The isolate's one engine, loaded by the first request that needs it. A load outlives the request
@@ -112,6 +114,13 @@ function logMiss(thrown: unknown): void {
   lastMiss = miss;
 }
 
+/** Visitors are told the code alone; once, however often it fails again. */
+function logFailure(thrown: unknown): void {
+  const failure = String(thrown);
+  if (failure !== lastFailure) console.error('no bundle can be loaded:', thrown);
+  lastFailure = failure;
+}
+
 /** A turn of the event loop later. */
 function turn(): Promise<void> {
   return new Promise((done) => setTimeout(done, 0));
@@ -137,8 +146,10 @@ function begin(env: Env, waitUntil: WaitUntil, before?: Recommender): Load {
       // Behind those that have just been given it. A host drops what it is not told to wait for.
       return turn().then(() => current?.free());
     },
-    () => {
+    (thrown: unknown) => {
       begun.failedAt = Date.now();
+      // Of one that takes another's place whoever asked for it tells.
+      if (before === undefined) logFailure(thrown);
     },
   );
   waitUntil(over);

@@ -15,7 +15,7 @@ export interface Env {
   PUBLIC_KEY?: string;
   /** Bundles with a smaller `rollback_index` are refused. */
   MIN_ROLLBACK_INDEX?: string;
-  /** Origin of the pages that may call from a browser. */
+  /** Origin of the pages that may call from a browser, or several with commas between them. */
   ALLOWED_ORIGIN?: string;
   /**
    * Signs the cookies in which browsers keep their sessions; of several, with commas between them, the first does, and all are believed.
@@ -24,4 +24,9 @@ export interface Env {
   SESSION_SECRET?: string;
   /** Base URL of the collector that reports are handed on to; without it none are taken. */
   COLLECTOR_URL?: string;
+}
+
+/** `https://shop.example`, as browsers write it: without a slash behind it. */
+export function allowedOrigins({ ALLOWED_ORIGIN: origins = '' }: Env): string[] {
+  return origins.split(',').map((origin) => origin.trim().replace(/\/$/, '')).filter((origin) => origin !== '');
 }

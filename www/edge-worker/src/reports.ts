@@ -27,6 +27,7 @@ export async function forwardReport(request: Request, body: string, { COLLECTOR_
       method: 'POST', headers: { 'content-type': 'text/plain;charset=UTF-8' }, body, redirect: 'manual', signal: AbortSignal.timeout(TIMEOUT_MS),
     });
   } catch (thrown) {
+    console.error('the collector cannot be reached:', thrown);
     // The device keeps the report and comes back.
     throw new Problem(502, new RecommenderError('io', 'the collector cannot be reached', {}, thrown), { 'retry-after': '60' });
   }

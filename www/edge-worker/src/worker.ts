@@ -2,7 +2,7 @@ import { RecommenderError, type Recommender, type SessionInteraction } from 'san
 import { decodeRequest, encodeResponse } from 'sanderling/wire';
 
 import { engine, replace } from './engine.js';
-import type { Env } from './env.js';
+import { allowedOrigins, type Env } from './env.js';
 import { Problem } from './problem.js';
 import { forwardReport } from './reports.js';
 import { cookiesFor, forgottenCookies, sessionOf } from './session.js';
@@ -11,6 +11,8 @@ import { cookiesFor, forgottenCookies, sessionOf } from './session.js';
 const MAX_BODY_BYTES = 64 * 1024;
 /** How much of a larger one is read before the connection is given up. */
 const MAX_DRAINED_BYTES = 1024 * 1024;
+/** How long browsers remember that they may call: as long as Chromium does at most. */
+const PREFLIGHT_SECONDS = '7200';
 /** When to come back after the bundle could not be loaded. */
 const RETRY_AFTER_SECONDS = 5;
 
@@ -79,7 +81,7 @@ async function remember(request: Request, env: Env): Promise<Response> {
 /** Other sites' pages could otherwise write into a visitor's cookie. */
 function fromOwnPages(request: Request, env: Env): void {
   const origin = request.headers.get('origin');
-  if (origin === null || origin === new URL(request.url).origin || origin === env.ALLOWED_ORIGIN) return;
+  if (origin === null || origin === new URL(request.url).origin || allowedOrigins(env).includes(origin)) return;
   throw Problem.of(403, 'invalid_argument', `pages of ${origin} may not change sessions here`);
 }
 
@@ -122,7 +124,9 @@ async function load(env: Env, context: ExecutionContext): ReturnType<typeof engi
     return await engine(env, (work) => context.waitUntil(work));
   } catch (thrown) {
     const cause = thrown instanceof RecommenderError ? thrown : unexpected(thrown);
-    throw new Problem(503, cause, { 'retry-after': String(RETRY_AFTER_SECONDS) });
+    // But for wrong settings, what is wrong is for the log: it has addresses.
+    const told = cause.code === 'invalid_argument' ? cause : new RecommenderError(cause.code, 'no bundle can be loaded');
+    throw new Problem(503, told, { 'retry-after': String(RETRY_AFTER_SECONDS) });
   }
 }
 
@@ -183,14 +187,16 @@ function json(body: unknown): Response {
 }
 
 function withCors(response: Response, request: Request, env: Env): Response {
-  const allowed = env.ALLOWED_ORIGIN;
-  if (!allowed) return response;
+  const allowed = allowedOrigins(env);
+  if (allowed.length === 0) return response;
   response.headers.append('vary', 'origin');
-  if (request.headers.get('origin') !== allowed) return response;
-  response.headers.set('access-control-allow-origin', allowed);
+  const origin = request.headers.get('origin');
+  if (origin === null || !allowed.includes(origin)) return response;
+  response.headers.set('access-control-allow-origin', origin);
   response.headers.set('access-control-allow-methods', 'POST, GET, DELETE');
   response.headers.set('access-control-allow-credentials', 'true');
   response.headers.set('access-control-allow-headers', 'content-type');
+  response.headers.set('access-control-max-age', PREFLIGHT_SECONDS);
   // Devices come back after it.
   response.headers.set('access-control-expose-headers', 'retry-after');
   return response;

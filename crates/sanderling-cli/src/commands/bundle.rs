@@ -82,14 +82,30 @@ pub(crate) fn keygen(args: &Keygen, output: &Output) -> Result<Verdict> {
     })?;
     let key = SigningKey::from_bytes(&secret);
     let public = hex(key.verifying_key().as_bytes());
+    let id = PublicKey(key.verifying_key().to_bytes()).id();
     let public_path = PathBuf::from(format!("{}.pub", args.out.display()));
     write_new(&args.out, &hex(&secret), true)?;
     write_new(&public_path, &public, false)?;
     output.result(
-        &json!({ "public_key": public, "secret_key_file": args.out, "public_key_file": public_path }),
-        &format!("public key {public}\nsecret key in {}, keep it", args.out.display()),
+        &json!({ "public_key": public, "key_id": id.to_string(), "secret_key_file": args.out, "public_key_file": public_path }),
+        &format!("public key {public}, id {id}\nsecret key in {}, keep it", args.out.display()),
     )?;
     Ok(Verdict::Done)
+}
+
+/// Reads a public key. A secret one has the same form, and beside it what `keygen` made of it.
+///
+/// # Errors
+/// [`Code::Io`], [`Code::InvalidArgument`].
+pub(crate) fn read_public_key(path: &Path) -> Result<PublicKey> {
+    let key = read_key(path)?;
+    let public_path = PathBuf::from(format!("{}.pub", path.display()));
+    let public = SigningKey::from_bytes(&key).verifying_key().to_bytes();
+    if public_path.exists() && read_key(&public_path).is_ok_and(|beside| beside == public) {
+        return Err(Error::new(Code::InvalidArgument, format!("{} is a secret key", path.display()))
+            .hint(format!("name {}", public_path.display())));
+    }
+    Ok(PublicKey(key))
 }
 
 pub(crate) fn sign(args: &Sign, output: &Output) -> Result<Verdict> {
@@ -104,7 +120,7 @@ pub(crate) fn sign(args: &Sign, output: &Output) -> Result<Verdict> {
     output.result(
         &json!({ "bundle_hash": hash, "expires_at": manifest.expires_at, "key_ids": key_ids, "public_keys": public_keys,
             "rollback_index": manifest.rollback_index.unwrap_or(0) }),
-        &format!("signed {hash} for public key {}", public_keys.join(" and ")),
+        &format!("signed {hash} for public key {}; signatures of {}", public_keys.join(" and "), key_ids.join(" and ")),
     )?;
     Ok(Verdict::Done)
 }

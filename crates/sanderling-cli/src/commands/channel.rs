@@ -1,6 +1,7 @@
 //! `sanderling promote | rollback | status`.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use sanderling_collector::online::{Comparison, Options, compare};
@@ -193,9 +194,22 @@ fn comparison_line(comparison: &Comparison) -> String {
     )
 }
 
+/// A time in Unix seconds for people; the number where it is of no year that has a date.
+fn date(seconds: i64) -> String {
+    const YEAR_10000: u64 = 253_402_300_800;
+    match u64::try_from(seconds) {
+        Ok(at) if at < YEAR_10000 => {
+            humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)).to_string()
+        }
+        _ => seconds.to_string(),
+    }
+}
+
 fn decision_line(decision: &Decision) -> String {
     // Every kind is a unit variant, so its text is a JSON string.
     let kind = serde_json::to_value(decision.decision).ok();
     let kind = kind.as_ref().and_then(Value::as_str).unwrap_or("?");
-    format!("{}  {kind}: {}", decision.at, decision.reason)
+    let at = date(decision.at);
+    let champion = &decision.channel.champion;
+    format!("{at}  {kind}: {}; champion version {} in {}", decision.reason, champion.version, champion.path)
 }

@@ -42,8 +42,7 @@ pub(crate) fn load_engine(dir: &Path, trust: Option<&Trust>) -> Result<Engine> {
 
 /// What the public keys of some files ask of a bundle now.
 pub(crate) fn trust(public_keys: &[std::path::PathBuf]) -> Result<Trust> {
-    let keys: Result<Vec<PublicKey>> =
-        public_keys.iter().map(|path| bundle::read_key(path).map(PublicKey)).collect();
+    let keys: Result<Vec<PublicKey>> = public_keys.iter().map(|path| bundle::read_public_key(path)).collect();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Ok(Trust { now: now.ok().map(|now| now.as_secs() as i64), ..Trust::in_keys(keys?) })
 }

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(10);
     curl -d '{\"session\":[{\"item_id\":\"item-12\",\"kind\":\"view\",\"timestamp\":1764000000}],\"limit\":5}' http://127.0.0.1:8080/recommend\n\n\
     Prints the address it listens on, then serves POST /recommend, GET /healthz and GET /metrics. \
     Another bundle in the folder takes the place of the one before while requests are answered; one that cannot be opened does not.\n\
-    Stops on SIGINT or SIGTERM after finishing open requests.")]
+    Stops on SIGINT or SIGTERM after finishing open requests, and those that are on their way.")]
 pub(crate) struct Serve {
     /// Folder of a bundle, or of a channel, whose champion is served.
     bundle: PathBuf,
@@ -44,6 +44,9 @@ pub(crate) struct Serve {
     /// How often to look whether there is another bundle in the folder, which then takes the place of the one before; 0: never.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     check_seconds: u64,
+    /// How long to go on after a signal to stop, while GET /healthz answers 503, until balancers have noticed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    drain_seconds: u64,
     /// The engine as a wasi:http component.
     #[arg(long, value_name = "FILE", default_value = "build/sanderling-edge.wasm")]
     component: PathBuf,
@@ -82,14 +85,19 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
         load_time: Duration::from_secs(60),
         memory_bytes: args.memory_bytes,
     };
+    tracing::info!(component = %args.component.display(), "preparing; the first start with a component compiles it, which takes some seconds");
     let pool = tokio::select! {
         pool = Pool::start(&args.component, &files, trust, limits) => pool?,
         () = &mut stop => return Ok(()),
     };
     let pool = Arc::new(pool);
     let bundle = pool.served();
+    tracing::info!(url, bundle_sha256 = bundle.sha256(), "serving");
     let json = json!({ "url": url, "bundle_hash": bundle.sha256(), "instances": limits.instances });
     output.result(&json, &format!("listening on {url}; bundle {}", bundle.sha256()))?;
+    let connections = Connections::default();
+    let linger = connections.linger.max(Duration::from_secs(args.drain_seconds));
+    let connections = Connections { linger, ..connections };
     let every = Duration::from_secs(args.check_seconds);
     let followed = Arc::clone(&pool);
     let following = async {
@@ -100,7 +108,7 @@ async fn listen(args: &Serve, output: &Output) -> Result<()> {
         tokio::spawn(async move { follow(&followed, &source, every).await }).await
     };
     tokio::select! {
-        () = serve(pool, listener, Connections::default(), GRACE, stop) => Ok(()),
+        () = serve(pool, listener, connections, GRACE, stop) => Ok(()),
         ended = following => {
             let Err(error) = ended;
             Err(Error::new(Code::Internal, "nothing looks for the next bundle any more").found(&error).source_error(error))

@@ -101,6 +101,39 @@ fn a_server_goes_on_with_the_champion_of_its_channel_and_loses_no_request() {
 }
 
 #[test]
+fn a_copy_without_its_signature_leaves_that_of_the_channel_there() {
+    let Some((component, site)) = Site::new() else { return };
+    site.promote("first");
+    fs::remove_file(site.path("first").join("manifest.sig")).unwrap();
+    site.promote("first");
+    let server =
+        Server::start(&component, &site.path("live"), &[Path::new("--public-key"), &site.path("key.pub")]);
+    assert!(server.log().contains("serving"), "{}", server.log());
+    // A balancer finds out before the server goes.
+    assert_eq!(server.stop_draining(), "stopping");
+}
+
+#[test]
+fn a_secret_key_is_no_public_one_and_a_channel_says_what_it_served_when() {
+    let Some((component, site)) = Site::new() else { return };
+    site.promote("first");
+    let refused = Command::new(env!("CARGO_BIN_EXE_sanderling"))
+        .args(["serve", &site.text("live"), "--public-key", &site.text("key"), "--component"])
+        .arg(&component)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("is a secret key") && error.contains("key.pub"), "{error}");
+    let status = Command::new(env!("CARGO_BIN_EXE_sanderling"))
+        .args(["status", "--channel", &site.text("live")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(status.stdout).unwrap();
+    assert!(text.contains("Z  champion: by hand; champion version"), "{text}");
+}
+
+#[test]
 fn half_a_bundle_is_not_served_and_the_whole_one_is() {
     let Some((component, site)) = Site::new() else { return };
     fs::rename(site.path("first"), site.path("bundle")).unwrap();

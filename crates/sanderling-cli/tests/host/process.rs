@@ -18,6 +18,9 @@ pub(super) fn sanderling(arguments: &[&str]) -> Value {
     serde_json::from_slice(&done.stdout).unwrap()
 }
 
+/// How long a server goes on after it was asked to stop.
+const DRAIN_SECONDS: &str = "1";
+
 /// The program as a server.
 pub(super) struct Server {
     process: Child,
@@ -37,7 +40,7 @@ impl Server {
         let log = tempfile::NamedTempFile::new().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_sanderling"))
             .args(["serve", "--listen", "127.0.0.1:0", "--instances", "2", "--json"])
-            .args(["--check-seconds", every])
+            .args(["--check-seconds", every, "--drain-seconds", DRAIN_SECONDS])
             .arg(folder)
             .arg("--component")
             .arg(component)
@@ -74,8 +77,30 @@ impl Server {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
-    pub(super) fn stop(mut self) {
+    /// Stops it, and gives what it says of itself meanwhile.
+    pub(super) fn stop_draining(self) -> String {
         terminate(&self.process);
+        let mut answer = send(self.address, "GET", "/healthz", b"");
+        while answer.status == 200 {
+            answer = send(self.address, "GET", "/healthz", b"");
+        }
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert_eq!(
+            send(self.address, "POST", "/recommend", b"{}").status,
+            200,
+            "requests are still answered"
+        );
+        let said = answer.json()["status"].as_str().unwrap().to_owned();
+        self.wait();
+        said
+    }
+
+    pub(super) fn stop(self) {
+        terminate(&self.process);
+        self.wait();
+    }
+
+    fn wait(mut self) {
         assert_eq!(self.process.wait().unwrap().code(), Some(0));
     }
 }

@@ -157,11 +157,32 @@ fn the_server_answers_as_the_native_engine_does() {
         "sanderling_requests_total{status=\"400\"} 1",
         "sanderling_requests_total{status=\"413\"} 1",
         "sanderling_request_seconds_count 5",
+        "sanderling_faults_total{code=\"empty_session\"} 1",
         "sanderling_instances_replaced_total 0",
         "# EOF",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
+}
+
+#[test]
+fn a_bundle_that_memory_is_too_small_for_is_not_said_to_be_broken() {
+    let Some((component, files)) = real_parts() else { return };
+    let component = std::fs::read(component).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    // Pages of wasm memory, until it is enough.
+    let enough = (16..512).step_by(2).find(|pages| {
+        let limits = PoolLimits { memory_bytes: pages << 16, instances: 1, ..LIMITS };
+        match runtime.block_on(Pool::from_bytes(&component, &files, Trust::default(), limits)) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.code(), Code::LimitExceeded, "{pages} pages: {error}");
+                assert!(error.message().contains("memory"), "{pages} pages: {error}");
+                false
+            }
+        }
+    });
+    assert!(enough.is_some_and(|pages| pages > 16), "{enough:?}");
 }
 
 #[test]
