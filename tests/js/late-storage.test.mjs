@@ -258,6 +258,7 @@ test('what a recommender that was freed has not taken up is there for the next o
   const { late, answer, storage } = lateStorage(await yesterday());
   const freed = await within(fixture.loadOwn({ storage: late, ...sharing }));
   const { engine } = freed;
+  browse(freed, fixture.itemIds);
   freed.free();
   while (engine.state === 'running') await within(new Promise((done) => setTimeout(done, 1000)));
   answer();
@@ -465,6 +466,41 @@ test('a database that another script holds keeps no page waiting', { skip: noBro
       return { isInTime: millis < 4000, length, code, stored: records.session.map(({ item_id: id }) => id) };
     }, fixture.itemIds[0]);
     assert.deepEqual(seen, { isInTime: true, length: 3, code: 'io', stored: [fixture.itemIds[0]] });
+  } finally {
+    await close();
+  }
+});
+
+test('recommenders of one database object hear of its removal, and begin anew where they may', { skip: noBrowser }, async () => {
+  const { page, close } = await openPage(fixture);
+  try {
+    const seen = await page.evaluate(async (itemId) => {
+      const { IndexedDbStorage, Recommender } = await import(new URL('sanderling/dist/browser.js', location.href));
+      const done = (request) => new Promise((resolve, reject) => Object.assign(request, { onsuccess: () => resolve(request.result), onerror: reject }));
+      const storage = new IndexedDbStorage('own');
+      const load = () => Recommender.load({ baseUrl: './bundle/', consent: 'device', storage });
+      const stored = async () => (await storage.entries()).session?.map(({ item_id: id }) => id);
+      const observe = async (recommender) => {
+        recommender.observe({ itemId, kind: 'view' });
+        await recommender.settled();
+      };
+      const [left, right] = [await load(), await load()];
+      left.free();
+      await new Promise((turn) => setTimeout(turn, 100));
+      await observe(right);
+      const before = await stored();
+      // As another tab would.
+      await done(indexedDB.deleteDatabase('own'));
+      const removed = right.consent;
+      await right.setConsent('device');
+      await observe(right);
+      const again = [right.consent, (await stored()).length];
+      const third = await load();
+      await third.setConsent('none');
+      const taken = [right.consent, (await indexedDB.databases()).length];
+      return { before, removed, again, taken };
+    }, fixture.itemIds[0]);
+    assert.deepEqual(seen, { before: [fixture.itemIds[0]], removed: 'none', again: ['device', 2], taken: ['none', 0] });
   } finally {
     await close();
   }

@@ -116,11 +116,10 @@ impl ChannelFolder {
         let folder = self.path.join(&path);
         let mut files = files.clone();
         if files.get(Manifest::SIGNATURE_FILE_NAME).is_none()
-            && let Ok(there) = bundle::read(&folder)
-            && there.get(Manifest::FILE_NAME) == files.get(Manifest::FILE_NAME)
-            && let Some(signatures) = there.get(Manifest::SIGNATURE_FILE_NAME)
+            && fs::read(folder.join(Manifest::FILE_NAME)).ok().as_deref() == files.get(Manifest::FILE_NAME)
+            && let Ok(signatures) = fs::read(folder.join(Manifest::SIGNATURE_FILE_NAME))
         {
-            files.insert(Manifest::SIGNATURE_FILE_NAME, signatures.to_vec());
+            files.insert(Manifest::SIGNATURE_FILE_NAME, signatures);
         }
         bundle::write(&files, &folder)?;
         Ok(Release { bundle_sha256: hash, path, since, version: manifest.version })

@@ -20,7 +20,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use sanderling_collector::{Connections, Problem};
-use sanderling_types::{Code, Error, Sha256Hash};
+use sanderling_types::{Code, Error, FaultCode, Sha256Hash};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -53,16 +53,31 @@ struct Outcome {
 }
 
 /// What degraded a list.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Degraded {
-    code: String,
+    code: &'static str,
+}
+
+/// What a component of another release may know beside our own codes.
+const OTHER_FAULT: &str = "other";
+
+impl Degraded {
+    fn by(code: &str) -> Self {
+        let known = FaultCode::ALL.iter().map(|(_, name)| *name);
+        Self { code: known.into_iter().find(|name| *name == code).unwrap_or(OTHER_FAULT) }
+    }
 }
 
 /// The part of an answer that is counted.
 #[derive(Debug, Default, Deserialize)]
 struct Counted {
     #[serde(default)]
-    faults: Vec<Degraded>,
+    faults: Vec<CountedFault>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CountedFault {
+    code: String,
 }
 
 /// Serves until `shutdown` completes, then answers requests that are on their way ([`Connections::linger`]) and finishes open ones, for at most `grace`.
@@ -87,7 +102,10 @@ pub async fn serve(
         // A quarter of a millisecond to about four seconds.
         seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
     });
-    // There from the start, so that rates can be taken of it.
+    // There from the start, so that rates can be taken of them.
+    for (_, code) in FaultCode::ALL {
+        drop(shared.faults.get_or_create(&Degraded { code }));
+    }
     drop(shared.requests.get_or_create(&Outcome { status: StatusCode::OK.as_u16() }));
     let stopping = Arc::clone(&shared);
     let shutdown = async move {
@@ -187,7 +205,7 @@ async fn ask(shared: &Shared, body: Bytes) -> Response {
             if status == StatusCode::OK {
                 let counted: Counted = serde_json::from_slice(&answer.body).unwrap_or_default();
                 counted.faults.iter().for_each(|fault| {
-                    shared.faults.get_or_create(fault).inc();
+                    shared.faults.get_or_create(&Degraded::by(&fault.code)).inc();
                 });
             }
             let content_type = answer.content_type.map(|value| (header::CONTENT_TYPE, value));

@@ -52,7 +52,11 @@ export async function engine(env: Env, waitUntil: WaitUntil): Promise<Recommende
   const { recommender } = (load ??= begin(env, waitUntil));
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new RecommenderError('io', 'the bundle takes too long to load')), LOAD_MILLIS);
+    timer = setTimeout(() => {
+      const error = new RecommenderError('io', 'the bundle takes too long to load');
+      logFailure(error);
+      reject(error);
+    }, LOAD_MILLIS);
   });
   // Another load may be over before this one, which is freed or given up then.
   const other = (): Promise<Recommender> | undefined => (load?.loaded === undefined ? undefined : load.recommender);

@@ -124,7 +124,9 @@ export class SanderlingRecommendations extends Base {
   }
 
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
-    if (before === after || !this.#isInPage) return;
+    // A consent may have been taken back in another tab, and is given again.
+    const isGone = name === 'consent' && this.#recommender !== undefined && this.#recommender.consent !== after;
+    if ((before === after && !isGone) || !this.#isInPage) return;
     if (name === 'limit') return this.#showSoon();
     if (this.#given !== undefined) return;
     if (name === 'consent' && this.#recommender !== undefined) return this.#setConsent(this.#recommender, after as Consent | null);

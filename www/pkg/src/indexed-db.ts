@@ -67,7 +67,9 @@ export class IndexedDbStorage implements DeviceStorage {
 
   /** Deletes the database; for one that was never made, this writes nothing. What is written afterwards begins another. */
   async destroy(): Promise<void> {
-    this.close();
+    this.#disconnect();
+    // Those that still use it are to leave it.
+    this.#tell();
     await result(indexedDB.deleteDatabase(this.#name));
     this.isGone = false;
   }
@@ -77,7 +79,20 @@ export class IndexedDbStorage implements DeviceStorage {
     return () => this.#listeners.delete(listener);
   }
 
+  begin(): void {
+    this.isGone = false;
+  }
+
+  /** Nothing where others listen still: a connection hears of a removal only while it is open. */
   close(): void {
+    if (this.#listeners.size === 0) this.#disconnect();
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #disconnect(): void {
     const database = this.#database;
     this.#database = undefined;
     void database?.then((open) => open?.close()).catch(() => {});
@@ -112,7 +127,7 @@ export class IndexedDbStorage implements DeviceStorage {
       this.isGone = true;
       database.close();
       forget();
-      for (const listener of [...this.#listeners]) listener();
+      this.#tell();
     };
     return database;
   }

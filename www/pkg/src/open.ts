@@ -329,6 +329,7 @@ async function persistentStorage(options: LoadOptions, platform: Platform): Prom
   const storage = options.storage ?? platform.openStorage(options.storageName ?? 'sanderling');
   if (storage === undefined) return forgetful();
   try {
+    storage.begin?.();
     const answer = storage.entries();
     const isLate = await inTime(answer.then(() => false), LOAD_MILLIS, () => true);
     return { storage, late: isLate ? answer : undefined };

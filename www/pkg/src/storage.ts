@@ -23,7 +23,9 @@ export interface DeviceStorage {
   destroy?(): Promise<void>;
   /** Whether another page has removed the container, for a user who wants nothing kept: this page reports nothing any more. */
   readonly isGone?: boolean;
-  /** Calls `listener` when that happens, until the returned function is called. */
+  /** The user allows it (again): from now on the container is made where it is missing. */
+  begin?(): void;
+  /** Calls `listener` when the container is removed, by another page or this one, until the returned function is called. */
   onGone?(listener: () => void): () => void;
   /** Gives connections back; the records stay. */
   close?(): void;

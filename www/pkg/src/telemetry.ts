@@ -64,6 +64,8 @@ export class Telemetry {
   #isStopped = false;
   /** What was counted until it was stopped. */
   #finalState: WireTelemetryState | undefined;
+  /** Whether what an earlier visit left is taken up: what comes before must not be written over it by a page that is gone. */
+  #isTakenUp = true;
   /** Counts erases: what was read before one does not come back after it. */
   #numErases = 0;
 
@@ -207,13 +209,16 @@ export class Telemetry {
    */
   async restore(): Promise<void> {
     const numErases = this.#numErases;
+    this.#isTakenUp = false;
     // Counts of another bundle can no longer be reported, so there is no reason to keep them.
     void this.#dropWindows(this.#key);
     void this.#outbox.followClock(clockSeconds(), this.#settings.bundle.telemetry.windowSeconds);
     let closed: Promise<unknown> | undefined;
     await this.#settings.keeper.enqueue(async (storage) => {
-      const stored = readWindow(await storage.get(this.#key));
-      if (stored !== undefined && numErases === this.#numErases && !this.#isStopped) closed = this.#takeUp(stored);
+      const stored = readWindow(await storage.get(this.#key).catch(() => undefined));
+      if (this.#isStopped && stored !== undefined) return;
+      this.#isTakenUp = true;
+      if (stored !== undefined && numErases === this.#numErases) closed = this.#takeUp(stored);
     });
     await closed;
     this.sendSoon();
@@ -363,7 +368,7 @@ export class Telemetry {
     const numErases = this.#numErases;
     await this.#settings.keeper.enqueue(async (storage) => {
       const { engine } = this.#settings;
-      if (numErases !== this.#numErases || this.#consent() === 'none' || this.#windowStart === undefined) return;
+      if (numErases !== this.#numErases || !this.#isTakenUp || this.#consent() === 'none' || this.#windowStart === undefined) return;
       const start = this.#windowStart;
       const snapshot = this.#finalState ?? engine.telemetryState();
       const added: StoredWindow = { windowStart: start, state: this.#savedState === undefined ? snapshot : combineStates(snapshot, this.#savedState, -1) };
