@@ -1,95 +1,14 @@
-// Sharing of sessions: what leaves a device, when, how often, and above all when nothing does.
+// Sharing of sessions: what leaves a device, when and how often.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 
-import { openFixture } from './lib/fixture.mjs';
-import { importFrom } from './lib/node.mjs';
 import { REPO } from './lib/paths.mjs';
-
-const IDLE = 1800;
-const DAY = 86_400;
-const COLLECTOR = 'https://collector.example/';
-
-let fixture;
-let SharedSessions;
-let encodeSharedSession;
-let storage;
-let start;
-/** When each test begins: every consent is given at about that time. */
-let now;
-
-before(async () => {
-  fixture = await openFixture();
-  ({ SharedSessions, encodeSharedSession } = await importFrom(fixture.project, 'sessions'));
-});
-
-beforeEach(() => {
-  storage = new fixture.sanderling.MemoryStorage();
-  now = Math.floor(Date.now() / 1000);
-  const started = [];
-  start = async (recommender, options = {}) => {
-    const sharing = await SharedSessions.start(recommender, {
-      collectorUrl: COLLECTOR, consent: 'sessions', storage, autoSend: false, maxDelaySeconds: 0, fetch: collector().fetch, ...options,
-    });
-    started.push(sharing);
-    return sharing;
-  };
-  start.stop = () => started.forEach((sharing) => sharing.stop());
-});
-
-afterEach(() => {
-  start.stop();
-  delete globalThis.navigator;
-});
-
-after(() => fixture.engine.free());
-
-const share = (options = {}) => fixture.load({ consent: 'share', ...options });
-const json = (status, body, headers = {}) => new Response(JSON.stringify(body), { status, headers: { 'content-type': 'application/json', ...headers } });
-const problem = (status, code, headers = {}) => json(status, { code }, { 'content-type': 'application/problem+json', ...headers });
-
-/** A fetch that answers request after request with the given steps, then as a collector does. */
-function collector(...steps) {
-  const received = [];
-  const counted = new Set();
-  const fetch = async (url, init) => {
-    const session = JSON.parse(init.body);
-    received.push({ url, init, body: init.body, session });
-    const step = steps.shift();
-    if (step !== undefined) return step(session, counted);
-    const status = counted.has(session.session_id) ? 'duplicate' : 'accepted';
-    counted.add(session.session_id);
-    return json(status === 'accepted' ? 201 : 200, { session_id: session.session_id, status });
-  };
-  return { fetch, received, counted, steps };
-}
-
-/** Views of the first `count` items, a minute apart. */
-function view(recommender, count = 3, from = now + 10, kind = 'view') {
-  fixture.itemIds.slice(0, count).forEach((itemId, at) => recommender.observe({ itemId, kind, timestamp: from + 60 * at }));
-  return from + 60 * (count - 1);
-}
-
-/** A moment at which a session that ended at `end` goes on no more. */
-const later = (end) => end + IDLE + 1;
-
-function watched() {
-  const inner = new fixture.sanderling.MemoryStorage();
-  const writes = [];
-  return { writes, storage: Object.assign(Object.create(inner), {
-    description: 'watched',
-    get: (key) => inner.get(key),
-    entries: () => inner.entries(),
-    clear: () => inner.clear(),
-    update: (key, change) => inner.update(key, (current) => {
-      const next = change(current);
-      if (current !== undefined || next !== undefined) writes.push(key);
-      return next;
-    }),
-  }) };
-}
+import {
+  IDLE, DAY, COLLECTOR, fixture, SharedSessions, encodeSharedSession, storage, start,
+  now, share, json, problem, collector, view, later, watched, live,
+} from './lib/sharing.mjs';
 
 test('every golden session is encoded as the Rust crates encode it', async () => {
   const { cases } = JSON.parse(await readFile(join(REPO, 'crates/sanderling-types/tests/golden/shared_session.json'), 'utf8'));
@@ -152,25 +71,6 @@ test('a session that ended is shared as the preview showed it, without any time 
   assert.match(session.session_id, /^[0-9a-f]{32}$/);
   await sharing.flush({ now: later(end) + DAY });
   assert.equal(received.length, 1);
-});
-
-test('without consent nothing is written or sent, and what an earlier consent had left is removed', async () => {
-  const { fetch, received } = collector();
-  const recommender = await share();
-  const first = await start(recommender, { fetch });
-  const end = view(recommender);
-  assert.equal((await first.preview({ now: later(end) })).waiting.length, 1);
-  first.stop();
-  const none = await start(recommender, { fetch, consent: undefined });
-  assert.deepEqual(await storage.entries(), {});
-  assert.equal((await none.flush({ now: later(end) })).notShared, 'consent');
-  const { writes, storage: watching } = watched();
-  const never = await start(recommender, { fetch, consent: 'none', storage: watching });
-  view(recommender, 3, later(end) + IDLE);
-  const { waiting, consent, notShared } = await never.preview({ now: now + DAY });
-  assert.deepEqual([waiting, consent, notShared, writes], [[], 'none', 'consent', []]);
-  assert.deepEqual((await never.export()).records, {});
-  assert.equal(received.length, 0);
 });
 
 test('a session that began before the consent is not shared, whatever comes after in it', async () => {
@@ -372,84 +272,6 @@ test('at most 16 sessions wait; the oldest give way and are counted', async () =
   assert.deepEqual([waiting.length, counters.dropped], [16, { overloaded: 2 }]);
 });
 
-test('a consent that is taken back deletes what waits, and given again it is for what comes', async () => {
-  const { fetch, received } = collector();
-  const recommender = await share();
-  const sharing = await start(recommender, { fetch });
-  const end = view(recommender);
-  assert.equal((await sharing.preview({ now: later(end) })).waiting.length, 1);
-  await sharing.setConsent('none');
-  assert.deepEqual(await storage.entries(), {});
-  await sharing.setConsent('sessions');
-  assert.equal((await sharing.flush({ now: later(end) })).queued, 0);
-  const next = view(recommender, 2, later(end));
-  assert.equal((await sharing.flush({ now: later(next) })).accepted, 1);
-  assert.equal(received[0].session.interactions.length, 2);
-});
-
-test('a consent that is taken back in one tab is gone in the other', async () => {
-  const { fetch, received } = collector();
-  const recommender = await share();
-  const [left, right] = [await start(recommender, { fetch }), await start(recommender, { fetch })];
-  const end = view(recommender);
-  await left.setConsent('none');
-  const { queued, notShared } = await right.flush({ now: later(end) });
-  assert.deepEqual([queued, notShared, right.consent, received.length], [0, 'consent', 'none', 0]);
-  assert.deepEqual(await storage.entries(), {});
-});
-
-for (const whose of ['sharing', 'recommender']) {
-  test(`a consent of the ${whose} that is taken back while a session is sent sends no other`, async () => {
-    const consents = {};
-    const { fetch, received } = collector(async ({ session_id: id }) => {
-      await consents[whose].setConsent(whose === 'sharing' ? 'none' : 'device');
-      return json(201, { session_id: id, status: 'accepted' });
-    });
-    consents.recommender = await share();
-    consents.sharing = await start(consents.recommender, { fetch });
-    const first = view(consents.recommender);
-    const second = view(consents.recommender, 2, later(first));
-    await consents.sharing.flush({ now: later(second) });
-    await consents.sharing.flush({ now: later(second) + DAY });
-    assert.equal(received.length, 1);
-    assert.deepEqual(await storage.entries(), {});
-  });
-}
-
-for (const level of ['device', 'none']) {
-  test(`a recommender's consent that is lowered to ${level} deletes what waits`, async () => {
-    const { fetch, received } = collector();
-    const recommender = await share();
-    const sharing = await start(recommender, { fetch });
-    const end = view(recommender);
-    assert.equal((await sharing.preview({ now: later(end) })).waiting.length, 1);
-    await recommender.setConsent(level);
-    assert.deepEqual(await storage.entries(), {}, 'at once');
-    assert.equal(sharing.consent, 'none');
-    const { notShared } = await sharing.flush({ now: later(end) });
-    assert.deepEqual([notShared, received.length, await storage.entries()], ['recommender_consent', 0, {}]);
-    await recommender.setConsent('share');
-    assert.equal((await sharing.flush({ now: later(end) })).queued, 0, 'what was done meanwhile is not shared');
-  });
-}
-
-for (const [signal, navigator] of [['gpc', { globalPrivacyControl: true }], ['dnt', { doNotTrack: '1' }]]) {
-  test(`${signal} deletes what waits, and nothing is sent or written`, async () => {
-    const { fetch, received } = collector();
-    const recommender = await share();
-    const sharing = await start(recommender, { fetch });
-    const end = view(recommender);
-    await sharing.preview({ now: later(end) });
-    Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true });
-    const { notShared } = await sharing.flush({ now: later(end) });
-    assert.deepEqual([notShared, sharing.consent, received.length, await storage.entries()], ['privacy_signal', 'none', 0, {}]);
-    const { writes, storage: watching } = watched();
-    const under = await start(recommender, { fetch, storage: watching });
-    const { privacySignal, waiting } = await under.preview({ now: later(end) });
-    assert.deepEqual([privacySignal, waiting, writes], [signal, [], []]);
-  });
-}
-
 test('where nothing durable works, nothing is shared, and the preview says why', async () => {
   const fail = async () => {
     throw new Error('the disk is gone');
@@ -492,44 +314,6 @@ test('what cannot be written is neither queued nor sent, and is shared once when
   assert.equal(counted.size, 1);
 });
 
-test('what cannot be deleted is said, and deleted when it can', async (t) => {
-  globalThis.reportError = () => {};
-  t.after(() => delete globalThis.reportError);
-  const { storage: stuck } = watched();
-  let isStuck = false;
-  for (const method of ['update', 'clear']) {
-    const work = stuck[method].bind(stuck);
-    stuck[method] = (...given) => (isStuck ? Promise.reject(new Error('the disk is full')) : work(...given));
-  }
-  const recommender = await share();
-  const sharing = await start(recommender, { storage: stuck });
-  const end = view(recommender);
-  await sharing.preview({ now: later(end) });
-  isStuck = true;
-  const codeOf = (work) => work.then(() => 'ok', ({ code }) => code);
-  assert.equal(await codeOf(sharing.erase()), 'io');
-  assert.equal(await codeOf(recommender.erase()), 'io', 'nor does the recommender say that all of it is gone');
-  assert.equal(await codeOf(sharing.setConsent('none')), 'io');
-  assert.equal(await codeOf(sharing.setConsent('none')), 'io', 'still');
-  isStuck = false;
-  assert.equal(await codeOf(sharing.setConsent('none')), 'ok');
-  assert.deepEqual(await stuck.entries(), {});
-});
-
-test('erasing deletes what waits and shares nothing of what was done until then', async () => {
-  const recommender = await share();
-  const sharing = await start(recommender);
-  const end = view(recommender);
-  await sharing.preview({ now: later(end) });
-  const open = view(recommender, 2, later(end));
-  assert.ok(JSON.stringify((await sharing.export()).records).includes('padding'));
-  await sharing.erase();
-  const { waiting } = await sharing.preview({ now: later(open) });
-  assert.deepEqual(waiting, []);
-  const next = view(recommender, 2, later(open));
-  assert.equal((await sharing.flush({ now: later(next) })).accepted, 1);
-});
-
 test('it works by itself: a session that ended in an earlier visit is sent in the next', async () => {
   const { fetch, received } = collector();
   const recommender = await share();
@@ -546,14 +330,6 @@ test('it works by itself: a session that ended in an earlier visit is sent in th
   assert.deepEqual(received.map(({ session }) => session.interactions.length), [3]);
 });
 
-/** Lives on for some seconds, half a minute at a time, with what timers begin. */
-async function live(timers, seconds) {
-  for (let passed = 0; passed < seconds; passed += 30) {
-    timers.tick(30_000);
-    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
-  }
-}
-
 test('it works by itself: a session that ends while the page is open is sent, and not before', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: now * 1000 });
   const { fetch, received } = collector();
@@ -567,77 +343,6 @@ test('it works by itself: a session that ends while the page is open is sent, an
   assert.equal(received.length, 0);
   await live(t.mock.timers, 90);
   assert.deepEqual(received.map(({ session }) => session.interactions.length), [3]);
-});
-
-test('what the recommender erases, sharing erases, until it is stopped', async () => {
-  const { fetch, received } = collector();
-  const recommender = await share();
-  const sharing = await start(recommender, { fetch });
-  const end = view(recommender);
-  assert.equal((await sharing.preview({ now: later(end) })).waiting.length, 1);
-  await recommender.erase();
-  assert.deepEqual((await storage.get('sessions')).waiting, []);
-  assert.equal((await sharing.flush({ now: later(end) + DAY })).queued, 0);
-  assert.equal(received.length, 0);
-  sharing.stop();
-  await recommender.erase();
-});
-
-test('what goes on from a session that the recommender erased is not shared, whatever the clock says', async () => {
-  const { fetch, received } = collector();
-  const recommender = await share();
-  const sharing = await start(recommender, { fetch });
-  const end = view(recommender, 3, now + 600);
-  await recommender.erase();
-  const next = view(recommender, 2, end + 5);
-  assert.equal((await sharing.flush({ now: later(next) + DAY })).queued, 0);
-  assert.equal(received.length, 0);
-});
-
-test('a consent that is lowered behind a privacy signal deletes what waits', async () => {
-  const recommender = await share();
-  const sharing = await start(recommender);
-  const end = view(recommender);
-  assert.equal((await sharing.preview({ now: later(end) })).waiting.length, 1);
-  Object.defineProperty(globalThis, 'navigator', { value: { globalPrivacyControl: true }, configurable: true });
-  await recommender.setConsent('device');
-  assert.deepEqual(await storage.entries(), {});
-});
-
-test('a companion that fails stops neither the recommender nor the others', async (t) => {
-  const failures = [];
-  globalThis.reportError = (error) => failures.push(error.message);
-  t.after(() => delete globalThis.reportError);
-  const recommender = await share();
-  const called = [];
-  recommender.attach({ consentChanged: () => { throw new Error('at once'); }, erase: () => Promise.reject(new Error('later')) });
-  const leave = recommender.attach({ consentChanged: async () => called.push('consent'), erase: async () => called.push('erase') });
-  view(recommender);
-  await assert.rejects(recommender.erase(), { code: 'io' }, 'something may be stored still');
-  assert.deepEqual(recommender.session, []);
-  await assert.rejects(recommender.setConsent('none'), { code: 'io' });
-  assert.equal(recommender.consent, 'none');
-  assert.deepEqual([called, failures], [['erase', 'consent'], ['later', 'at once']]);
-  leave();
-  await recommender.setConsent('share');
-  assert.equal(called.length, 2);
-});
-
-test('it works by itself: a privacy signal that is switched on is noticed within half a minute', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: now * 1000 });
-  // The longest delay: one in fifty that are drawn is over before the consent is lowered.
-  t.mock.method(crypto, 'getRandomValues', (array) => {
-    new Uint8Array(array.buffer).fill(255);
-    return array;
-  });
-  const recommender = await share();
-  const sharing = await start(recommender, { autoSend: true, maxDelaySeconds: DAY });
-  view(recommender, 3, now);
-  await live(t.mock.timers, 2 * IDLE);
-  assert.equal((await sharing.preview()).waiting.length, 1);
-  Object.defineProperty(globalThis, 'navigator', { value: { globalPrivacyControl: true }, configurable: true });
-  await live(t.mock.timers, 30);
-  assert.deepEqual(await storage.entries(), {});
 });
 
 test('wrong arguments have a stable code', async () => {
