@@ -288,7 +288,7 @@ export abstract class RecommenderBase {
   }
 
   /**
-   * Everything that is stored, in the form in which it is stored; without consent that is nothing.
+   * Everything that is stored, in the form in which it is stored, and the session in memory; without consent nothing is stored.
    *
    * @throws RecommenderError `io` where it cannot be read.
    */
